@@ -1,0 +1,1 @@
+"""From a photo and phrases to masks and pictures."""

@@ -1,0 +1,1 @@
+"""Referring segmentation models and the conversion of published weights."""

@@ -1,0 +1,85 @@
+"""Randomness without state: every draw is a pure function of a key.
+
+A generator is made afresh from a key such as ``(seed, "expression", epoch, referent)``. Nothing has to be saved or
+advanced, so the number of workers is irrelevant, ranks are independent, and a resumed run repeats the run it replaces.
+"""
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+Key = int | str
+"""One component of a key. ``1`` and ``"1"`` are different components."""
+
+
+def seed_of(*key: Key) -> int:
+    """Hash a key to a seed.
+
+    Args:
+        *key: Integers and strings, in an order that matters.
+
+    Returns:
+        An integer in ``[0, 2**63)``, the same on every machine and Python version (BLAKE2b of the key's text).
+
+    Raises:
+        TypeError: If a component is neither an integer nor a string (a float key would hide rounding).
+    """
+    parts = []
+    for part in key:
+        if isinstance(part, bool) or not isinstance(part, (int, str)):
+            raise TypeError(f"A random key is made of integers and strings, not {type(part).__name__}: {key!r}")
+        parts.append(f"{type(part).__name__[0]}{len(str(part))}:{part}")
+    digest = hashlib.blake2b("".join(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def generator(*key: Key, device: "torch.device | str" = "cpu") -> "torch.Generator":
+    """A PyTorch generator that depends on `key` alone.
+
+    Args:
+        *key: Integers and strings, for example ``(seed, "image mask", step, rank)``.
+        device: Where the draws will be made. Streams differ between kinds of device.
+    """
+    import torch
+
+    return torch.Generator(device=device).manual_seed(seed_of(*key))
+
+
+def numpy_generator(*key: Key) -> "np.random.Generator":
+    """A NumPy generator (counter-based Philox) that depends on `key` alone."""
+    import numpy as np
+
+    return np.random.Generator(np.random.Philox(key=seed_of(*key)))
+
+
+class Random:
+    """A key to which others append their own, handed down from the trainer to the strategy.
+
+    Args:
+        *key: The common beginning of all keys, for example ``(seed, step, rank)``.
+
+    Example:
+        >>> rng = Random(0, 17)
+        >>> rng.generator("image mask").initial_seed() == generator(0, 17, "image mask").initial_seed()
+        True
+    """
+
+    def __init__(self, *key: Key) -> None:
+        self.key = key
+
+    def child(self, *key: Key) -> "Random":
+        """The same beginning with `key` appended."""
+        return Random(*self.key, *key)
+
+    def generator(self, *key: Key, device: "torch.device | str" = "cpu") -> "torch.Generator":
+        """A PyTorch generator for ``(*self.key, *key)``; see `generator`."""
+        return generator(*self.key, *key, device=device)
+
+    def seed_dropout(self, *key: Key) -> None:
+        """Seed PyTorch's global generators, which dropout and drop path draw from, with ``(*self.key, *key)``."""
+        import torch
+
+        torch.manual_seed(seed_of(*self.key, "dropout", *key))

@@ -1,0 +1,1 @@
+"""Training methods: supervised learning, MaskRIS, and the masking they share."""

@@ -1,0 +1,18 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(int(os.environ.get("MASKRIS_TEST_THREADS", "2")))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with reference tensors and real photos; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("MASKRIS_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    if not (folder / "reference").is_dir():
+        pytest.skip(f"reference data not found at {folder} (set MASKRIS_SHARED)")
+    return folder
