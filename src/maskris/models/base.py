@@ -1,11 +1,15 @@
 """`RISModel`: what every referring segmentation model offers to training, evaluation and prediction."""
 
+import json
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
@@ -15,7 +19,11 @@ Features = Any
 """What `RISModel.encode_image` returns: any nesting of tuples, lists, dicts and tensors; private to its model."""
 
 
-class RISModel(nn.Module, PyTorchModelHubMixin, ABC):
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer"
+
+
+class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tags=["referring-image-segmentation"]):
     """A referring image segmentation model: photo and phrase in, logits out. No I/O, no loss, no device inside.
 
     The constructor's arguments are the configuration; `save_pretrained` writes them with the weights, the
@@ -26,10 +34,12 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC):
         tokenizer: How the model wants its expressions.
         has_batch_statistics: Whether the output for one sample depends on the others in training (batch norm).
         align_corners: How logits are upsampled, see `upsample`.
+        config: The constructor's arguments as JSON types, with nothing left that would have to be downloaded.
     """
 
     preprocess: Preprocess
     tokenizer: ExpressionTokenizer
+    config: dict[str, Any]
     has_batch_statistics: ClassVar[bool] = False
     align_corners: ClassVar[bool] = False
 
@@ -65,6 +75,87 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC):
         if logits.shape[-2:] == tuple(size):
             return logits
         return F.interpolate(logits, size=size, mode="bilinear", align_corners=self.align_corners)
+
+    def set_inputs(
+        self, preprocess: Preprocess | dict[str, Any] | None, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+    ) -> None:
+        """Set `preprocess` and `tokenizer`; every model's constructor calls this."""
+        if isinstance(preprocess, dict):
+            preprocess = Preprocess.from_dict(preprocess)
+        self.preprocess = preprocess or Preprocess()
+        self.tokenizer = ExpressionTokenizer(tokenizer, max_tokens)
+
+    def set_config(self, **resolved: Any) -> None:
+        """Complete `config`: the constructor's arguments with `resolved` in place of Hub ids and folders."""
+        # The tokenizer is saved as its own files and the preprocessing as resolved.
+        arguments = {
+            key: value
+            for key, value in cast(dict[str, Any], self._hub_mixin_config or {}).items()
+            if key != "tokenizer"
+        }
+        arguments |= {"preprocess": self.preprocess.to_dict(), "max_tokens": self.tokenizer.max_length, **resolved}
+        self.config = arguments
+        self._hub_mixin_config = {"model_class": type(self).__name__, **arguments}
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, save_directory / WEIGHTS)
+        self.tokenizer.save_pretrained(save_directory / TOKENIZER)
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        map_location: str = "cpu",
+        strict: bool = True,
+        model_class: str | None = None,
+        **arguments: Any,
+    ) -> "RISModel":
+        hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
+        if model_class is not None and model_class != cls.__name__:
+            raise ValueError(f"{model_id} holds a {model_class}, not a {cls.__name__}")
+        if Path(model_id).is_dir():
+            weights = Path(model_id) / WEIGHTS
+            tokenizer = AutoTokenizer.from_pretrained(Path(model_id) / TOKENIZER)
+        else:
+            weights = Path(hf_hub_download(model_id, WEIGHTS, force_download=force_download, **hub))
+            tokenizer = AutoTokenizer.from_pretrained(model_id, subfolder=TOKENIZER, **hub)
+        model = cls(**arguments, tokenizer=tokenizer)  # type: ignore[call-arg]
+        model.load_state_dict(load_file(weights, device=map_location), strict=strict)
+        return model.eval()
+
+
+def load_model(source: str | Path) -> RISModel:
+    """Load a model of any class from a folder or the Hub, in evaluation mode.
+
+    Args:
+        source: What `save_pretrained` or the trainer wrote, or a Hub id.
+
+    Raises:
+        FileNotFoundError: If there is no model at `source`.
+        ValueError: If its ``config.json`` does not name a class of this package.
+    """
+    path = Path(source)
+    if path.is_dir() and not (path / "config.json").is_file():
+        for name in ("best", "last"):  # a run folder
+            if (path / name / "config.json").is_file():
+                return load_model(path / name)
+        raise FileNotFoundError(f"{path} holds no model: there is no config.json in it, nor in its best/ or last/")
+    if not path.is_dir() and (path.is_absolute() or str(source).startswith(".") or str(source).count("/") > 1):
+        raise FileNotFoundError(f"There is no folder {path}")
+    config = path / "config.json" if path.is_dir() else Path(hf_hub_download(str(source), "config.json"))
+    name = json.loads(config.read_text()).get("model_class")
+    import maskris
+
+    model_class = getattr(maskris, name, None) if isinstance(name, str) else None
+    if not (isinstance(model_class, type) and issubclass(model_class, RISModel)):
+        raise ValueError(f"{config} names the class {name!r}, which is no model of maskris; load it with its own class")
+    return model_class.from_pretrained(str(source))
 
 
 def foreground_logit(logits: Tensor) -> Tensor:

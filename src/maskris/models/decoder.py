@@ -1,0 +1,132 @@
+"""The vision-language pixel decoder of CARIS (section 3.3): image and text refine each other, deformable attention."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskris.models.attention import Attention, sine_encoding
+from maskris.models.deformable import DeformableAttention, Shapes, pixel_centres
+
+
+class CARISDecoder(nn.Module):
+    """The vision-language pixel decoder: visual tokens of several levels and the words refine each other."""
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        text_width: int,
+        width: int,
+        layers: int,
+        heads: int,
+        points: int,
+        levels: int,
+        prompts: int,
+        ffn_ratio: int,
+        attention_ratio: int,
+    ) -> None:
+        super().__init__()
+        if width % 4:
+            raise ValueError(f"width must be a multiple of 4 for the sine encoding, not {width}")
+        coarse, fine = list(channels[::-1][:levels]), list(channels[: len(channels) - levels])
+        self.input_convs = nn.ModuleList(_conv_norm(c, width, 1, bias=True) for c in coarse)
+        self.lateral_convs = nn.ModuleList(_conv_norm(c, width, 1) for c in fine)
+        self.output_convs = nn.ModuleList(_conv_norm(width, width, 3) for _ in fine)
+        self.level_encoding = nn.Embedding(levels, width)
+        self.lang_in_linear = nn.Linear(text_width, width)
+        self.lang_in_norm = nn.LayerNorm(width)
+        self.vis_prompts = nn.Embedding(prompts, width)
+        self.layers = nn.ModuleList(
+            DecoderLayer(width, heads, points, levels, ffn_ratio, attention_ratio) for _ in range(layers)
+        )
+        self.mask_feature = nn.Sequential(
+            nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1)
+        )
+        self.lang_embed = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
+        )
+
+    def project(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The encoder's maps, finest first, to levels (coarsest first) and laterals (finest first)."""
+        levels = tuple(conv(x) for conv, x in zip(self.input_convs, reversed(maps), strict=False))
+        return levels, tuple(conv(x) for conv, x in zip(self.lateral_convs, maps, strict=False))
+
+    def forward(self, levels: Sequence[Tensor], laterals: Sequence[Tensor], words: Tensor, visible: Tensor) -> Tensor:
+        """Levels, laterals ``[N, D, h, w]``, words ``[N, L, T]`` and their mask to logits ``[N, 2, h, w]``."""
+        shapes: Shapes = [(level.shape[2], level.shape[3]) for level in levels]
+        vis = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)  # [N, S, D]
+        position = torch.cat(
+            [
+                sine_encoding(h, w, vis.shape[2], vis.device) + self.level_encoding.weight[i]
+                for i, (h, w) in enumerate(shapes)
+            ]
+        )  # [S, D]
+        reference = pixel_centres(shapes, vis.device)
+        n, length, _ = words.shape
+        text = torch.cat(
+            [self.lang_in_norm(self.lang_in_linear(words)), self.vis_prompts.weight.expand(n, -1, -1)], dim=1
+        )
+        visible = torch.cat([visible, visible.new_ones(n, text.shape[1] - length)], dim=1)
+        for layer in self.layers:
+            vis, text = layer(vis, text, visible, position, reference, shapes)
+
+        y = vis[:, -math.prod(shapes[-1]) :].transpose(1, 2).unflatten(2, shapes[-1])  # the finest level
+        for lateral, conv in zip(reversed(laterals), reversed(self.output_convs), strict=True):
+            y = lateral + F.interpolate(y, size=lateral.shape[-2:], mode="bilinear", align_corners=False)
+            y = F.relu(conv(y))
+        classes = torch.stack([text[:, length:].mean(1), text[:, 0]], dim=1)  # background, referent: [N, 2, D]
+        return torch.einsum("nqc,nchw->nqhw", self.lang_embed(classes), self.mask_feature(y))
+
+
+class DecoderLayer(nn.Module):
+    """Text reads the image, then the image reads the text and itself; every residual is followed by its norm."""
+
+    def __init__(self, width: int, heads: int, points: int, levels: int, ffn_ratio: int, attention_ratio: int) -> None:
+        super().__init__()
+        self.v2l_cross_attn = Attention(width, heads, attention_ratio)
+        self.lang_self_attn = Attention(width, heads, attention_ratio)
+        self.lang_mlp = _feed_forward(width, ffn_ratio)
+        self.l2v_cross_attn = Attention(width, heads, attention_ratio)
+        self.vis_self_attn = DeformableAttention(width, heads, levels, points)
+        self.vis_mlp = _feed_forward(width, ffn_ratio)
+        self.gamma_v2l = nn.Parameter(torch.ones(1, 1, width))
+        self.gamma_l2v = nn.Parameter(torch.ones(1, 1, width))
+        self.l_norm1, self.l_norm2, self.l_norm3 = (nn.LayerNorm(width) for _ in range(3))
+        self.v_norm1, self.v_norm2, self.v_norm3 = (nn.LayerNorm(width) for _ in range(3))
+        for attention in (self.v2l_cross_attn, self.lang_self_attn, self.l2v_cross_attn):
+            attention.apply(_init_linear)
+        self.lang_mlp.apply(_init_linear)
+        self.vis_mlp.apply(_init_linear)
+
+    def forward(
+        self, vis: Tensor, text: Tensor, visible: Tensor, position: Tensor, reference: Tensor, shapes: Shapes
+    ) -> tuple[Tensor, Tensor]:
+        """Visual tokens ``[N, S, D]`` and words with prompts ``[N, L + P, D]`` to the same, refined."""
+        text = self.l_norm1(text + self.gamma_v2l * self.v2l_cross_attn(text, vis + position, vis))
+        text = self.l_norm2(text + self.lang_self_attn(text, text, text, visible))
+        text = self.l_norm3(text + self.lang_mlp(text))
+        # The published code numbers the norms of the image in this order: 2, 1, 3.
+        vis = self.v_norm2(vis + self.gamma_l2v * self.l2v_cross_attn(vis + position, text, text, visible))
+        vis = self.v_norm1(vis + self.vis_self_attn(vis + position, vis, reference, shapes))
+        vis = self.v_norm3(vis + self.vis_mlp(vis))
+        return vis, text
+
+
+def _conv_norm(channels: int, width: int, kernel: int, bias: bool = False) -> nn.Sequential:
+    conv = nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=bias)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return nn.Sequential(conv, nn.GroupNorm(math.gcd(32, width), width))  # 32 groups as published, where they fit
+
+
+def _feed_forward(width: int, ratio: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, width * ratio), nn.ReLU(), nn.Linear(width * ratio, width))
+
+
+def _init_linear(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

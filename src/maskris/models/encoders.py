@@ -1,0 +1,143 @@
+"""Vision and text encoders from `transformers`: from the Hub, a folder, or a configuration with random weights."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoBackbone, AutoConfig, AutoModel, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
+from transformers.models.swin.modeling_swin import SwinLayer, SwinMLP
+
+Source = str | Path | dict[str, Any]
+"""A Hub id, a local folder, or the values of a configuration with its ``model_type`` (random weights then)."""
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+# Not settings: `transformers` writes these into a configuration, and computes them again when it is built.
+_DERIVED = ("transformers_version", "architectures", "stage_names", "num_layers", "hidden_size", "dtype")
+
+
+class VisionEncoder(nn.Module):
+    """Any `AutoBackbone` with four stages, as a function from images to four feature maps.
+
+    Args:
+        source: Hub id, local folder or configuration.
+        drop_path: Stochastic depth of the last block, growing linearly from 0 at the first.
+
+    Attributes:
+        config: The configuration as JSON types; `VisionEncoder(config)` builds the same architecture.
+        channels: Channels of the four maps.
+
+    Raises:
+        ValueError: If the backbone does not offer four stages.
+    """
+
+    def __init__(self, source: Source, drop_path: float = 0.0) -> None:
+        super().__init__()
+        options = {"out_indices": [1, 2, 3, 4], "drop_path_rate": drop_path}
+        self.backbone = cast(nn.Module, _build(AutoBackbone, source, options))
+        self.config = _describe(self.backbone)
+        self.channels: list[int] = list(cast(Any, self.backbone).channels)
+        if len(self.channels) != 4:
+            raise ValueError(f"{self.config['model_type']} gives {len(self.channels)} feature maps; four are needed")
+        if self.config["model_type"] == "swin":
+            # The official backbone has no norm after the last stage but the stage's own; this one would be a dead
+            # parameter, which distributed training refuses.
+            cast(Any, self.backbone).swin.layernorm = nn.Identity()
+            for layer in self.backbone.modules():
+                if isinstance(layer, SwinLayer):
+                    layer.mlp = cast(Any, SwinMLPWithDropPath(layer.mlp, layer.drop_path))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Normalised images ``[I, 3, H, W]`` to four maps, finest first (strides 4, 8, 16 and 32 for Swin)."""
+        return tuple(self.backbone(images).feature_maps)
+
+
+class SwinMLPWithDropPath(nn.Module):
+    """The MLP of a Swin block with stochastic depth, which `transformers` applies to the attention alone.
+
+    Args:
+        mlp: The block's MLP, whose parameters keep their names.
+        drop_path: The block's stochastic depth; both residuals use the same rate (Swin, ARCHITECTURE section 2).
+    """
+
+    def __init__(self, mlp: SwinMLP, drop_path: nn.Module) -> None:
+        super().__init__()
+        self.fc1, self.activation_fn, self.fc2 = mlp.fc1, mlp.activation_fn, mlp.fc2
+        self.drop_path = drop_path
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """``[I, tokens, C]`` to the same shape."""
+        return cast(Tensor, self.drop_path(self.fc2(self.activation_fn(self.fc1(hidden_states)))))
+
+
+class TextEncoder(nn.Module):
+    """A BERT-like encoder in two halves, so that vectors can join the words between embedding and layers.
+
+    Args:
+        source: Hub id, local folder or configuration.
+
+    Attributes:
+        config: The configuration as JSON types.
+        width: Channels of the features.
+
+    Raises:
+        ValueError: If the model is not made of ``embeddings`` and ``encoder`` as BERT is.
+    """
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self.model = cast(nn.Module, _build(AutoModel, source, {}, add_pooling_layer=False))
+        self.config = _describe(self.model, keep_width=True)
+        if not (hasattr(self.model, "embeddings") and hasattr(self.model, "encoder")):
+            raise ValueError(
+                f"{self.config['model_type']} cannot take conditional prompts: it must be made of `embeddings` and "
+                "`encoder` as BERT and RoBERTa are"
+            )
+        self.width = int(self.config["hidden_size"])
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, extra: Tensor) -> Tensor:
+        """Encode words followed by extra vectors.
+
+        Args:
+            input_ids: ``[N, L]`` int64.
+            attention_mask: ``[N, L]``, 1 for tokens and 0 for padding.
+            extra: ``[N, P, T]`` vectors appended after the padding, without position, visible to every word.
+
+        Returns:
+            ``[N, L + P, T]``.
+        """
+        words = cast(Any, self.model).embeddings(input_ids=input_ids)  # [N, L, T]
+        hidden = torch.cat([words, extra.to(words.dtype)], dim=1)
+        visible = torch.cat([attention_mask.bool(), attention_mask.new_ones(extra.shape[:2]).bool()], dim=1)
+        additive = torch.zeros(visible.shape, dtype=hidden.dtype, device=hidden.device)
+        additive = additive.masked_fill(~visible, torch.finfo(hidden.dtype).min)[:, None, None]  # [N, 1, 1, L + P]
+        return cast(Tensor, cast(Any, self.model).encoder(hidden, attention_mask=additive).last_hidden_state)
+
+
+def build_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """A tokenizer from a Hub id, a folder, or a list of words.
+
+    A list becomes a lower-case WordPiece tokenizer with the five special tokens of BERT in front; if the list
+    already begins with ``[PAD]``, it is taken as a whole vocabulary.
+    """
+    if isinstance(source, (str, Path)):
+        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source))
+    if isinstance(source, list):
+        tokens = source if source[:1] == ["[PAD]"] else [*SPECIAL_TOKENS, *source]
+        return BertTokenizer(vocab={token: i for i, token in enumerate(tokens)})
+    return source
+
+
+def _build(auto: Any, source: Source, options: dict[str, Any], **arguments: Any) -> Any:
+    if isinstance(source, dict):
+        if "model_type" not in source:
+            raise ValueError(f"A configuration needs its model_type, such as 'swin' or 'bert'; got {sorted(source)}")
+        return auto.from_config(AutoConfig.for_model(**{**source, **options}), **arguments)
+    return auto.from_pretrained(source, **options, **arguments)
+
+
+def _describe(model: nn.Module, keep_width: bool = False) -> dict[str, Any]:
+    config = cast(Any, model).config.to_diff_dict()
+    derived = [key for key in _DERIVED if not (keep_width and key == "hidden_size")]
+    return {"model_type": cast(Any, model).config.model_type} | {k: v for k, v in config.items() if k not in derived}
