@@ -1,0 +1,211 @@
+"""Masks as COCO run lengths: polygons and RLE of any kind through pycocotools, the field's reference rasteriser.
+
+Compressed counts are what the tables store: a few hundred ASCII bytes instead of 300,000 pixels. This file is light: it
+imports neither torch nor pyarrow.
+"""
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco
+
+Box = tuple[float, float, float, float]
+"""x, y, width and height in pixels; the right and lower edges lie after the last pixel."""
+
+MAX_SIDE = 65_500
+"""Largest height or width, that of a JPEG; a greater one in an annotation is a mistake that would fill the memory."""
+
+
+def encode(mask: np.ndarray) -> bytes:
+    """Compress a mask.
+
+    Args:
+        mask: ``[h, w]`` bool, or any type where nonzero means inside.
+
+    Returns:
+        COCO's compressed counts. The size is not part of them.
+
+    Raises:
+        ValueError: If the mask is not a plane.
+    """
+    if mask.ndim != 2:
+        raise ValueError(f"A mask has a height and a width, not the shape {list(mask.shape)}")
+    counts: bytes = coco.encode(np.asfortranarray(mask != 0, dtype=np.uint8))["counts"]
+    return counts
+
+
+def decode(counts: bytes, height: int, width: int) -> np.ndarray:
+    """The inverse of `encode`: a new ``[height, width]`` bool array."""
+    pixels: np.ndarray = coco.decode({"size": [height, width], "counts": counts})
+    return pixels.astype(bool, order="C")
+
+
+def empty(height: int, width: int) -> bytes:
+    """The compressed counts of a mask without pixels (an expression without a target)."""
+    return from_counts([height * width], height, width)
+
+
+def from_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> bytes:
+    """The union of polygons, bit for bit that of pycocotools' ``frPyObjects`` and ``merge``.
+
+    Args:
+        polygons: Each ``[x0, y0, x1, y1, ...]`` in pixels, at least three points.
+        height: Height of the image.
+        width: Width of the image.
+
+    Returns:
+        Compressed counts.
+
+    Raises:
+        ValueError: If there is no polygon, or one has too few, an odd number of or not finite coordinates.
+    """
+    _check_size(height, width)
+    if not polygons:
+        raise ValueError("the list of polygons is empty")
+    for polygon in polygons:
+        if not isinstance(polygon, (list, tuple)) or not all(
+            isinstance(value, Real) and not isinstance(value, bool) for value in polygon
+        ):
+            raise ValueError(f"a polygon is a list of numbers [x0, y0, x1, y1, ...], not {_short(polygon)}")
+        if len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError(f"a polygon needs at least 3 points, x and y of each, but this has {len(polygon)} numbers")
+        # Far outside, pycocotools would walk along the edge pixel by pixel until the memory ends.
+        if not all(abs(value) <= 2 * MAX_SIDE for value in polygon):
+            raise ValueError(f"a coordinate is not finite or absurdly large: {_short(polygon)}")
+    return _merge(coco.frPyObjects([[float(value) for value in polygon] for polygon in polygons], height, width))
+
+
+def from_counts(counts: Sequence[int] | str | bytes, height: int, width: int) -> bytes:
+    """Uncompressed (list) or compressed (string) COCO counts as compressed counts, checked.
+
+    Raises:
+        ValueError: If the counts don't cover the image exactly, or are no counts at all.
+    """
+    _check_size(height, width)
+    if isinstance(counts, str):
+        if not counts.isascii():
+            raise ValueError("compressed counts are ASCII, these are not")
+        counts = counts.encode("ascii")
+    runs = _decompress(counts) if isinstance(counts, bytes) else list(counts)
+    if not all(isinstance(run, int) and not isinstance(run, bool) and run >= 0 for run in runs):
+        raise ValueError(f"the run lengths must be whole numbers of at least 0, not {_short(runs)}")
+    if sum(runs) != height * width:
+        raise ValueError(f"the run lengths cover {sum(runs)} pixels, but {height} x {width} has {height * width}")
+    compressed: bytes = coco.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"]
+    return compressed
+
+
+def from_segmentation(segmentation: Any, height: int, width: int) -> bytes:
+    """Any segmentation that occurs in COCO-style files, as compressed counts.
+
+    Args:
+        segmentation: Polygons; one RLE ``{"size": [h, w], "counts": ...}`` (counts compressed or not); one flat
+            polygon; or a list of RLEs, of which the union is taken.
+        height: Height of the image.
+        width: Width of the image.
+
+    Raises:
+        ValueError: If it is none of these, is damaged, or belongs to an image of another size.
+    """
+    _check_size(height, width)
+    if isinstance(segmentation, dict):
+        return _from_rle(segmentation, height, width)
+    if not isinstance(segmentation, (list, tuple)):
+        raise ValueError(f"a segmentation is a list of polygons or an RLE, not {_short(segmentation)}")
+    if not segmentation:
+        raise ValueError("the segmentation is empty")
+    if all(isinstance(part, dict) for part in segmentation):
+        return union([_from_rle(part, height, width) for part in segmentation], height, width)
+    if isinstance(segmentation[0], Real):  # one polygon without the list around it
+        return from_polygons([segmentation], height, width)
+    return from_polygons(segmentation, height, width)
+
+
+def union(masks: Sequence[bytes], height: int, width: int) -> bytes:
+    """The union of masks of one size, each as compressed counts; that of none is empty."""
+    if not masks:
+        return empty(height, width)
+    return _merge([{"size": [height, width], "counts": counts} for counts in masks])
+
+
+def area_of(counts: bytes, height: int, width: int) -> int:
+    """Pixels inside."""
+    return int(coco.area({"size": [height, width], "counts": counts}))
+
+
+def box_of(mask: np.ndarray) -> Box:
+    """The tight box of a ``[h, w]`` mask; all zeros where it has no pixels."""
+    columns = np.flatnonzero(mask.any(axis=0))
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not columns.size:
+        return 0.0, 0.0, 0.0, 0.0
+    x, y = int(columns[0]), int(rows[0])
+    return float(x), float(y), float(columns[-1] + 1 - x), float(rows[-1] + 1 - y)
+
+
+def box_of_counts(counts: bytes, height: int, width: int) -> Box:
+    """`box_of` of compressed counts, without decoding them."""
+    if not area_of(counts, height, width):
+        return 0.0, 0.0, 0.0, 0.0
+    x, y, w, h = (float(value) for value in coco.toBbox({"size": [height, width], "counts": counts}))
+    return x, y, w, h
+
+
+def reach_outside(polygons: Sequence[Sequence[float]], height: int, width: int) -> float:
+    """How many pixels the polygons reach beyond the image at most; 0 where they stay inside."""
+    reach = 0.0
+    for polygon in polygons:
+        x, y = polygon[0::2], polygon[1::2]
+        reach = max(reach, -min(x), -min(y), max(x) - width, max(y) - height)
+    return reach
+
+
+def _from_rle(rle: dict[str, Any], height: int, width: int) -> bytes:
+    if "size" not in rle or "counts" not in rle:
+        raise ValueError(f"an RLE has the keys size and counts, not {', '.join(map(str, rle)) or 'none'}")
+    if not isinstance(rle["size"], (list, tuple)) or list(rle["size"]) != [height, width]:
+        raise ValueError(
+            f"the RLE is of size {_short(rle['size'])} (height, width), but the image has {[height, width]}"
+        )
+    if not isinstance(rle["counts"], (list, tuple, str, bytes)):
+        raise ValueError(f"the counts of an RLE are a list or a string, not {_short(rle['counts'])}")
+    return from_counts(rle["counts"], height, width)
+
+
+def _merge(parts: list[dict[str, Any]]) -> bytes:
+    counts: bytes = coco.merge(parts)["counts"]
+    return counts
+
+
+def _decompress(counts: bytes) -> list[int]:
+    """Run lengths of compressed counts. pycocotools reads beyond the end of damaged ones, so they are checked here."""
+    runs: list[int] = []
+    value = shift = 0
+    for byte in counts:
+        digit = byte - 48
+        if not 0 <= digit < 64 or shift > 60:
+            raise ValueError(f"these are no compressed counts: {_short(counts)}")
+        value |= (digit & 31) << shift
+        shift += 5
+        if not digit & 32:  # the last digit of a number; its fifth bit is the sign
+            if digit & 16:
+                value -= 1 << shift
+            runs.append(
+                value + (runs[-2] if len(runs) > 2 else 0)
+            )  # from the fourth on, differences to the one before last
+            value = shift = 0
+    if shift:
+        raise ValueError(f"the compressed counts are cut off: {_short(counts)}")
+    return runs
+
+
+def _check_size(height: int, width: int) -> None:
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+        raise ValueError(f"an image can't have {height} x {width} pixels (height x width)")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,362 @@
+"""`ReferringTable`: one row per referent, with its expressions and its mask, in a Parquet file.
+
+The rows live in Arrow buffers, which forked worker processes share and which hold no Python objects: 150,000
+expressions open in a fraction of a second.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from maskris.data import masks
+
+SCHEMA = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("split_by", pa.string()),
+        ("split", pa.string()),
+        ("image_id", pa.int64()),
+        ("ref_id", pa.int64()),
+        ("ann_ids", pa.list_(pa.int64())),
+        ("ann_id", pa.int64()),
+        ("category", pa.string()),
+        ("image", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("expressions", pa.list_(pa.string())),
+        ("kinds", pa.list_(pa.string())),
+        ("mask", pa.large_binary()),
+        ("mask_source", pa.string()),
+        ("box", pa.list_(pa.float32(), 4)),
+        ("area", pa.int64()),
+        ("source", pa.string()),
+        ("source_sha256", pa.string()),
+    ]
+)
+"""The columns; `Referent` says what each holds."""
+
+MASK_SOURCES = ("annotated", "pseudo", "none")
+_ROOT_KEY = b"maskris.images_root"
+
+
+@dataclass(frozen=True)
+class Referent:
+    """One row of a table.
+
+    Attributes:
+        dataset: Name of the data set, for example ``"refcoco+"``.
+        split_by: Who split it, for example ``"unc"``.
+        split: ``"train"``, ``"val"``, ``"testA"``, …
+        image_id: Number of the image in its source.
+        ref_id: Number of the referent in its source.
+        ann_ids: Numbers of the annotations whose union the mask is; empty where the expressions have no target.
+        ann_id: The first of them, or -1.
+        category: Name of the object's class; ``""`` where unknown.
+        image: Path of the image relative to the table's images root.
+        height: Of the image in pixels.
+        width: Of the image in pixels.
+        expressions: The sentences about the referent.
+        kinds: One per expression, for example ``"location"``; ``""`` where unknown.
+        mask: Compressed COCO counts of ``[height, width]``.
+        mask_source: ``"annotated"`` by people, ``"pseudo"`` by a model, or ``"none"``.
+        box: x, y, width, height of the mask's tight box in pixels; zeros where the mask is empty.
+        area: Pixels of the mask.
+        source: The annotation file, relative to the data folder.
+        source_sha256: Of that file.
+    """
+
+    dataset: str
+    split_by: str
+    split: str
+    image_id: int
+    ref_id: int
+    ann_ids: tuple[int, ...]
+    ann_id: int
+    category: str
+    image: str
+    height: int
+    width: int
+    expressions: tuple[str, ...]
+    kinds: tuple[str, ...]
+    mask: bytes
+    mask_source: str
+    box: tuple[float, float, float, float]
+    area: int
+    source: str
+    source_sha256: str
+
+
+class ReferringTable:
+    """Referents with their expressions, masks and images; immutable.
+
+    Args:
+        table: An Arrow table with the columns of `SCHEMA`.
+        images_root: Folder that the ``image`` column is relative to.
+
+    Raises:
+        ValueError: If columns are missing.
+    """
+
+    def __init__(self, table: pa.Table, images_root: str | Path) -> None:
+        if missing := [name for name in SCHEMA.names if name not in table.column_names]:
+            raise ValueError(f"This is no table of referents: it lacks the columns {', '.join(missing)}")
+        self.arrow: pa.Table = table.select(SCHEMA.names).cast(SCHEMA).combine_chunks().replace_schema_metadata(None)
+        self.images_root = Path(images_root)
+        self._origin: tuple[str, str, np.ndarray | None] | None = None  # path, images root and rows, for pickling
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Mapping[str, Any]], images_root: str | Path) -> "ReferringTable":
+        """Build a table from dictionaries.
+
+        Args:
+            rows: Each needs ``image``, ``expressions`` and ``mask``, either as compressed counts with ``height`` and
+                ``width`` or as a ``[h, w]`` array. Everything else has a default: box and area follow from the mask,
+                an image's number is that of its first appearance, a referent's that of its row, and the split is
+                ``"train"``. With a ``mask_source`` of ``"none"``, the mask is empty by default.
+            images_root: Folder that ``image`` is relative to.
+
+        Raises:
+            ValueError: If a row lacks something, has an unknown key, or contradicts itself.
+        """
+        image_ids: dict[str, int] = {}
+        complete = [_complete(number, row, image_ids) for number, row in enumerate(rows)]
+        return cls(pa.Table.from_pylist(complete, schema=SCHEMA), images_root)
+
+    @classmethod
+    def open(cls, path: str | Path, images_root: str | Path | None = None) -> "ReferringTable":
+        """Open a file that `save` wrote.
+
+        Args:
+            path: The Parquet file.
+            images_root: Folder of the images, if it is another one than when the table was saved.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not a table of referents.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist; `maskris prepare SOURCE --out {path}` makes such a file")
+        try:
+            # Not pre-buffered: that would read through a second thread pool, which is slower for a local file.
+            table = pq.read_table(path, memory_map=True, pre_buffer=False)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{path} is not a Parquet file: {error}") from error
+        if images_root is None:
+            stored = (table.schema.metadata or {}).get(_ROOT_KEY, b".").decode()
+            images_root = path.parent / stored
+        try:
+            opened = cls(table, images_root)
+        except (ValueError, pa.ArrowInvalid) as error:
+            raise ValueError(f"{path}: {error}") from error
+        opened._origin = (str(path.resolve()), str(images_root), None)
+        return opened
+
+    def save(self, path: str | Path) -> None:
+        """Write a Parquet file atomically; the same table gives the same bytes.
+
+        The images root is stored relative to the file where it lies beneath the file's folder (both can then be moved
+        together), otherwise absolute.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        root, folder = self.images_root.resolve(), path.parent.resolve()
+        stored = root.relative_to(folder).as_posix() if root.is_relative_to(folder) else root.as_posix()
+        table = self.arrow.replace_schema_metadata({_ROOT_KEY: stored.encode()})
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            pq.write_table(table, temporary, compression="zstd", use_dictionary=_REPEATED)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def concat(cls, tables: Sequence["ReferringTable"]) -> "ReferringTable":
+        """The rows of several tables, one after the other.
+
+        Where their images lie in different folders, the ``image`` column becomes absolute.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        if not tables:
+            raise ValueError("Expected at least one table to concatenate")
+        root = tables[0].images_root
+        if all(table.images_root == root for table in tables):
+            return cls(pa.concat_tables([table.arrow for table in tables]), root)
+        return cls(pa.concat_tables([table._with_absolute_images() for table in tables]), root)
+
+    def __len__(self) -> int:
+        """The number of rows, that is of referents."""
+        return int(self.arrow.num_rows)
+
+    def __repr__(self) -> str:
+        splits = ", ".join(self.splits)
+        return f"ReferringTable({len(self)} referents, {self.num_expressions} expressions; {splits or 'empty'})"
+
+    @property
+    def num_expressions(self) -> int:
+        """Expressions of all referents together."""
+        return int(self.expressions_per_row.sum())
+
+    @property
+    def expressions_per_row(self) -> np.ndarray:
+        """Expressions of each referent: ``[rows]`` int64."""
+        return _numpy(pc.list_value_length(self.arrow["expressions"])).astype(np.int64)
+
+    @property
+    def num_images(self) -> int:
+        """Different images."""
+        return int(pc.count_distinct(self.arrow["image"]).as_py())
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that occur, in the order of their first rows."""
+        return [str(name) for name in pc.unique(self.arrow["split"]).to_pylist()]
+
+    def column(self, name: str) -> list[Any]:
+        """One column as Python objects."""
+        return list(self.arrow[name].to_pylist())
+
+    def row(self, i: int) -> Referent:
+        """One referent.
+
+        Raises:
+            IndexError: If there is no such row.
+        """
+        i = self._check(i)
+        values: dict[str, Any] = {name: self.arrow[name][i].as_py() for name in SCHEMA.names}
+        return Referent(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+    def __iter__(self) -> Iterator[Referent]:
+        return (self.row(i) for i in range(len(self)))
+
+    def expressions(self, i: int) -> tuple[str, ...]:
+        """The expressions of row `i`."""
+        return tuple(self.arrow["expressions"][self._check(i)].as_py())
+
+    def size(self, i: int) -> tuple[int, int]:
+        """Height and width of the image of row `i`."""
+        i = self._check(i)
+        return self.arrow["height"][i].as_py(), self.arrow["width"][i].as_py()
+
+    def mask(self, i: int) -> np.ndarray:
+        """The mask of row `i`: ``[height, width]`` bool at the image's original size."""
+        return masks.decode(self.arrow["mask"][self._check(i)].as_py(), *self.size(i))
+
+    def image_path(self, i: int) -> Path:
+        """Where the image of row `i` lies."""
+        return self.images_root / str(self.arrow["image"][self._check(i)])
+
+    def split(self, names: str | Sequence[str]) -> "ReferringTable":
+        """The rows of one split or several, in the order of this table.
+
+        Raises:
+            KeyError: If a split does not occur.
+        """
+        wanted = [names] if isinstance(names, str) else list(names)
+        if unknown := [name for name in wanted if name not in self.splits]:
+            raise KeyError(f"The table has no split {', '.join(unknown)}; it has {', '.join(self.splits) or 'none'}")
+        return self.take(np.flatnonzero(_numpy(pc.is_in(self.arrow["split"], pa.array(wanted)))))
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> "ReferringTable":
+        """The rows with these numbers, in this order."""
+        rows = np.asarray(rows, dtype=np.int64)
+        taken = ReferringTable(self.arrow.take(pa.array(rows)), self.images_root)
+        if self._origin is not None:
+            path, root, earlier = self._origin
+            taken._origin = (path, root, rows if earlier is None else earlier[rows])
+        return taken
+
+    def by_image(self) -> list[np.ndarray]:
+        """The row numbers of each image, images in the order of their first rows."""
+        encoded = self.arrow["image"].combine_chunks().dictionary_encode()
+        image = _numpy(encoded.indices)
+        order = np.argsort(image, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(image[order])) + 1) if len(order) else []
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """All rows as dictionaries."""
+        return list(self.arrow.to_pylist())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker that is not forked opens the file itself: sending the contents would cost as much time and more memory.
+        if self._origin is None:
+            return ReferringTable, (self.arrow, self.images_root)
+        return _reopen, self._origin
+
+    def _check(self, i: int) -> int:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"Row {i} does not exist: the table has {len(self)}")
+        return int(i) % len(self)
+
+    def _with_absolute_images(self) -> pa.Table:
+        images = [(self.images_root / image).absolute().as_posix() for image in self.column("image")]
+        return self.arrow.set_column(SCHEMA.get_field_index("image"), "image", pa.array(images, pa.string()))
+
+
+_REPEATED = ["dataset", "split_by", "split", "category", "image", "mask_source", "source", "source_sha256"]
+
+
+def _reopen(path: str, images_root: str, rows: np.ndarray | None) -> ReferringTable:
+    table = ReferringTable.open(path, images_root)
+    return table if rows is None else table.take(rows)
+
+
+def _numpy(array: Any) -> np.ndarray:
+    values: np.ndarray = array.to_numpy(zero_copy_only=False) if isinstance(array, pa.Array) else array.to_numpy()
+    return values
+
+
+def _complete(number: int, row: Mapping[str, Any], image_ids: dict[str, int]) -> dict[str, Any]:
+    """A row of `from_rows` with every column."""
+    if unknown := sorted(set(row) - set(SCHEMA.names)):
+        raise ValueError(f"Row {number} has the unknown keys {', '.join(unknown)}; known are {', '.join(SCHEMA.names)}")
+    given: dict[str, Any] = {name: value for name, value in row.items() if value is not None}
+    mask = given.get("mask")
+    if isinstance(mask, np.ndarray):
+        given |= {"mask": masks.encode(mask), "height": mask.shape[0], "width": mask.shape[1]}
+    elif isinstance(mask, str):
+        given["mask"] = mask.encode("ascii")
+    elif mask is None and given.get("mask_source") == "none" and {"height", "width"} <= given.keys():
+        given["mask"] = masks.empty(given["height"], given["width"])
+    if missing := [name for name in ("image", "expressions", "mask", "height", "width") if name not in given]:
+        raise ValueError(f"Row {number} lacks {', '.join(missing)}")
+    if isinstance(given["expressions"], str) or not given["expressions"]:
+        raise ValueError(f"Row {number}: expressions must be a list with at least one sentence")
+    size = (given["height"], given["width"])
+    image = Path(given["image"]).as_posix()
+    ann_ids = list(given.get("ann_ids", [given["ann_id"]] if given.get("ann_id", -1) >= 0 else []))
+    defaults: dict[str, Any] = {
+        **dict.fromkeys(("dataset", "split_by", "category", "source", "source_sha256"), ""),
+        "split": "train",
+        "ref_id": number,
+        "image_id": image_ids.setdefault(image, len(image_ids)),
+        "ann_id": ann_ids[0] if ann_ids else -1,
+        "kinds": [""] * len(given["expressions"]),
+        "mask_source": "annotated",
+    }
+    complete = {**defaults, **given, "image": image, "ann_ids": ann_ids}
+    if len(complete["kinds"]) != len(complete["expressions"]):
+        raise ValueError(
+            f"Row {number} has {len(complete['expressions'])} expressions but {len(complete['kinds'])} kinds"
+        )
+    if complete["mask_source"] not in MASK_SOURCES:
+        raise ValueError(
+            f"Row {number}: mask_source must be one of {', '.join(MASK_SOURCES)}, not {complete['mask_source']!r}"
+        )
+    if "box" not in given:
+        complete["box"] = masks.box_of_counts(given["mask"], *size)
+    if "area" not in given:
+        complete["area"] = masks.area_of(given["mask"], *size)
+    return complete
+
+
+assert SCHEMA.names == [field.name for field in fields(Referent)]
