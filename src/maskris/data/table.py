@@ -232,8 +232,9 @@ class ReferringTable:
             IndexError: If there is no such row.
         """
         i = self._check(i)
-        values: dict[str, Any] = {name: self.arrow[name][i].as_py() for name in SCHEMA.names}
-        return Referent(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        values = ((name, self.arrow[name][i].as_py()) for name in SCHEMA.names)
+        plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values}
+        return Referent(**plain)
 
     def __iter__(self) -> Iterator[Referent]:
         return (self.row(i) for i in range(len(self)))
@@ -287,7 +288,7 @@ class ReferringTable:
         return list(self.arrow.to_pylist())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A worker that is not forked opens the file itself: sending the contents would cost as much time and more memory.
+        # A worker that is not forked opens the file itself: sending the contents costs as much time and more memory.
         if self._origin is None:
             return ReferringTable, (self.arrow, self.images_root)
         return _reopen, self._origin
