@@ -1,7 +1,7 @@
 """How a model wants its images: size, resizing, mean and standard deviation, and the way back to the original size."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,23 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any photo as 8-bit RGB; transparency is dropped, orientation tags are left to the caller.
+
+    The one conversion PIL gets wrong is that of 16-bit images, which it clips at 255 (a white sheet); they are scaled.
+    """
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float64)
+        if image.mode != "I" or values.max(initial=0) > 255:  # "I" has 32 bits and may hold either range
+            values /= 257
+        image = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # PIL warns where a palette with transparency becomes RGB in one step
+    return image.convert("RGB")
 
 
 @dataclass(frozen=True)
@@ -41,6 +58,8 @@ class Preprocess:
         Raises:
             ValueError: If a size or a deviation is not positive, or the kind of resizing is unknown.
         """
+        for name in ("mean", "std"):  # a list from JSON or YAML becomes a tuple: equality and hashing depend on it
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         if self.height < 1 or self.width < 1:
             raise ValueError(f"The input size must be positive, not {self.height} x {self.width}")
         if self.resize not in ("stretch", "letterbox"):
@@ -59,8 +78,15 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
-        """The inverse of `to_dict`."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: If a key is unknown.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"Preprocess has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        return cls(**values)
 
     def placement(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Where an image of `height` x `width` lies in the model's input: top, left, height, width."""
@@ -72,19 +98,26 @@ class Preprocess:
         return (self.height - h) // 2, (self.width - w) // 2, h, w
 
     def image(self, image: Image.Image) -> Tensor:
-        """Resize a photo: RGB image to ``[3, height, width]`` uint8 (bilinear with antialiasing, as PIL does it)."""
+        """Resize a photo of any mode to RGB ``[3, height, width]`` uint8, bilinearly with antialiasing as PIL does."""
         top, left, h, w = self.placement(image.height, image.width)
-        resized = pil_to_tensor(
-            v2.functional.resize(image.convert("RGB"), [h, w], v2.InterpolationMode.BILINEAR, antialias=True)
+        resized: Tensor = pil_to_tensor(
+            v2.functional.resize(to_rgb(image), [h, w], v2.InterpolationMode.BILINEAR, antialias=True)
         )
         if (h, w) == self.size:
             return resized
-        canvas = (torch.tensor(self.mean) * 255).round().to(torch.uint8).view(3, 1, 1).repeat(1, self.height, self.width)
+        colour = (torch.tensor(self.mean) * 255).round().to(torch.uint8)
+        canvas = colour.view(3, 1, 1).repeat(1, self.height, self.width)
         canvas[:, top : top + h, left : left + w] = resized
         return canvas
 
     def mask(self, mask: np.ndarray) -> Tensor:
-        """Resize a mask: ``[h, w]`` bool array to ``[height, width]`` bool (nearest pixel, as PIL does it)."""
+        """Resize a mask: ``[h, w]`` bool array to ``[height, width]`` bool (nearest pixel, as PIL does it).
+
+        Raises:
+            ValueError: If the mask is not a plane.
+        """
+        if mask.ndim != 2:
+            raise ValueError(f"A mask has a height and a width, not the shape {list(mask.shape)}")
         top, left, h, w = self.placement(*mask.shape)
         resized = Image.fromarray(mask.astype(np.uint8)).resize((w, h), Image.Resampling.NEAREST)
         canvas = torch.zeros(self.size, dtype=torch.bool)
@@ -108,7 +141,12 @@ class Preprocess:
 
         Returns:
             ``[N, size[0], size[1]]`` float, bilinear (``align_corners=False``), the padding of a letterbox cut off.
+
+        Raises:
+            ValueError: If the maps are not at the model's input size (upsample the logits first).
         """
+        if maps.ndim != 3 or tuple(maps.shape[1:]) != self.size:
+            raise ValueError(f"maps must be [N, {self.height}, {self.width}], not {list(maps.shape)}")
         top, left, h, w = self.placement(size[0], size[1])
         inner = maps[:, top : top + h, left : left + w]
         if inner.shape[1:] == tuple(size):

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -52,23 +54,65 @@ class ExpressionTokenizer:
         Args:
             expressions: Any number of sentences.
             pad_to: Length to pad to; by default that of the longest sentence. Never changes what a model computes.
+
+        Raises:
+            TypeError: If `expressions` is one string instead of several, or holds something else than strings.
+            ValueError: If a sentence is longer than `pad_to`.
         """
-        encoded = self.tokenizer(list(expressions), split_special_tokens=True, add_special_tokens=True)["input_ids"]
-        kept = [self._truncate(ids) for ids in encoded]
-        length = pad_to or max((len(ids) for ids in kept), default=0)
-        input_ids = torch.full((len(kept), length), self.pad_id, dtype=torch.int64)
-        attention_mask = torch.zeros_like(input_ids)
-        for i, ids in enumerate(kept):
-            input_ids[i, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
+        encoded, truncated = self.encode(expressions)
+        return Tokens(*self.pad(encoded, pad_to), torch.tensor(truncated, dtype=torch.bool))
+
+    def encode(self, expressions: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
+        """The ids of every expression, cut to `max_length` but not padded, and whether the cut took something away.
+
+        Raises:
+            TypeError: If `expressions` is one string instead of several, or holds something else than strings.
+        """
+        if isinstance(expressions, str):
+            raise TypeError(f"Expected a list of expressions, not the single string {expressions!r}: put it in a list")
+        if wrong := [item for item in expressions if not isinstance(item, str)]:
+            raise TypeError(f"An expression is a string, not {type(wrong[0]).__name__}: {wrong[0]!r}")
+        if not expressions:  # transformers fails on an empty list
+            return [], []
+        # split_special_tokens: a literal "[MASK]" is text. verbose: lengths are dealt with here, without a warning.
+        encoded: list[list[int]] = self.tokenizer(
+            list(expressions), split_special_tokens=True, add_special_tokens=True, verbose=False
+        )["input_ids"]
+        return [self._truncate(ids) for ids in encoded], [len(ids) > self.max_length for ids in encoded]
+
+    def pad(self, encoded: Sequence[Sequence[int]], pad_to: int | None = None) -> tuple[Tensor, Tensor]:
+        """Put ids of different lengths into one tensor.
+
+        Args:
+            encoded: Ids of `N` expressions, as `encode` gives them.
+            pad_to: Length to pad to; by default that of the longest.
+
+        Returns:
+            ``input_ids`` and ``attention_mask``, both ``[N, L]`` int64.
+
+        Raises:
+            ValueError: If a sentence is longer than `pad_to`.
+        """
+        longest = max((len(ids) for ids in encoded), default=0)
+        length = longest if pad_to is None else pad_to
+        if length < longest:
+            raise ValueError(f"Can't pad to {length} tokens: a sentence has {longest} (max_length = {self.max_length})")
+        input_ids = np.full((len(encoded), length), self.pad_id, dtype=np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        for i, ids in enumerate(encoded):
+            input_ids[i, : len(ids)] = ids
             attention_mask[i, : len(ids)] = 1
-        truncated = torch.tensor([len(ids) > self.max_length for ids in encoded], dtype=torch.bool)
-        return Tokens(input_ids, attention_mask, truncated)
+        return torch.from_numpy(input_ids), torch.from_numpy(attention_mask)
 
     def _truncate(self, ids: list[int]) -> list[int]:
         if len(ids) <= self.max_length:
             return ids
-        end = ids[-1:] if ids[-1] in self.special_ids else []
+        end = ids[-1:] if ids[-1] in self._end_ids else []
         return ids[: self.max_length - len(end)] + end
+
+    @property
+    def _end_ids(self) -> set[int | None]:
+        return {self.tokenizer.sep_token_id, self.tokenizer.eos_token_id}  # BERT ends with the first, CLIP the second
 
     @property
     def pad_id(self) -> int:
@@ -81,7 +125,7 @@ class ExpressionTokenizer:
         mask_id = self.tokenizer.mask_token_id
         return None if mask_id is None else int(mask_id)
 
-    @property
+    @cached_property
     def special_ids(self) -> frozenset[int]:
         """Ids that are not words: padding, unknown, start, end and mask."""
         return frozenset(self.tokenizer.all_special_ids)

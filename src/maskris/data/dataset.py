@@ -1,0 +1,345 @@
+"""`ReferringDataset`: the table's referents as images, expressions and masks, and their way into a `Batch`."""
+
+import os
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from maskris.batch import Batch
+from maskris.data.preprocess import Preprocess
+from maskris.data.sampler import EvaluationItem, TrainingItem
+from maskris.data.table import ReferringTable
+from maskris.data.tokenizer import ExpressionTokenizer
+from maskris.rng import seed_of
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and some expressions about it.
+
+    Attributes:
+        image: ``[3, H, W]`` uint8.
+        expressions: ``n`` sentences.
+        masks: ``[n, H, W]`` bool, or ``None`` where the data set was asked for none.
+        index: ``[n, 2]`` int64, row of the table and number of the expression in it.
+    """
+
+    image: Tensor
+    expressions: tuple[str, ...]
+    masks: Tensor | None
+    index: Tensor
+
+
+class ReferringDataset(Dataset[Sample]):
+    """The samples of a table, for training or for evaluation.
+
+    In training an item is a referent with one of its expressions, or, with ``referents_per_image = k > 1``, an image
+    with `k` of its referents, whose vision encoding they share. An image with fewer gives further expressions of them
+    before it repeats anything. What is drawn is a function of ``(seed, epoch, item)``: ``dataset[epoch, i]``.
+
+    In evaluation an item is an image with every expression of every referent on it: ``dataset[i]``, or some of them:
+    ``dataset[i, start, stop]``. Nothing is drawn.
+
+    Args:
+        table: The referents; one split of a table, usually.
+        preprocess: How the model wants its images.
+        tokenizer: How the model wants its expressions.
+        training: Draw expressions (training) or go through all of them (evaluation).
+        seed: Seed of the draws.
+        referents_per_image: Expressions per image in training, see above.
+        masks: Load the ground truth.
+        cache_images: Keep resized images, masks and token ids in memory. It takes ``3 H W`` bytes per image and
+            ``H W`` per referent: right for small images or few of them. Worker processes that are forked share it.
+
+    Raises:
+        ValueError: If the table is empty, or some row can't be trained on (no expression, no mask).
+    """
+
+    def __init__(
+        self,
+        table: ReferringTable,
+        preprocess: Preprocess,
+        tokenizer: ExpressionTokenizer,
+        *,
+        training: bool,
+        seed: int = 0,
+        referents_per_image: int = 1,
+        masks: bool = True,
+        cache_images: bool = False,
+    ) -> None:
+        if referents_per_image < 1:
+            raise ValueError(f"referents_per_image must be at least 1, not {referents_per_image}")
+        self.table = table
+        self.preprocess = preprocess
+        self.tokenizer = tokenizer
+        self.training = training
+        self.seed = seed
+        self.referents_per_image = referents_per_image
+        self.masks = masks
+        self.cache_images = cache_images
+        self._counts = table.expressions_per_row  # [rows]
+        self._images = table.by_image()  # row numbers of each image
+        self._image_of = np.empty(len(table), dtype=np.int64)  # [rows]
+        for number, rows in enumerate(self._images):
+            self._image_of[rows] = number
+        self._cache = _Cache()
+        self._check()
+
+    def _check(self) -> None:
+        if len(self.table) == 0:
+            raise ValueError("The table has no rows; does the split exist that it was reduced to?")
+        if not self.training:
+            return
+        if (empty := np.flatnonzero(self._counts == 0)).size:
+            raise ValueError(f"{self._name_rows(empty)} without any expression: nothing can be drawn; remove them")
+        if self.masks and (without := np.flatnonzero(np.array(self.table.column("mask_source")) == "none")).size:
+            raise ValueError(
+                f"{self._name_rows(without)} without a mask (mask_source 'none'), which training needs; "
+                "give them masks, remove these rows, or pass masks=False"
+            )
+
+    def _name_rows(self, rows: np.ndarray) -> str:
+        first = ", ".join(f"{row} (ref_id {self.table.row(int(row)).ref_id})" for row in rows[:3])
+        return f"{len(rows)} rows of the table, such as {first}, are"
+
+    def __len__(self) -> int:
+        """Referents (training), or images (evaluation, and training with several referents per image)."""
+        return len(self.table) if self.training and self.referents_per_image == 1 else len(self._images)
+
+    @property
+    def expressions_per_image(self) -> list[int]:
+        """For each image the number of all its expressions, as `EvaluationBatches` wants them."""
+        return [int(self._counts[rows].sum()) for rows in self._images]
+
+    @property
+    def num_expressions(self) -> int:
+        """All expressions of the table."""
+        return int(self._counts.sum())
+
+    def __getitem__(self, key: TrainingItem | EvaluationItem) -> Sample:
+        """The sample ``(epoch, i)`` in training; ``i`` or ``(i, start, stop)`` in evaluation.
+
+        Raises:
+            TypeError: If the key is of the other kind.
+            IndexError: If there is no such item.
+            OSError: If the image can't be read, is damaged or has another size than the table says.
+        """
+        if self.training:
+            if not isinstance(key, tuple) or len(key) != 2:
+                raise TypeError(f"A training item is dataset[epoch, i] (see TrainingBatches), not dataset[{key!r}]")
+            self._check_item(key[1])
+            return self._load(self._draw(*key))
+        image, start, stop = key if isinstance(key, tuple) and len(key) == 3 else (key, 0, None)
+        if not isinstance(image, (int, np.integer)):
+            raise TypeError(f"An evaluation item is dataset[i] (see EvaluationBatches), not dataset[{key!r}]")
+        self._check_item(image)
+        return self._load(
+            [(row, e) for row in self._images[image].tolist() for e in range(self._counts[row])][start:stop]
+        )
+
+    def _check_item(self, item: int) -> None:
+        if not 0 <= item < len(self):  # without it, iteration over an evaluation data set would never end
+            raise IndexError(f"There is no item {item}: the data set has {len(self)}")
+
+    def _draw(self, epoch: int, item: int) -> list[tuple[int, int]]:
+        """Row and expression of each of the `referents_per_image` draws of a training item."""
+        k = self.referents_per_image
+        if k == 1:
+            return [(item, seed_of(self.seed, "expression", epoch, int(item)) % int(self._counts[item]))]
+        # Python promises that this stream is the same in all versions, and it is made in a tenth of NumPy's time.
+        rng = random.Random(seed_of(self.seed, "referents", epoch, int(item)))
+        rows = sorted(self._images[item].tolist(), key=lambda _: rng.random())
+        if len(rows) >= k:
+            return [(row, int(rng.random() * self._counts[row])) for row in rows[:k]]
+        orders = [sorted(range(self._counts[row]), key=lambda _: rng.random()) for row in rows]
+        rounds = range(max(len(order) for order in orders))
+        pairs = [
+            (row, order[i]) for i in rounds for row, order in zip(rows, orders, strict=True) if i < len(order)
+        ]  # every referent once, then second expressions, then third ones
+        return [pairs[i % len(pairs)] for i in range(k)]
+
+    def _load(self, pairs: list[tuple[int, int]]) -> Sample:
+        rows = [row for row, _ in pairs]
+        masks = None
+        if self.masks:
+            planes = {row: self._mask(row) for row in dict.fromkeys(rows)}
+            masks = torch.stack([planes[row] for row in rows])
+        return Sample(
+            image=self._image(rows[0]),
+            expressions=tuple(self._expressions(row)[number] for row, number in pairs),
+            masks=masks,
+            index=torch.from_numpy(np.array(pairs, dtype=np.int64)),
+        )
+
+    def _image(self, row: int) -> Tensor:
+        number = int(self._image_of[row])
+        if (image := self._cache.images.get(number)) is None:
+            image = self.preprocess.image(self._decode(row))
+            if self.cache_images:
+                self._cache.images[number] = image
+        return image
+
+    def _decode(self, row: int) -> Image.Image:
+        """The photo as it is stored.
+
+        An EXIF orientation is deliberately not applied: the annotations of COCO, and so of all RefCOCO sets, are in the
+        pixel order of the file. (A user's own photo, at prediction, is turned upright by `Predictor`.)
+        """
+        try:
+            with Image.open(self.table.image_path(row)) as image:
+                image.load()
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise OSError(
+                f"Can't read the image {self._name(row)}: {error}. `maskris prepare` finds all such images"
+            ) from error
+        height, width = self.table.size(row)
+        if image.size != (width, height):
+            raise OSError(
+                f"The image {self._name(row)} has {image.width} x {image.height} pixels (width x height), but its "
+                f"annotations are for {width} x {height}: it isn't the annotated file; run `maskris prepare` again"
+            )
+        return image
+
+    def _name(self, row: int) -> str:
+        return f"{self.table.image_path(row)} (row {row} of the table, ref_id {self.table.row(row).ref_id})"
+
+    def _mask(self, row: int) -> Tensor:
+        if (mask := self._cache.masks.get(row)) is None:
+            mask = self.preprocess.mask(self.table.mask(row))
+            if self.cache_images:
+                self._cache.masks[row] = mask
+        return mask
+
+    def _expressions(self, row: int) -> Sequence[str]:
+        if (expressions := self._cache.expressions.get(row)) is None:
+            expressions = self.table.expressions(row)
+            if self.cache_images:
+                self._cache.expressions[row] = expressions
+        return expressions
+
+    def _encode(self, expressions: list[str]) -> list[list[int]]:
+        if not self.cache_images:
+            return self.tokenizer.encode(expressions)[0]
+        known = self._cache.ids
+        if new := [text for text in dict.fromkeys(expressions) if text not in known]:
+            known.update(zip(new, self.tokenizer.encode(new)[0], strict=True))
+        return [known[text] for text in expressions]
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Samples to a batch of as many images, in uint8 (a quarter of the bytes to move; the model normalises)."""
+        expressions = [text for sample in samples for text in sample.expressions]
+        input_ids, attention_mask = self.tokenizer.pad(self._encode(expressions))
+        masks = [sample.masks for sample in samples if sample.masks is not None]
+        counts = [len(sample.expressions) for sample in samples]
+        return Batch(
+            images=torch.stack([sample.image for sample in samples]),  # [I, 3, H, W]
+            input_ids=input_ids,  # [N, L]
+            attention_mask=attention_mask,  # [N, L]
+            image_index=torch.from_numpy(np.repeat(np.arange(len(samples)), counts)),  # [N]
+            masks=torch.cat(masks) if masks else None,  # [N, H, W]
+            index=torch.cat([sample.index for sample in samples]),  # [N, 2]
+        )
+
+    def count_truncated(self) -> tuple[int, int]:
+        """How many expressions of the table are too long for the tokenizer and lose words, and how many there are."""
+        texts = [text for expressions in self.table.column("expressions") for text in expressions]
+        pieces = (texts[i : i + 8192] for i in range(0, len(texts), 8192))  # bounds the memory of the encodings
+        return sum(sum(self.tokenizer.encode(piece)[1]) for piece in pieces), len(texts)
+
+    def describe(self, batch: Batch) -> list[str]:
+        """What each expression of a batch is, for people, such as ``refcoco unc train, ref_id 17, expression 2 'man'``.
+
+        Expressions are counted from 0, as in ``Batch.index`` and in the table.
+
+        Raises:
+            ValueError: If the batch does not come from a table.
+        """
+        if batch.index is None:
+            raise ValueError("The batch has no index: it wasn't made by a ReferringDataset")
+        names = []
+        for row, number in batch.index.tolist():
+            referent = self.table.row(row)
+            origin = " ".join(part for part in (referent.dataset, referent.split_by, referent.split) if part)
+            names.append(f"{origin}, ref_id {referent.ref_id}, expression {number} {referent.expressions[number]!r}")
+        return names
+
+    def preload(self) -> None:
+        """Fill the cache at once; does nothing without `cache_images`."""
+        if self.cache_images:
+            for row in range(len(self.table)):
+                self._image(row)
+                self._expressions(row)
+                if self.masks:
+                    self._mask(row)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A spawned worker gets the recipe, not the contents, and fills a cache of its own."""
+        return {**self.__dict__, "_cache": _Cache()}
+
+
+@dataclass
+class _Cache:
+    """What has been loaded; bounded by the table, which is why `ReferringDataset` fills it only when asked."""
+
+    images: dict[int, Tensor] = field(default_factory=dict)  # by number of the image
+    masks: dict[int, Tensor] = field(default_factory=dict)  # by row
+    expressions: dict[int, Sequence[str]] = field(default_factory=dict)  # by row
+    ids: dict[str, list[int]] = field(default_factory=dict)  # by sentence
+
+
+def training_loader(
+    dataset: ReferringDataset, batches: Iterable[list[TrainingItem]], workers: int = 0
+) -> DataLoader[Sample]:
+    """A loader that yields a `Batch` for each list of items.
+
+    Args:
+        dataset: In training mode.
+        batches: Which items, as `TrainingBatches` gives them.
+        workers: Processes that load, at most as many as there are cores for this one. Their number changes no batch.
+
+    Raises:
+        ValueError: If the data set is for evaluation.
+    """
+    if not dataset.training:
+        raise ValueError("training_loader needs a ReferringDataset with training=True")
+    return _loader(dataset, batches, workers)
+
+
+def evaluation_loader(
+    dataset: ReferringDataset, batches: Iterable[list[EvaluationItem]], workers: int = 0
+) -> DataLoader[Sample]:
+    """`training_loader` for a data set in evaluation mode and `EvaluationBatches`.
+
+    Raises:
+        ValueError: If the data set is for training.
+    """
+    if dataset.training:
+        raise ValueError("evaluation_loader needs a ReferringDataset with training=False")
+    return _loader(dataset, batches, workers)
+
+
+def _loader(dataset: ReferringDataset, batches: Iterable[list[Any]], workers: int) -> DataLoader[Sample]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = max(0, min(workers, cores))
+    if workers:
+        # Tokenizers are used before the fork and after it; without this they warn of deadlocks and switch threads off.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        if torch.multiprocessing.get_start_method() == "fork":
+            dataset.preload()  # once, and shared, instead of once in each worker
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,  # any iterable of lists does, with or without a length
+        collate_fn=dataset.collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # the loader draws a seed that nobody uses; keep it off the global stream
+    )
