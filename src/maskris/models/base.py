@@ -2,6 +2,8 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -156,6 +158,18 @@ def load_model(source: str | Path) -> RISModel:
     if not (isinstance(model_class, type) and issubclass(model_class, RISModel)):
         raise ValueError(f"{config} names the class {name!r}, which is no model of maskris; load it with its own class")
     return model_class.from_pretrained(str(source))
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, and every module back into the mode it had."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def foreground_logit(logits: Tensor) -> Tensor:

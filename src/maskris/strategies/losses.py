@@ -1,0 +1,100 @@
+"""What a pass learns from: ground-truth masks for the clean pass, soft predictions for the distorted one."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskris.batch import Batch
+from maskris.models.base import RISModel
+
+CLASS_WEIGHTS = (0.9, 1.1)
+"""Weights of background and referent in the official implementation."""
+
+
+class Criterion(Protocol):
+    """Whatever supervises the clean pass: ground truth here; pseudo masks or boxes in weakly supervised methods."""
+
+    def __call__(self, model: RISModel, logits: Tensor, batch: Batch) -> Tensor:
+        """Scalar loss of the clean logits ``[N, C, h, w]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class MaskCriterion:
+    """Cross entropy against the ground-truth masks at the size of the masks (MaskRIS equation 1).
+
+    Two channels: weighted, divided by the sum of the pixels' weights. One channel: binary, weighted the same way.
+
+    Attributes:
+        background: Weight of background pixels.
+        referent: Weight of the referent's pixels.
+    """
+
+    background: float = CLASS_WEIGHTS[0]
+    referent: float = CLASS_WEIGHTS[1]
+
+    def __call__(self, model: RISModel, logits: Tensor, batch: Batch) -> Tensor:
+        """Loss of logits ``[N, C, h, w]`` upsampled to the masks ``[N, H, W]``.
+
+        Raises:
+            ValueError: If the batch has no masks.
+        """
+        if batch.masks is None:
+            raise ValueError("This batch has no masks to learn from: the data set was opened without them")
+        height, width = batch.masks.shape[-2:]
+        return hard_cross_entropy(
+            model.upsample(logits, (height, width)), batch.masks, (self.background, self.referent)
+        )
+
+
+def hard_cross_entropy(logits: Tensor, masks: Tensor, weights: tuple[float, float] = CLASS_WEIGHTS) -> Tensor:
+    """Weighted mean over pixels of the cross entropy with masks.
+
+    Args:
+        logits: ``[N, C, H, W]``; two channels for softmax, one for sigmoid.
+        masks: ``[N, H, W]`` bool.
+        weights: Of background and referent.
+
+    Returns:
+        Scalar, ``sum_p w(y_p) * -log q_p(y_p) / sum_p w(y_p)``.
+    """
+    # In fp32 even under autocast: millions of pixels are summed.
+    logits = logits.float()
+    if logits.shape[1] == 2:
+        return F.cross_entropy(logits, masks.long(), weight=logits.new_tensor(weights))
+    weight = torch.where(masks, weights[1], weights[0]).to(logits.dtype)
+    loss = F.binary_cross_entropy_with_logits(logits[:, 0], masks.to(logits.dtype), weight, reduction="sum")
+    return loss / weight.sum()
+
+
+def soft_cross_entropy(
+    logits: Tensor, target: Tensor, weights: tuple[float, float] = CLASS_WEIGHTS, normalize: bool = False
+) -> Tensor:
+    """Cross entropy with soft predictions (MaskRIS equation 3).
+
+    Args:
+        logits: ``[N, C, h, w]`` of the student.
+        target: ``[N, C, h, w]`` probabilities of the teacher.
+        weights: Of background and referent.
+        normalize: Divide by the sum of weights, as the hard loss does, instead of by the number of pixels, as the
+            official code does.
+
+    Returns:
+        Scalar, ``sum_p sum_c w_c t_pc * -log q_pc`` over the number of pixels (or the sum of the weights).
+    """
+    logits, target = logits.float(), target.float()
+    if logits.shape[1] == 1:  # as two channels whose difference is the logit
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+        target = torch.cat([1 - target, target], dim=1)
+    weighted = target * target.new_tensor(weights).view(1, 2, 1, 1)
+    loss = -(weighted * logits.log_softmax(1)).sum(1)  # [N, h, w]
+    return loss.sum() / weighted.sum() if normalize else loss.mean()
+
+
+def soft_prediction(logits: Tensor) -> Tensor:
+    """The probabilities a teacher hands on, without gradient: ``[N, C, h, w]`` to the same shape."""
+    logits = logits.detach().float()
+    return logits.softmax(1) if logits.shape[1] > 1 else logits.sigmoid()

@@ -1,0 +1,156 @@
+"""Image and text masking (MaskRIS section 3.2): random patches of the image and random words of the sentence vanish.
+
+Every function comes in two halves, the draw (noise from an explicit generator) and what follows from it, so that
+published draws can be replayed. All is vectorised on the device of its input.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maskris.data.tokenizer import ExpressionTokenizer
+
+
+def patch_grid(height: int, width: int, patch_size: int) -> tuple[int, int]:
+    """Rows and columns of patches that cover an image; those at the right and bottom edges may be cut."""
+    return math.ceil(height / patch_size), math.ceil(width / patch_size)
+
+
+def removed_patches(noise: Tensor, ratio: float) -> Tensor:
+    """Choose the patches to remove: per image, the ``int(L * (1 - ratio))`` of smallest noise stay.
+
+    Args:
+        noise: ``[I, L]`` uniform draws.
+        ratio: Share of patches to remove, 0 to 1. The number that stays is rounded down exactly as the official
+            code does it, floating point included (25 patches at ratio 0.8 keep 4).
+
+    Returns:
+        ``[I, L]`` bool, true where a patch is removed.
+
+    Raises:
+        ValueError: If `ratio` is outside [0, 1].
+    """
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"The share of masked patches must lie in [0, 1], not {ratio}")
+    kept = int(noise.shape[1] * (1 - ratio))
+    removed = torch.ones_like(noise, dtype=torch.bool)
+    # A stable sort makes the choice unique when two draws are equal.
+    return removed.scatter_(1, noise.argsort(dim=1, stable=True)[:, :kept], False)
+
+
+def zero_patches(images: Tensor, removed: Tensor, patch_size: int) -> Tensor:
+    """Set patches of normalised images to zero, which is the mean colour.
+
+    Args:
+        images: ``[I, C, H, W]`` float, any height and width.
+        removed: ``[I, L]`` bool, patches row by row over `patch_grid`.
+        patch_size: Side of a patch in pixels.
+
+    Returns:
+        A new tensor ``[I, C, H, W]``.
+    """
+    height, width = images.shape[-2:]
+    rows, columns = patch_grid(height, width, patch_size)
+    pixels = removed.view(-1, 1, rows, columns)
+    pixels = pixels.repeat_interleave(patch_size, dim=2).repeat_interleave(patch_size, dim=3)
+    return images.masked_fill(pixels[:, :, :height, :width], 0)
+
+
+@dataclass(frozen=True)
+class ImageMasking:
+    """Random patches of every image are zeroed, independently per image and in all channels alike.
+
+    Attributes:
+        ratio: Share of the patches to remove (0.75 in the paper).
+        patch_size: Side of a patch in pixels (32 in the paper, at 448 x 448).
+    """
+
+    ratio: float = 0.75
+    patch_size: int = 32
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: If `ratio` is outside [0, 1] or `patch_size` is not positive.
+        """
+        if not 0 <= self.ratio <= 1:
+            raise ValueError(f"The share of masked patches must lie in [0, 1], not {self.ratio}")
+        if self.patch_size < 1:
+            raise ValueError(f"patch_size must be at least 1 pixel, not {self.patch_size}")
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Mask normalised images ``[I, C, H, W]``; `generator` lives on their device."""
+        rows, columns = patch_grid(images.shape[-2], images.shape[-1], self.patch_size)
+        noise = torch.rand(images.shape[0], rows * columns, generator=generator, device=images.device)
+        return zero_patches(images, removed_patches(noise, self.ratio), self.patch_size)
+
+
+@dataclass(frozen=True)
+class TextMasking:
+    """Every word token is chosen with probability `ratio`; a chosen one is masked, replaced or left (as in BERT).
+
+    Special tokens (padding, unknown, start, end, mask) are never chosen, and the attention mask does not change.
+
+    Attributes:
+        ratio: Probability that a word token is chosen (0.15 in the paper).
+        mask: Share of the chosen that become the mask token.
+        random: Share of the chosen that become a token drawn from the whole vocabulary; the rest stays.
+    """
+
+    ratio: float = 0.15
+    mask: float = 0.8
+    random: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: If `ratio` is outside [0, 1], or `mask` and `random` are no shares of one whole.
+        """
+        if not 0 <= self.ratio <= 1:
+            raise ValueError(f"The probability of masking a word must lie in [0, 1], not {self.ratio}")
+        if self.mask < 0 or self.random < 0 or self.mask + self.random > 1 + 1e-9:
+            raise ValueError(f"mask and random are shares of one whole; got {self.mask} and {self.random}")
+
+    def __call__(self, input_ids: Tensor, tokenizer: ExpressionTokenizer, generator: torch.Generator) -> Tensor:
+        """Mask tokens.
+
+        Args:
+            input_ids: ``[N, L]`` int64.
+            tokenizer: Says which ids are words, which one is the mask token and how many ids there are.
+            generator: Lives on the device of `input_ids`.
+
+        Returns:
+            A new tensor ``[N, L]``.
+
+        Raises:
+            ValueError: If the tokenizer has no mask token though one is needed.
+        """
+        if self.ratio > 0 and self.mask > 0 and tokenizer.mask_id is None:
+            raise ValueError("This tokenizer has no mask token: choose mask = 0 and random up to 1, or ratio = 0")
+        shape, device = input_ids.shape, input_ids.device
+        choice = torch.rand(shape, generator=generator, device=device)
+        tokens = torch.randint(tokenizer.vocabulary_size, shape, generator=generator, device=device)
+        special = torch.tensor(sorted(tokenizer.special_ids), device=device)
+        return self.apply(input_ids, choice, tokens, special, tokenizer.mask_id or 0)
+
+    def apply(self, input_ids: Tensor, choice: Tensor, tokens: Tensor, special: Tensor, mask_id: int) -> Tensor:
+        """What follows from the draws.
+
+        Args:
+            input_ids: ``[N, L]`` int64.
+            choice: ``[N, L]`` uniform draws; below `ratio` a token is chosen, and the position below `ratio` decides
+                what becomes of it.
+            tokens: ``[N, L]`` random tokens.
+            special: Ids that are never chosen.
+            mask_id: Id of the mask token.
+        """
+        if self.ratio == 0:
+            return input_ids.clone()
+        chosen = (choice < self.ratio) & ~torch.isin(input_ids, special)
+        fate = choice / self.ratio  # uniform in [0, 1) among the chosen
+        changed = torch.where(fate < self.mask, mask_id, torch.where(fate < self.mask + self.random, tokens, input_ids))
+        return torch.where(chosen, changed, input_ids)

@@ -1,0 +1,120 @@
+"""MaskRIS (Lee et al., arXiv 2411.19067): masking as distortion, and learning from the clean prediction."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from maskris.batch import Batch
+from maskris.models.base import RISModel, evaluation_mode
+from maskris.rng import Random
+from maskris.strategies.base import Strategy
+from maskris.strategies.losses import Criterion, MaskCriterion, soft_cross_entropy, soft_prediction
+from maskris.strategies.masking import ImageMasking, TextMasking
+
+
+class MaskRIS(Strategy):
+    """Distortion-aware contextual learning (section 3.3).
+
+    The clean input learns from the ground truth; the masked image with the masked text learns from the clean input's
+    own soft prediction. At inference nothing changes.
+
+    Args:
+        image: Masking of the images.
+        text: Masking of the words.
+        clean_weight: Weight of the clean term; the distorted term weighs ``1 - clean_weight``.
+        criterion: What supervises the clean pass; cross entropy with the masks by default.
+        fused: One forward pass over both halves instead of two: the same gradient from one loss, faster on small
+            inputs, twice the memory. Only for models without batch statistics.
+        normalize_soft_loss: Divide the distorted term by the sum of the class weights instead of the number of pixels.
+        teacher_without_dropout: Let the soft prediction come from a pass of its own in evaluation mode instead of the
+            clean training pass (the official code does the latter).
+
+    Raises:
+        ValueError: If `clean_weight` is outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        image: ImageMasking | None = None,
+        text: TextMasking | None = None,
+        clean_weight: float = 0.5,
+        criterion: Criterion | None = None,
+        fused: bool = False,
+        normalize_soft_loss: bool = False,
+        teacher_without_dropout: bool = False,
+    ) -> None:
+        if not 0 <= clean_weight <= 1:
+            raise ValueError(f"clean_weight must lie in [0, 1], not {clean_weight}")
+        self.image = image or ImageMasking()
+        self.text = text or TextMasking()
+        self.clean_weight = clean_weight
+        self.criterion = criterion or MaskCriterion()
+        self.fused = fused
+        self.normalize_soft_loss = normalize_soft_loss
+        self.teacher_without_dropout = teacher_without_dropout
+        self.terms = ("total",) if fused else ("clean", "distorted")
+
+    def losses(self, model: RISModel, batch: Batch, rng: Random) -> Iterator[Tensor]:
+        """Yield the weighted clean loss, then the weighted distorted loss; their sum at once if `fused`.
+
+        Raises:
+            ValueError: If `fused` is asked for with a model that has batch statistics.
+        """
+        distorted = self.distort(model, batch, rng)
+        teacher = self.teach(model, batch) if self.teacher_without_dropout else None
+        rng.seed_dropout(0)
+        if self.fused:
+            clean_logits, distorted_logits = self.both(model, batch, distorted)
+            yield (
+                self.clean_weight * self.criterion(model, clean_logits, batch)
+                + (1 - self.clean_weight) * self.learn(distorted_logits, clean_logits if teacher is None else teacher)
+            )
+        else:
+            logits = model(batch)
+            yield self.clean_weight * self.criterion(model, logits, batch)
+            teacher = logits.detach() if teacher is None else teacher
+            del logits  # the clean pass's graph has been used and need not live beside the second
+            rng.seed_dropout(1)
+            yield (1 - self.clean_weight) * self.learn(model(distorted), teacher)
+
+    def distort(self, model: RISModel, batch: Batch, rng: Random) -> Batch:
+        """The batch with masked images and words; drawn anew in every step, differently on every rank."""
+        device = batch.images.device
+        return replace(
+            batch,
+            images=self.image(batch.images, rng.generator("image mask", device=device)),
+            input_ids=self.text(batch.input_ids, model.tokenizer, rng.generator("text mask", device=device)),
+        )
+
+    def learn(self, logits: Tensor, teacher: Tensor) -> Tensor:
+        """Cross entropy of the distorted logits with the teacher's soft prediction, at the model's own stride."""
+        return soft_cross_entropy(logits, soft_prediction(teacher), normalize=self.normalize_soft_loss)
+
+    @staticmethod
+    def teach(model: RISModel, batch: Batch) -> Tensor:
+        """Logits of the clean input without dropout and without gradient; every module's mode is restored."""
+        with torch.no_grad(), evaluation_mode(model):
+            logits: Tensor = model(batch)
+        return logits
+
+    @staticmethod
+    def both(model: RISModel, clean: Batch, distorted: Batch) -> tuple[Tensor, Tensor]:
+        """Logits of both batches from one forward pass."""
+        if model.has_batch_statistics:
+            raise ValueError(
+                f"{type(model).__name__} has batch statistics, so one pass over both inputs is another training than "
+                "two passes: use fused = False"
+            )
+        images = clean.images.shape[0]
+        logits = model(
+            Batch(
+                images=torch.cat([clean.images, distorted.images]),
+                input_ids=torch.cat([clean.input_ids, distorted.input_ids]),
+                attention_mask=torch.cat([clean.attention_mask, distorted.attention_mask]),
+                image_index=torch.cat([clean.image_index, distorted.image_index + images]),
+            )
+        )
+        first, second = logits.chunk(2)
+        return first, second

@@ -1,0 +1,29 @@
+"""Plain supervised training, the baseline of every comparison."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from maskris.batch import Batch
+from maskris.models.base import RISModel
+from maskris.rng import Random
+from maskris.strategies.base import Strategy
+from maskris.strategies.losses import Criterion, MaskCriterion
+
+
+class Supervised(Strategy):
+    """The clean input learns from the ground truth; with CARIS this is the official CARIS training.
+
+    Args:
+        criterion: What supervises the pass; cross entropy with the masks by default.
+    """
+
+    terms = ("supervised",)
+
+    def __init__(self, criterion: Criterion | None = None) -> None:
+        self.criterion = criterion or MaskCriterion()
+
+    def losses(self, model: RISModel, batch: Batch, rng: Random) -> Iterator[Tensor]:
+        """Yield the criterion's loss."""
+        rng.seed_dropout(0)
+        yield self.criterion(model, model(batch), batch)

@@ -1,0 +1,54 @@
+"""Losses against the official numbers and against their formulas."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from golden import reference
+
+from maskris.strategies.losses import hard_cross_entropy, soft_cross_entropy, soft_prediction
+
+
+def test_hard_loss_is_the_official_one(shared):
+    tensors, scalars = reference(shared, "extras.safetensors"), reference(shared, "extras.json")
+    logits = F.interpolate(tensors["loss.logits"], size=(50, 56), mode="bilinear", align_corners=True)
+    ours = hard_cross_entropy(logits, tensors["loss.target"].bool())
+    assert ours.item() == pytest.approx(scalars["loss.hard"], abs=1e-6)
+
+
+def test_soft_loss_is_the_official_one(shared):
+    tensors, scalars = reference(shared, "extras.safetensors"), reference(shared, "extras.json")
+    ours = soft_cross_entropy(tensors["loss.student_logits"], soft_prediction(tensors["loss.logits"]))
+    expected = scalars["loss.soft_target_is_softmax_of_loss.logits_pred_is_student"]
+    assert ours.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_normalised_soft_loss_of_a_certain_teacher_is_the_hard_loss():
+    logits, masks = torch.randn(2, 2, 5, 7), torch.rand(2, 5, 7) > 0.5
+    target = torch.stack([~masks, masks], dim=1).float()
+    assert soft_cross_entropy(logits, target, normalize=True).item() == pytest.approx(
+        hard_cross_entropy(logits, masks).item(), abs=1e-6
+    )
+
+
+def test_one_channel_equals_two_channels_with_background_zero():
+    one, masks = torch.randn(2, 1, 5, 7), torch.rand(2, 5, 7) > 0.5
+    two = torch.cat([torch.zeros_like(one), one], dim=1)
+    assert hard_cross_entropy(one, masks).item() == pytest.approx(hard_cross_entropy(two, masks).item(), abs=1e-6)
+    teacher = torch.randn(2, 1, 5, 7)
+    pair = torch.cat([torch.zeros_like(teacher), teacher], dim=1)
+    assert soft_cross_entropy(one, soft_prediction(teacher)).item() == pytest.approx(
+        soft_cross_entropy(two, soft_prediction(pair)).item(), abs=1e-6
+    )
+
+
+def test_losses_stay_finite_where_the_prediction_is_certain_and_wrong():
+    logits = torch.tensor([[[[200.0]], [[-200.0]]]])
+    assert hard_cross_entropy(logits, torch.ones(1, 1, 1, dtype=torch.bool)).item() == pytest.approx(400)
+    assert soft_cross_entropy(logits, soft_prediction(-logits)).item() == pytest.approx(440)
+
+
+def test_half_precision_logits_are_summed_in_single():
+    logits, masks = torch.randn(1, 2, 300, 300), torch.rand(1, 300, 300) > 0.5
+    loss = hard_cross_entropy(logits.bfloat16(), masks)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(hard_cross_entropy(logits.bfloat16().float(), masks).item())

@@ -1,0 +1,145 @@
+"""Masking: the official draws replayed, and properties for all sizes and ratios."""
+
+import random
+
+import pytest
+import torch
+from golden import reference
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BertTokenizer, CLIPTokenizer
+
+from maskris.data.tokenizer import ExpressionTokenizer
+from maskris.strategies.masking import ImageMasking, TextMasking, patch_grid, removed_patches, zero_patches
+
+SPECIAL = [0, 100, 101, 102, 103]
+
+
+def test_number_of_kept_patches_is_the_official_one(shared):
+    for case in reference(shared, "extras.json")["image_mask.kept"]:
+        removed = removed_patches(torch.rand(3, case["L"]), case["ratio"])
+        assert (~removed).sum(1).tolist() == [case["kept"]] * 3, case
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.75])
+def test_images_are_masked_as_officially(shared, ratio):
+    extras = reference(shared, "extras.safetensors")
+    removed = removed_patches(extras[f"image_mask.noise_{ratio}"], ratio)
+    masked = zero_patches(extras["image_mask.image"], removed, 32)
+    assert torch.equal(masked, extras[f"image_mask.out_{ratio}"])
+
+
+def test_removed_patches_of_the_golden_case(shared):
+    case = reference(shared, "tiny_case1.safetensors")
+    assert torch.equal(removed_patches(case["image_mask_noise"], 0.75), case["image_mask_removed"].bool())
+
+
+def replay(ids, ratio, mask, rand, seed, vocabulary):
+    """The official draws of one sentence, in their order, from Python's own generator."""
+    generator = random.Random(seed)
+    rows = []
+    for row in ids.tolist():
+        choice, tokens = [], []
+        for token in row:
+            u = generator.random()
+            draw = u < ratio and token not in SPECIAL and mask <= u / ratio < mask + rand
+            choice.append(u)
+            tokens.append(generator.randrange(vocabulary) if draw else 0)
+        rows.append((choice, tokens))
+    return torch.tensor([c for c, _ in rows], dtype=torch.float64), torch.tensor([t for _, t in rows])
+
+
+def test_words_are_masked_as_officially(shared):
+    tensors = reference(shared, "extras.safetensors")
+    for i, run in enumerate(reference(shared, "extras.json")["text_mask.runs"]):
+        mask, rand = run["sub"]
+        masking = TextMasking(run["ratio"], mask, rand)
+        ids = tensors["text_mask.ids"]
+        choice, tokens = replay(ids, run["ratio"], mask, rand, run["python_random_seed"], run["vocab_size"])
+        ours = masking.apply(ids, choice, tokens, torch.tensor(SPECIAL), 103)
+        assert torch.equal(ours, tensors[f"text_mask.out{i}"]), run
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(995))]
+    return ExpressionTokenizer(BertTokenizer(vocab={word: i for i, word in enumerate(words)}))
+
+
+def test_shares_of_masked_and_random_words(shared, tokenizer):
+    ids = torch.randint(5, 1000, (4000, 25), generator=torch.Generator().manual_seed(0))
+    out = TextMasking()(ids, tokenizer, torch.Generator().manual_seed(1))
+    masked, changed = out == 4, out != ids
+    # 100,000 draws: five standard deviations of a share of 12 % are 0.5 %.
+    assert masked.float().mean().item() == pytest.approx(0.12, abs=0.005)
+    assert (changed & ~masked).float().mean().item() == pytest.approx(0.015, abs=0.002)
+    official = reference(shared, "extras.json")["text_mask.stats_on_60000_tokens"]
+    assert masked.float().mean().item() == pytest.approx(official["mask_fraction"], abs=0.007)
+
+
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    patch=st.integers(1, 40),
+    ratio=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_every_size_and_ratio(height, width, patch, ratio, seed):
+    images = torch.full((2, 3, height, width), 2.0)
+    masked = ImageMasking(ratio, patch)(images, torch.Generator().manual_seed(seed))
+    rows, columns = patch_grid(height, width, patch)
+    kept = int(rows * columns * (1 - ratio))
+    assert images.min() == 2  # the input is untouched
+    assert set(masked.unique().tolist()) <= {0.0, 2.0}
+    assert torch.equal(masked[:, 0], masked[:, 1])
+    corners = masked[:, 0, ::patch, ::patch]  # one pixel of every patch, the cut ones included
+    assert (corners != 0).flatten(1).sum(1).tolist() == [kept, kept]
+    for y in range(0, height, patch):
+        for x in range(0, width, patch):
+            cell = masked[:, 0, y : y + patch, x : x + patch].flatten(1)
+            assert torch.equal(cell.amin(1), cell.amax(1))
+
+
+def test_ratio_zero_and_one_are_well_defined(tokenizer):
+    images, ids = torch.randn(2, 3, 50, 70), torch.tensor([[2, 7, 8, 3, 0], [2, 9, 3, 0, 0]])
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(ImageMasking(0.0)(images, generator), images)
+    assert ImageMasking(1.0)(images, generator).abs().sum() == 0
+    assert torch.equal(TextMasking(0.0)(ids, tokenizer, generator), ids)
+    all_masked = TextMasking(1.0, 1.0, 0.0)(ids, tokenizer, generator)
+    assert all_masked.tolist() == [[2, 4, 4, 3, 0], [2, 4, 3, 0, 0]]
+
+
+def test_images_of_a_batch_are_masked_independently():
+    masked = ImageMasking(0.5, 8)(torch.ones(8, 1, 64, 64), torch.Generator().manual_seed(0))
+    assert len({tuple(image.flatten().tolist()) for image in masked}) == 8
+
+
+@given(ratio=st.floats(0, 1), mask=st.floats(0, 1), seed=st.integers(0, 99))
+def test_special_tokens_never_change(tokenizer, ratio, mask, seed):
+    ids = torch.tensor([[2, 1, 700, 4, 3, 0, 0], [2, 900, 5, 6, 7, 8, 3]])
+    out = TextMasking(ratio, mask, 1 - mask)(ids, tokenizer, torch.Generator().manual_seed(seed))
+    special = ids < 5
+    assert torch.equal(out[special], ids[special])
+
+
+@pytest.mark.parametrize("values", [{"ratio": 1.5}, {"ratio": -0.1}, {"mask": 0.8, "random": 0.3}, {"mask": -1.0}])
+def test_impossible_shares_are_refused(values):
+    with pytest.raises(ValueError, match=r"whole|\[0, 1\]"):
+        TextMasking(**values)
+
+
+@pytest.mark.parametrize("values", [{"ratio": 1.01}, {"patch_size": 0}])
+def test_impossible_patches_are_refused(values):
+    with pytest.raises(ValueError, match=r"\[0, 1\]|at least 1"):
+        ImageMasking(**values)
+
+
+def test_a_tokenizer_without_mask_token_says_what_to_do():
+    tokens = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2, "a": 3}
+    clip = ExpressionTokenizer(CLIPTokenizer(vocab=tokens, merges=[]))
+    with pytest.raises(ValueError, match="no mask token"):
+        TextMasking()(torch.tensor([[0, 2, 1]]), clip, torch.Generator())
+    out = TextMasking(1.0, 0.0, 1.0)(torch.tensor([[0, 2, 1]]), clip, torch.Generator().manual_seed(1))
+    assert out[0, 0] == 0
+    assert out[0, 2] == 1
