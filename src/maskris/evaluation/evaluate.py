@@ -1,0 +1,266 @@
+"""`evaluate`: run a model over a table, each image encoded once for all of its expressions."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, distributed, nn
+from torch.utils.data import DataLoader
+
+from maskris.batch import Batch
+from maskris.data.dataset import ReferringDataset, evaluation_loader
+from maskris.data.sampler import EvaluationBatches
+from maskris.data.table import ReferringTable
+from maskris.evaluation.metrics import Counts, count
+from maskris.evaluation.protocol import Protocol
+from maskris.evaluation.results import COUNTS, SCHEMA, Evaluation, expected_iou
+from maskris.models.base import RISModel, foreground_logit
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Perturbation = Callable[[Tensor, Sequence[int]], Tensor]
+"""uint8 images ``[I, 3, H, W]`` and their `I` ids to images of the same shape, e.g. `robustness.PatchOcclusion`."""
+
+Part = tuple[npt.NDArray[np.int64], Counts, npt.NDArray[np.float32]]
+"""Results of `N` expressions: index ``[N, 2]`` (row of the table, number of the expression), counts, scores ``[N]``."""
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_PER_REFERENT = ["dataset", "split_by", "split", "image_id", "ref_id", "ann_id", "category", "area", "height", "width"]
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_PIXELS_AT_ONCE = 2**26  # of probability maps at the photos' size: 256 MiB of float32
+
+
+@torch.no_grad()  # not inference_mode: what a model caches meanwhile must still serve its training
+def evaluate(
+    model: RISModel,
+    table: ReferringTable,
+    protocol: Protocol | str = "maskris",
+    *,
+    batch_size: int = 32,
+    device: torch.device | str | None = None,
+    precision: Precision = "fp32",
+    workers: int = 0,
+    perturb: Perturbation | None = None,
+    progress: bool = True,
+    accelerator: "Accelerator | None" = None,
+    name: str | None = None,
+) -> Evaluation:
+    """Evaluate a model on every expression of a table.
+
+    The result depends neither on `batch_size`, `workers` nor the number of processes. Where torch.distributed runs
+    (torchrun, accelerate), all processes must call this; they share the images, and each returns the whole result.
+
+    Args:
+        model: Any model; it is evaluated in ``eval()`` mode and each of its modules gets its mode back.
+        table: What to evaluate on, for example ``table.split(["val", "testA"])``; breakdowns tell splits apart.
+        protocol: A protocol or the name of a preset.
+        batch_size: Most expressions at once.
+        device: Where to compute; the model is moved there. By default where the accelerator or the model is.
+        precision: ``"bf16"`` and ``"fp16"`` run the network under autocast; probabilities are float32 in any case.
+        workers: Processes that load images.
+        perturb: Changes the images before the model sees them.
+        progress: Show a progress bar (on the first process).
+        accelerator: Only asked for its device.
+        name: Name of the model for the report, for example the checkpoint's path.
+
+    Raises:
+        ValueError: If the protocol or the precision is unknown, or `batch_size` is not positive.
+    """
+    protocol = Protocol.of(protocol)
+    if precision != "fp32" and precision not in _DTYPES:
+        raise ValueError(f"precision must be fp32, bf16 or fp16, not {precision!r}")
+    device = torch.device(device or (accelerator.device if accelerator is not None else _device_of(model)))
+    model.to(device)
+    rank, world_size = _place()
+    at_input = protocol.resolution == "input"
+    truncated = 0
+    loader: DataLoader[Any] | list[Any] = []
+    if table.num_expressions:
+        dataset = ReferringDataset(table, model.preprocess, model.tokenizer, training=False, masks=at_input)
+        truncated = dataset.count_truncated()[0]
+        batches = EvaluationBatches(dataset.expressions_per_image, batch_size, rank, world_size)
+        loader = evaluation_loader(dataset, batches, workers)
+    parts: list[Part] = []
+    with _in_eval_mode(model), _bar(progress and rank == 0, len(loader)) as advance:
+        for batch in loader:
+            assert batch.index is not None
+            where = batch.index.numpy()  # [N, 2]
+            if perturb is not None:
+                batch = _perturbed(batch, table, perturb)
+            batch = batch.to(device, non_blocking=True)
+            with torch.autocast(device.type, _DTYPES.get(precision), enabled=precision != "fp32"):
+                logits = model(batch)
+            if at_input:
+                counts, scores = _at_input(model, protocol, logits, batch)
+            else:
+                counts, scores = _at_original(model, protocol, logits, table, where[:, 0])
+            parts.append((where, Counts.from_tensor(counts), scores.cpu().numpy()))
+            advance()
+    settings = {
+        "precision": precision,
+        "perturbation": None if perturb is None else repr(perturb),
+        "truncated": truncated,
+    }
+    rows = _rows(table, protocol, _gather(parts))
+    return Evaluation(rows, protocol, _describe_model(model, name), _describe_data(table), settings)
+
+
+def _at_input(model: RISModel, protocol: Protocol, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Counts ``[N, 5]`` and scores ``[N]`` at the model's input size."""
+    assert batch.masks is not None
+    maps = foreground_logit(model.upsample(logits.float(), model.preprocess.size))  # [N, H, W]
+    probability = maps.sigmoid()
+    # The sign of the logit, because the sigmoid of a tiny positive number rounds to 0.5.
+    mask = maps > 0 if protocol.binarisation == "argmax" else probability > protocol.threshold
+    return _compare(protocol, mask, probability, batch.masks)
+
+
+def _at_original(
+    model: RISModel, protocol: Protocol, logits: Tensor, table: ReferringTable, rows: npt.NDArray[np.int64]
+) -> tuple[Tensor, Tensor]:
+    """Counts ``[N, 5]`` and scores ``[N]`` at the size of each expression's photo, against the exact mask."""
+    probability = foreground_logit(model.upsample(logits.float(), model.preprocess.size)).sigmoid()
+    threshold = 0.5 if protocol.binarisation == "argmax" else protocol.threshold
+    counts, scores = [], []
+    for start, stop in _runs(rows):  # the expressions of one referent share photo and mask
+        target = torch.from_numpy(table.mask(int(rows[start]))).to(logits.device)  # [h, w]
+        at_once = max(1, _PIXELS_AT_ONCE // target.numel())
+        for i in range(start, stop, at_once):
+            maps = model.preprocess.restore(probability[i : min(i + at_once, stop)], target.shape)
+            pair = _compare(protocol, maps > threshold, maps, target.expand(maps.shape))
+            counts.append(pair[0])
+            scores.append(pair[1])
+    return torch.cat(counts), torch.cat(scores)
+
+
+def _compare(protocol: Protocol, mask: Tensor, probability: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    if protocol.minimum_pixels:
+        mask = mask & (mask.sum((1, 2)) >= protocol.minimum_pixels).view(-1, 1, 1)
+    score = (probability * mask).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
+    return count(mask, target), score
+
+
+def _runs(values: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Where equal neighbours begin and end."""
+    edges = np.flatnonzero(np.diff(values)) + 1
+    bounds = [0, *edges.tolist(), len(values)]
+    return list(pairwise(bounds)) if len(values) else []
+
+
+def _perturbed(batch: Batch, table: ReferringTable, perturb: Perturbation) -> Batch:
+    """The batch with changed images; each image's id is that of an expression about it."""
+    assert batch.index is not None
+    row_of = dict(zip(batch.image_index.tolist(), batch.index[:, 0].tolist(), strict=True))
+    ids = [table.arrow["image_id"][row_of[i]].as_py() for i in range(len(batch.images))]
+    return replace(batch, images=perturb(batch.images, ids))
+
+
+def _gather(parts: list[Part]) -> Part:
+    """The results of all processes in the order of the table."""
+    if _place()[1] > 1:
+        everyone: list[Any] = [None] * _place()[1]
+        distributed.all_gather_object(everyone, parts)
+        parts = [part for some in everyone for part in some]
+    if not parts:
+        none = np.zeros(0, dtype=np.int64)
+        return none.reshape(0, 2), Counts(none, none, none, none, none), none.astype(np.float32)
+    where = np.concatenate([index for index, _, _ in parts])
+    order = np.lexsort((where[:, 1], where[:, 0]))
+    keys = ("intersection", "prediction", "target", "box_intersection", "box_union")
+    counts = Counts(*(np.concatenate([getattr(c, key) for _, c, _ in parts])[order] for key in keys))
+    return where[order], counts, np.concatenate([scores for _, _, scores in parts])[order]
+
+
+def _rows(table: ReferringTable, protocol: Protocol, gathered: Part) -> pa.Table:
+    """`Evaluation.rows`: what is known of each expression beside what was measured."""
+    where, counts, scores = gathered
+    if len(where) != table.num_expressions or len(np.unique(where, axis=0)) != len(where):
+        raise RuntimeError(
+            f"The table has {table.num_expressions} expressions, but {len(where)} results came back "
+            f"({len(np.unique(where, axis=0))} different ones); do all processes use the same table?"
+        )
+    # Complete and in the table's order, so the flattened lists of the table line up with the results.
+    known = table.arrow.select(_PER_REFERENT).take(pa.array(where[:, 0]))
+    expressions = pc.list_flatten(table.arrow["expressions"]).to_pylist()
+    area = known["area"].to_numpy()
+    columns = {
+        **{name: known[name] for name in _PER_REFERENT},
+        "number": where[:, 1],
+        "expression": pa.array(expressions, pa.string()),
+        "kind": pc.list_flatten(table.arrow["kinds"]),
+        "words": pa.array([len(expression.split()) for expression in expressions], pa.int64()),
+        "target_area": area,
+        "relative_size": area / np.maximum(known["height"].to_numpy().astype(np.int64) * known["width"].to_numpy(), 1),
+        **dict(zip(COUNTS, vars(counts).values(), strict=True)),
+        "union": counts.union,
+        "iou": expected_iou(counts, area > 0, protocol),
+        "box_iou": counts.box_iou,
+        "score": scores,
+    }
+    return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
+
+
+def _describe_model(model: RISModel, name: str | None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "class": type(model).__name__,
+        "config": getattr(model, "config", None),
+        "input_size": list(model.preprocess.size),
+        "preprocess": model.preprocess.to_dict(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+def _describe_data(table: ReferringTable) -> dict[str, Any]:
+    sources = table.arrow.group_by(["source", "source_sha256"], use_threads=False).aggregate([([], "count_all")])
+    return {
+        "referents": len(table),
+        "expressions": table.num_expressions,
+        "sources": [
+            {"source": row["source"], "sha256": row["source_sha256"], "referents": row["count_all"]}
+            for row in sources.to_pylist()
+        ],
+    }
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    tensor = next(model.parameters(), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def _place() -> tuple[int, int]:
+    """Number of this process and of all."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+@contextmanager
+def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; modules that were frozen in eval mode before stay so afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _bar(shown: bool, total: int) -> Iterator[Callable[[], None]]:
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as bar:
+        task = bar.add_task("evaluating", total=total)
+        yield lambda: bar.advance(task)

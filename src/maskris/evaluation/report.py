@@ -1,0 +1,130 @@
+"""Scores as tables for the terminal (rich) and for documents (Markdown), in per cent as papers print them."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from maskris.evaluation.metrics import Scores
+
+if TYPE_CHECKING:
+    from maskris.evaluation.results import Evaluation
+
+NOTHING = "–"  # noqa: RUF001 (an en dash: no expression defines this number)
+
+
+def percent(value: float | None) -> str:
+    """A fraction as per cent with two digits, or a dash where there is none."""
+    return NOTHING if value is None else f"{100 * value:.2f}"
+
+
+def columns(groups: Mapping[str, Scores]) -> list[str]:
+    """The headings that fit these scores; gRefCOCO's appear only where expressions without referent do."""
+    scores = next(iter(groups.values()), None)
+    if scores is None:
+        return ["N"]
+    # GRES calls the same two numbers cIoU and gIoU.
+    pair = ["cIoU", "gIoU"] if scores.protocol.empty_target == "hit" else ["oIoU", "mIoU"]
+    headings = ["N", *pair, *(f"Pr@{label}" for label in scores.precision), "box acc."]
+    if any(s.n_empty for s in groups.values()):
+        headings += ["no target", *(["gIoU"] if "gIoU" not in pair else []), "N-acc", "T-acc"]
+    return headings
+
+
+def cells(scores: Scores, headings: Sequence[str]) -> list[str]:
+    """One row of text under `columns`."""
+    hit = scores.protocol.empty_target == "hit"
+    values = {
+        "N": f"{scores.n:,}",
+        "oIoU": percent(scores.oiou),
+        "cIoU": percent(scores.oiou),
+        "mIoU": percent(scores.miou),
+        "gIoU": percent(scores.miou if hit else scores.giou),
+        "box acc.": percent(scores.box_accuracy),
+        "no target": f"{scores.n_empty:,}",
+        "N-acc": percent(scores.n_acc),
+        "T-acc": percent(scores.t_acc),
+        **{f"Pr@{label}": percent(value) for label, value in scores.precision.items()},
+    }
+    return [values[heading] for heading in headings]
+
+
+def scores_table(groups: Mapping[str, Scores], title: str = "", heading: str = "", caption: str = "") -> Table:
+    """A table for the terminal with one row per group.
+
+    Args:
+        groups: Scores by name of the group.
+        title: Above the table.
+        heading: Over the names.
+        caption: Below the table; the protocol belongs here.
+    """
+    headings = columns(groups)
+    table = Table(title=title or None, caption=caption or None, box=box.SIMPLE_HEAD, title_justify="left")
+    table.caption_justify = "left"
+    table.add_column(heading, no_wrap=True)
+    for name in headings:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, scores in groups.items():
+        table.add_row(escape(name), *cells(scores, headings))
+    return table
+
+
+def scores_markdown(groups: Mapping[str, Scores], heading: str = "") -> str:
+    """A Markdown table with one row per group."""
+    headings = columns(groups)
+    lines = [f"| {heading or ' '} | {' | '.join(headings)} |", f"|---|{'---:|' * len(headings)}"]
+    for name, scores in groups.items():
+        safe = name.replace("|", "\\|")
+        lines.append(f"| {safe} | {' | '.join(cells(scores, headings))} |")
+    return "\n".join(lines)
+
+
+def tables(evaluation: "Evaluation", by: Sequence[str] = ("split", "length", "size", "kind")) -> list[Table]:
+    """Tables for the terminal: by split first, then every breakdown that has more than one group.
+
+    Args:
+        evaluation: The result.
+        by: Breakdowns; see `Evaluation.breakdown`.
+    """
+    made: list[Table] = []
+    for key, groups in _groups(evaluation, by):
+        caption = summary(evaluation) if not made else ""
+        made.append(scores_table(groups, title=f"By {key}", heading=key, caption=caption))
+    return made
+
+
+def to_markdown(evaluation: "Evaluation", by: Sequence[str] = ("split", "length", "size", "kind")) -> str:
+    """The same as `tables` as a Markdown text, protocol included."""
+    parts = [summary(evaluation)]
+    for key, groups in _groups(evaluation, by):
+        parts.append(f"### By {key}\n\n{scores_markdown(groups, key)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(evaluation: "Evaluation") -> str:
+    """What was measured, in a sentence or two: protocol, model, perturbation, truncated sentences."""
+    model, settings = evaluation.model, evaluation.settings
+    size = model.get("input_size")
+    parts = [evaluation.protocol.describe((size[0], size[1]) if size else None)]
+    if name := model.get("name") or model.get("class"):
+        parts.append(f"model {name}")
+    if settings.get("perturbation"):
+        parts.append(f"under {settings['perturbation']}")
+    if not len(evaluation):
+        parts.append("the table holds no expression, so there was nothing to evaluate")
+    if settings.get("truncated"):
+        parts.append(f"{settings['truncated']:,} expressions were too long and lost their last words")
+    return "; ".join(parts)
+
+
+def _groups(evaluation: "Evaluation", by: Sequence[str]) -> list[tuple[str, dict[str, Scores]]]:
+    made: list[tuple[str, dict[str, Scores]]] = []
+    for i, key in enumerate(by):
+        groups = evaluation.breakdown(key)
+        if i == 0 and len(groups) != 1:  # also without any: a line of dashes
+            groups["all"] = evaluation.scores
+        if i == 0 or len(groups) > 1:
+            made.append((key, groups))
+    return made

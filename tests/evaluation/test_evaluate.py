@@ -1,0 +1,186 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from maskris.evaluation.evaluate import evaluate
+from maskris.evaluation.protocol import Protocol
+from maskris.evaluation.results import SCHEMA
+from maskris.evaluation.robustness import PatchOcclusion
+
+
+def by_hand(table, model, protocol):
+    """Intersection, prediction and target pixels of every expression, one at a time."""
+    rows = []
+    for row in range(len(table)):
+        referent = table.row(row)
+        photo = Image.open(table.image_path(row))
+        image = model.preprocess.image(photo).float() / 255
+        for expression in referent.expressions:
+            channel = next(i for i, colour in enumerate(("red", "green", "blue")) if colour in expression)
+            probability = torch.sigmoid(8 * (image[channel] - 0.5))
+            target = model.preprocess.mask(table.mask(row)).numpy()
+            if protocol.resolution == "original":
+                probability = model.preprocess.restore(probability[None], (photo.height, photo.width))[0]
+                target = table.mask(row)
+            threshold = 0.5 if protocol.binarisation == "argmax" else protocol.threshold
+            mask = probability.numpy() > threshold
+            rows.append((int((mask & target).sum()), int(mask.sum()), int(target.sum())))
+    return rows
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+@pytest.mark.parametrize("name", ["maskris", "cris"])
+def test_rows_agree_with_a_calculation_by_hand(table, colour_model, name, resize, channels):
+    model = colour_model(channels=channels, resize=resize)
+    protocol = Protocol.preset(name)
+    result = evaluate(model, table, name, progress=False)
+    columns = ("intersection", "prediction_pixels", "target_pixels")
+    got = list(zip(*(result.rows[column].to_pylist() for column in columns), strict=True))
+    assert got == by_hand(table, model, protocol)
+    assert 0.5 < result.metrics["miou"] < 1  # the toy is neither trivial nor hopeless
+
+    assert result.rows.schema == SCHEMA
+    pairs = [
+        (r.ref_id, n, r.expressions[n]) for r in map(table.row, range(len(table))) for n in range(len(r.expressions))
+    ]
+    rows = result.rows.to_pylist()
+    assert [(row["ref_id"], row["number"], row["expression"]) for row in rows] == pairs
+    for row in rows:
+        assert row["union"] == row["prediction_pixels"] + row["target_pixels"] - row["intersection"]
+        assert row["iou"] == row["intersection"] / row["union"]
+        assert row["words"] == len(row["expression"].split())
+        assert 0.5 <= row["score"] <= 1
+    assert result.metrics["miou"] == pytest.approx(np.mean([row["iou"] for row in rows]), abs=1e-12)
+    if name == "cris":
+        assert result.rows["target_pixels"].equals(result.rows["target_area"])
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch_size=st.integers(1, 40), protocol=st.sampled_from(["maskris", "cris"]))
+def test_packing_does_not_change_anything(table, model, batch_size, protocol):
+    assert evaluate(model, table, protocol, batch_size=batch_size, progress=False).rows.equals(
+        evaluate(model, table, protocol, batch_size=1000, progress=False).rows
+    )
+
+
+def test_every_image_is_encoded_once(table, model):
+    images = len(table.by_image())
+    assert table.num_expressions > len(table) > images
+    evaluate(model, table, batch_size=9, progress=False)
+    assert model.encoded == images
+
+
+def test_two_processes_give_what_one_gives(table, model, tmp_path):
+    table.save(tmp_path / "table.parquet")
+    script = """
+import sys
+rank, folder, tests = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+sys.path.insert(0, tests)
+import torch
+torch.set_num_threads(1)
+from conftest import ColourModel
+from maskris.data.table import ReferringTable
+from maskris.evaluation.evaluate import evaluate
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+table = ReferringTable.open(f"{folder}/table.parquet")
+evaluate(ColourModel(), table, batch_size=4, progress=False).save(f"{folder}/rank{rank}.parquet")
+torch.distributed.destroy_process_group()
+"""
+    command = [sys.executable, "-c", script]
+    both = [
+        subprocess.Popen([*command, str(rank), str(tmp_path), str(Path(__file__).parent)], stderr=subprocess.PIPE)
+        for rank in (0, 1)
+    ]
+    for process in both:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors.decode()
+    alone = evaluate(model, table, progress=False)
+    for rank in (0, 1):
+        result = type(alone).load(tmp_path / f"rank{rank}.parquet")
+        assert result.rows.equals(alone.rows)
+        assert result.scores == alone.scores
+
+
+def test_modes_are_restored_even_after_an_error(table, model):
+    model.train()
+    model.frozen = torch.nn.BatchNorm1d(1).eval()
+    evaluate(model, table, progress=False)
+    assert (model.training, model.dropout.training, model.frozen.training) == (True, True, False)
+
+    def fail(images, ids):
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        evaluate(model, table, perturb=fail, progress=False)
+    assert (model.training, model.dropout.training, model.frozen.training) == (True, True, False)
+
+
+def test_perturbation_sees_images_and_their_ids(table, model):
+    seen = {}
+
+    def blacken(images, ids):
+        assert images.dtype == torch.uint8
+        seen.update(zip(ids, images, strict=True))
+        return torch.zeros_like(images)
+
+    result = evaluate(model, table, perturb=blacken, progress=False)
+    assert sorted(seen) == sorted(set(result.rows["image_id"].to_pylist()))
+    for row in range(len(table)):
+        photo = Image.open(table.image_path(row))
+        assert torch.equal(seen[table.row(row).image_id], model.preprocess.image(photo))
+    assert sum(result.rows["prediction_pixels"].to_pylist()) == 0
+    assert result.metrics["miou"] == 0
+
+    occluded = [
+        evaluate(model, table, perturb=PatchOcclusion(0.5, 4), batch_size=size, progress=False) for size in (5, 50)
+    ]
+    assert occluded[0].rows.equals(occluded[1].rows)
+    assert occluded[0].metrics["miou"] < evaluate(model, table, progress=False).metrics["miou"] - 0.1
+    assert "PatchOcclusion(ratio=0.5" in occluded[0].settings["perturbation"]
+
+
+def test_expressions_without_referent(toy_table, model, tmp_path):
+    table = toy_table(tmp_path, seed=1, images=6, empty_every=3)
+    loud = evaluate(model, table, "grefcoco", progress=False)
+    empty = [row for row in loud.rows.to_pylist() if row["target_area"] == 0]
+    assert loud.metrics["n_empty"] == len(empty) > 0
+    assert (loud.metrics["n_acc"], loud.metrics["t_acc"]) == (0.0, 1.0)
+    assert {row["iou"] for row in empty} == {0.0}
+
+    # A prediction of fewer pixels than the protocol asks for is none at all.
+    deaf = evaluate(model, table, Protocol("deaf", empty_target="hit", minimum_pixels=10**6), progress=False)
+    assert (deaf.metrics["n_acc"], deaf.metrics["t_acc"], deaf.metrics["oiou"]) == (1.0, 0.0, 0.0)
+    assert deaf.metrics["miou"] == len(empty) / len(deaf)
+    assert {row["iou"] for row in deaf.rows.to_pylist() if row["target_area"] == 0} == {1.0}
+
+    without = evaluate(model, table, Protocol("without", empty_target="exclude"), progress=False)
+    assert without.rows["iou"].null_count == len(empty)
+
+
+def test_a_table_without_rows_gives_no_numbers(table, model):
+    result = evaluate(model, table.take([]), progress=False)
+    assert len(result) == 0
+    assert result.rows.schema == SCHEMA
+    assert (result.metrics["n"], result.metrics["miou"]) == (0, None)
+    assert "no expression" in result.to_markdown()
+
+
+def test_half_precision_stays_close(table, model):
+    exact = evaluate(model, table, progress=False)
+    half = evaluate(model, table, precision="bf16", progress=False)
+    assert half.settings["precision"] == "bf16"
+    assert half.metrics["oiou"] == pytest.approx(exact.metrics["oiou"], abs=0.05)
+    with pytest.raises(ValueError, match="fp32, bf16 or fp16"):
+        evaluate(model, table, precision="int8", progress=False)
+
+
+def test_workers_change_nothing(table, model):
+    assert evaluate(model, table, workers=1, progress=False).rows.equals(evaluate(model, table, progress=False).rows)

@@ -1,0 +1,110 @@
+"""On the synthetic RefCOCO folder the `maskris` protocol gives what both official evaluators print."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from golden import reference, tiny_caris
+
+from maskris.data.masks import from_segmentation
+from maskris.data.table import ReferringTable
+from maskris.data.tokenizer import ExpressionTokenizer
+from maskris.evaluation.evaluate import evaluate
+from maskris.evaluation.metrics import Counts, Metrics
+from maskris.evaluation.results import Evaluation
+
+
+class ListedIds(ExpressionTokenizer):
+    """Gives the ids that the official data sets gave: they cut too long sentences without keeping their end token."""
+
+    def __init__(self, tokenizer, ids):
+        super().__init__(tokenizer.tokenizer, tokenizer.max_length)
+        self.ids = ids
+
+    def encode(self, expressions):
+        return [self.ids[text] for text in expressions], [text not in self.ids for text in expressions]
+
+
+@pytest.fixture(scope="module")
+def table(shared):
+    """Read with a few plain lines of its own, so that a fault of the readers can't hide here."""
+    folder = shared / "reference" / "maskris" / "minidata"
+    with (folder / "refcoco" / "refs(unc).p").open("rb") as file:
+        refs = pickle.load(file)
+    instances = json.loads((folder / "refcoco" / "instances.json").read_text())
+    annotations = {entry["id"]: entry for entry in instances["annotations"]}
+    images = {entry["id"]: entry for entry in instances["images"]}
+    rows = []
+    for ref in refs:
+        image = images[ref["image_id"]]
+        size = {"height": image["height"], "width": image["width"]}
+        segmentation = annotations[ref["ann_id"]]["segmentation"]
+        rows.append(
+            {
+                "dataset": "refcoco", "split_by": "unc", "split": ref["split"], "image_id": ref["image_id"],
+                "ref_id": ref["ref_id"], "ann_ids": [ref["ann_id"]], "image": image["file_name"], **size,
+                "expressions": [sentence["sent"] for sentence in ref["sentences"]],
+                "mask": from_segmentation(segmentation, **size),
+            }
+        )  # fmt: skip
+    return ReferringTable.from_rows(rows, folder / "train2014")
+
+
+@pytest.fixture(scope="module")
+def result(shared, table):
+    model = tiny_caris(shared)
+    listed = reference(shared, "minidata.json")
+    evaluated = table.split(["val", "testA"])
+    texts = [text for row in range(len(evaluated)) for text in evaluated.row(row).expressions]
+    ids = [[i for i in sample["ids"] if i] for sample in listed["val"] + listed["testA"]]
+    by_ref = sorted(range(len(ids)), key=lambda i: (listed["val"] + listed["testA"])[i]["ref_id"])
+    model.tokenizer = ListedIds(model.tokenizer, dict(zip(texts, [ids[i] for i in by_ref], strict=True)))
+    return evaluate(model, evaluated, "maskris", batch_size=5, progress=False)
+
+
+@pytest.mark.parametrize("split", ["val", "testA"])
+def test_every_expression_has_the_official_pixels(shared, result, split):
+    listed = reference(shared, "minidata.json")[split]
+    rows = [row for row in result.rows.to_pylist() if row["split"] == split]
+    assert [row["ref_id"] for row in rows] == [sample["ref_id"] for sample in listed]
+    columns = {"intersection": "I", "union": "U", "prediction_pixels": "pred_pixels", "target_pixels": "mask_pixels"}
+    for ours, theirs in columns.items():
+        assert [row[ours] for row in rows] == [sample[theirs] for sample in listed], ours
+    assert [row["iou"] for row in rows] == pytest.approx([sample["iou"] for sample in listed], abs=1e-7)
+
+
+@pytest.mark.parametrize("split", ["val", "testA"])
+@pytest.mark.parametrize("evaluator", ["util.misc", "eval"])
+def test_printed_numbers(shared, result, split, evaluator):
+    scores = result.breakdown("split")[f"refcoco unc {split}"]
+    printed = [line for line in reference(shared, "minidata.json")[f"{split}.{evaluator}.batch_evaluate"] if line]
+    assert printed == official_print(scores)
+
+
+@pytest.mark.parametrize("split", ["val", "testA"])
+def test_listed_counts_alone_give_the_printed_numbers(shared, split):
+    listed = reference(shared, "minidata.json")
+    columns = ([sample[key] for sample in listed[split]] for key in ("I", "pred_pixels", "mask_pixels"))
+    intersection, prediction, target = (torch.tensor(column).numpy() for column in columns)
+    counts = Counts(intersection, prediction, target, 0 * intersection, 0 * intersection)
+    assert counts.union.tolist() == [sample["U"] for sample in listed[split]]
+    scores = Metrics("maskris").add(counts).compute()
+    assert official_print(scores) == [line for line in listed[f"{split}.eval.batch_evaluate"] if line]
+
+
+def test_a_split_without_expressions(shared, table):
+    """The official evaluators print NaN for testB; here there is a result that says so."""
+    assert "testB" not in table.splits
+    empty = evaluate(tiny_caris(shared), table.take([]), progress=False)
+    assert (empty.metrics["n"], empty.metrics["oiou"]) == (0, None)
+
+
+def test_saved_result_gives_the_same_numbers(result, tmp_path):
+    assert Evaluation.load(result.save(tmp_path / "result.parquet")).metrics == result.metrics
+
+
+def official_print(scores):
+    """Our scores in the words of the official evaluators."""
+    precision = [f"    precision@{x} = {100 * scores.precision[x]:.2f}" for x in ("0.5", "0.7", "0.9")]
+    return [f"Mean IoU is {100 * scores.miou:.2f}", *precision, f"    overall IoU = {100 * scores.oiou:.2f}"]

@@ -1,0 +1,68 @@
+import subprocess
+import sys
+from fractions import Fraction
+
+import pytest
+
+from maskris.evaluation.protocol import PRESETS, Protocol, exact
+
+
+def test_presets_are_what_the_papers_did():
+    maskris, lavt, cris, grefcoco = (Protocol.preset(name) for name in ("maskris", "lavt", "cris", "grefcoco"))
+    assert (maskris.resolution, maskris.binarisation, maskris.comparison) == ("input", "argmax", ">=")
+    assert maskris.thresholds == (0.5, 0.6, 0.7, 0.8, 0.9)
+    assert (lavt.resolution, lavt.comparison, lavt.empty_target) == ("input", ">=", "miss")
+    assert (cris.resolution, cris.binarisation, cris.threshold, cris.comparison) == ("original", "threshold", 0.35, ">")
+    assert (grefcoco.empty_target, grefcoco.minimum_pixels) == ("hit", 50)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_names_round_trips_and_describes_itself(name):
+    protocol = Protocol.of(name)
+    assert protocol.name == name
+    assert Protocol.from_dict(protocol.to_dict()) == protocol
+    assert Protocol.of(protocol) is protocol
+    text = protocol.describe((448, 320))
+    assert text.startswith(name)
+    assert f"IoU {protocol.comparison} X" in text
+    assert ("448 x 320" in text) == (protocol.resolution == "input")
+    assert ("0.35" in text) == (name == "cris")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"resolution": "full"}, "resolution must be one of input, original, not 'full'"),
+        ({"binarisation": "otsu"}, "binarisation"),
+        ({"comparison": "="}, "comparison"),
+        ({"empty_target": "nan"}, "empty_target"),
+        ({"threshold": 1.0}, "between 0 and 1"),
+        ({"thresholds": (0.5, 0.0)}, "between 0 and 1"),
+        ({"thresholds": (0.5, 0.5)}, "twice"),
+        ({"thresholds": (1 / 3,)}, "six decimals"),
+        ({"minimum_pixels": -1}, "negative"),
+    ],
+)
+def test_wrong_values_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Protocol(**values)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="choose one of maskris, lavt, cris, grefcoco"):
+        Protocol.preset("refer")
+    with pytest.raises(ValueError, match="Unknown protocol keys size"):
+        Protocol.from_dict({"size": 448})
+
+
+def test_decimals_are_exact():
+    assert exact(0.7) == Fraction(7, 10) != Fraction(0.7)
+
+
+def test_module_is_light():
+    code = """
+import sys, maskris.evaluation.protocol
+print([name for name in ("torch", "pyarrow", "transformers", "numpy") if name in sys.modules])
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
