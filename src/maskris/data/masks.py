@@ -18,6 +18,10 @@ MAX_SIDE = 65_500
 """Largest height or width, that of a JPEG; a greater one in an annotation is a mistake that would fill the memory."""
 
 
+class SizeMismatchError(ValueError):
+    """A mask belongs to an image of another size."""
+
+
 def encode(mask: np.ndarray) -> bytes:
     """Compress a mask.
 
@@ -107,7 +111,8 @@ def from_segmentation(segmentation: Any, height: int, width: int) -> bytes:
         width: Width of the image.
 
     Raises:
-        ValueError: If it is none of these, is damaged, or belongs to an image of another size.
+        SizeMismatchError: If it belongs to an image of another size.
+        ValueError: If it is none of these, or is damaged.
     """
     _check_size(height, width)
     if isinstance(segmentation, dict):
@@ -166,7 +171,7 @@ def _from_rle(rle: dict[str, Any], height: int, width: int) -> bytes:
     if "size" not in rle or "counts" not in rle:
         raise ValueError(f"an RLE has the keys size and counts, not {', '.join(map(str, rle)) or 'none'}")
     if not isinstance(rle["size"], (list, tuple)) or list(rle["size"]) != [height, width]:
-        raise ValueError(
+        raise SizeMismatchError(
             f"the RLE is of size {_short(rle['size'])} (height, width), but the image has {[height, width]}"
         )
     if not isinstance(rle["counts"], (list, tuple, str, bytes)):

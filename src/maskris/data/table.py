@@ -65,7 +65,8 @@ class Referent:
         expressions: The sentences about the referent.
         kinds: One per expression, for example ``"location"``; ``""`` where unknown.
         mask: Compressed COCO counts of ``[height, width]``.
-        mask_source: ``"annotated"`` by people, ``"pseudo"`` by a model, or ``"none"``.
+        mask_source: ``"annotated"`` by people (an expression without a target too: its mask is known to be empty),
+            ``"pseudo"`` by a model, or ``"none"`` where nobody knows it.
         box: x, y, width, height of the mask's tight box in pixels; zeros where the mask is empty.
         area: Pixels of the mask.
         source: The annotation file, relative to the data folder.

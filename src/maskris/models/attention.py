@@ -51,7 +51,8 @@ class Attention(nn.Module):
         return output
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [N, heads, L, inner / heads]
+        split: Tensor = x.unflatten(-1, (self.heads, -1))
+        return split.transpose(1, 2)  # [N, heads, L, inner / heads]
 
 
 def sine_encoding(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:

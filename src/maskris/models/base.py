@@ -115,19 +115,33 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         token: str | bool | None,
         map_location: str = "cpu",
         strict: bool = True,
-        model_class: str | None = None,
+        config: dict[str, Any] | None = None,
         **arguments: Any,
     ) -> "RISModel":
-        hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
-        if model_class is not None and model_class != cls.__name__:
-            raise ValueError(f"{model_id} holds a {model_class}, not a {cls.__name__}")
-        if Path(model_id).is_dir():
-            weights = Path(model_id) / WEIGHTS
-            tokenizer = AutoTokenizer.from_pretrained(Path(model_id) / TOKENIZER)
+        folder = Path(model_id)
+        if config is None:
+            raise FileNotFoundError(f"{model_id} holds no model: there is no config.json in it")
+        if config.get("model_class", cls.__name__) != cls.__name__:
+            raise ValueError(f"{model_id} holds a {config['model_class']}, not a {cls.__name__}")
+        hub: dict[str, Any] = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only,
+            "token": token,
+        }
+        if folder.is_dir():
+            weights = folder / WEIGHTS
+            if not weights.is_file():
+                raise FileNotFoundError(f"{model_id} holds no model: there is no {WEIGHTS} beside its config.json")
         else:
-            weights = Path(hf_hub_download(model_id, WEIGHTS, force_download=force_download, **hub))
-            tokenizer = AutoTokenizer.from_pretrained(model_id, subfolder=TOKENIZER, **hub)
-        model = cls(**arguments, tokenizer=tokenizer)  # type: ignore[call-arg]
+            weights = Path(str(hf_hub_download(model_id, WEIGHTS, force_download=force_download, **hub)))
+        if "tokenizer" not in arguments:
+            arguments["tokenizer"] = (
+                AutoTokenizer.from_pretrained(folder / TOKENIZER)
+                if folder.is_dir()
+                else AutoTokenizer.from_pretrained(model_id, subfolder=TOKENIZER, **hub)
+            )
+        model = cls(**arguments)
         model.load_state_dict(load_file(weights, device=map_location), strict=strict)
         return model.eval()
 
