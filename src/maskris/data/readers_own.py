@@ -1,0 +1,255 @@
+"""Readers of people's own data: COCO-style JSON with expressions, and JSON Lines.
+
+`docs/data.md` shows both formats. Import the functions from `maskris.data.readers`.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from maskris.data import masks
+from maskris.data.rows import Reading, RowCollector, load_json
+from maskris.data.table import ReferringTable
+
+
+def read_coco(file: str | Path, images: str | Path | None = None, *, dataset: str | None = None) -> ReferringTable:
+    """Read COCO-style JSON in which objects carry expressions.
+
+    An annotation (or an entry of a list ``refs`` or ``referring``, with ``ann_id``: one id or several) is a referent if
+    it has ``expressions`` or ``sentences`` (lists) or ``caption`` or ``expression`` (one string); annotations without
+    are passed over. Its ``split``, or else that of its image, or else ``"train"``, is its split.
+
+    Args:
+        file: The JSON file.
+        images: Folder of the images; by default the file's folder or ``images`` or ``train2017``, … in it.
+        dataset: Name for the table; by default the file's name.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        InvalidData: If annotations have problems; the error holds all of them.
+        ValueError: If the file is no COCO file.
+    """
+    return scan_coco(file, images, dataset=dataset).table()
+
+
+def scan_coco(file: str | Path, images: str | Path | None = None, *, dataset: str | None = None) -> Reading:
+    """As `read_coco`, but the problems are returned."""
+    file = Path(file)
+    content = load_json(file)
+    try:
+        photos = {image["id"]: image for image in content["images"]}
+        annotations = {one["id"]: one for one in content["annotations"]}
+        categories = {one["id"]: str(one["name"]) for one in content.get("categories", [])}
+        refs = content.get("refs", content.get("referring"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{file} is no COCO file: expected lists images and annotations of dicts with ids ({error!r})"
+        ) from error
+    names = [str(photo.get("file_name")) for photo in photos.values()]
+    collector = RowCollector(file, file.parent, _root_of(file.parent, images, names), dataset or file.stem)
+    key = "annotations" if refs is None else "refs" if "refs" in content else "referring"
+    for number, ref in enumerate(content[key]):
+        where = f"{key}[{number}]" + (f" (id {ref['id']})" if isinstance(ref, dict) and "id" in ref else "")
+        if not isinstance(ref, dict):
+            collector.unreadable(where, "bad value", f"expected a dict, not {str(ref)[:60]}")
+        elif key != "annotations" or (_EXPRESSION_KEYS & ref.keys()):
+            _add_coco(collector, where, ref, photos, annotations, categories)
+    if not collector.reading.rows:
+        collector.unreadable("", "empty expressions", "no annotation carries expressions", fatal=True)
+    return collector.reading
+
+
+_EXPRESSION_KEYS = {"expressions", "expression", "sentences", "captions", "caption"}
+
+
+def _expressions(record: dict[str, Any]) -> list[Any]:
+    """The sentences of a record: under any of `_EXPRESSION_KEYS`, a list of strings or of dicts, or one string."""
+    sentences: Any = next((record[key] for key in sorted(_EXPRESSION_KEYS, reverse=True) if record.get(key)), [])
+    sentences = sentences if isinstance(sentences, list) else [sentences]
+    return [one.get("sent", one.get("raw")) if isinstance(one, dict) else one for one in sentences]
+
+
+def _add_coco(
+    collector: RowCollector,
+    where: str,
+    ref: dict[str, Any],
+    photos: dict[Any, dict[str, Any]],
+    annotations: dict[Any, dict[str, Any]],
+    categories: dict[Any, str],
+) -> None:
+    problems = []
+    named = ref.get("ann_ids", ref.get("ann_id", ref.get("annotation_id", ref.get("id"))))
+    ann_ids = named if isinstance(named, list) else [named]
+    targets = [annotations[one] for one in ann_ids if isinstance(one, int) and one in annotations]
+    if len(targets) < len(ann_ids) or not ann_ids:
+        problems.append(("missing annotation", f"there is no annotation {named!r}"))
+    image_id = ref.get("image_id", targets[0].get("image_id") if targets else None)
+    photo = photos.get(image_id, {}) if isinstance(image_id, int) else {}
+    if not photo:
+        problems.append(("missing annotation", f"image_id {image_id!r} is not in the list images"))
+    if any(target.get("image_id") != image_id for target in targets):
+        problems.append(("missing annotation", f"an annotation belongs to another image than {image_id}"))
+    kinds_of_object = (target.get("category_id") for target in targets)
+    names = [categories[one] for one in kinds_of_object if isinstance(one, int) and one in categories]
+    values = {
+        "split": ref.get("split", photo.get("split", "train")),
+        "image_id": image_id,
+        "ref_id": ref.get("ref_id", ref.get("id", len(collector.reading.rows))),
+        "ann_ids": ann_ids,
+        "category": ", ".join(dict.fromkeys(names)),
+        "image": str(photo.get("file_name", "")),
+        "height": photo.get("height"),
+        "width": photo.get("width"),
+        "expressions": _expressions(ref),
+        "kinds": ref.get("kinds"),
+        "mask_source": ref.get("mask_source", "annotated"),
+    }
+    collector.add(where, values, None if problems else [one.get("segmentation") for one in targets], problems)
+
+
+def read_jsonl(file: str | Path, images: str | Path | None = None, *, dataset: str | None = None) -> ReferringTable:
+    """Read one referent per line.
+
+    ``{"image": "a.jpg", "mask": "a_1.png", "expressions": ["the man on the left"], "split": "train"}``
+
+    ``mask`` is a PNG (all but black is inside, in a palette all but index 0), a COCO RLE ``{"size", "counts"}`` or a
+    list of polygons; ``"no_target": true`` instead says that nothing in the image is meant. Optional are ``category``,
+    ``image_id``, ``ref_id``, ``kinds`` and ``mask_source``.
+
+    Args:
+        file: The JSON Lines file. Masks are relative to its folder.
+        images: Folder that ``image`` is relative to; by default the file's folder or ``images`` in it.
+        dataset: Name for the table; by default the file's name.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        InvalidData: If lines have problems; the error holds all of them, with line numbers.
+    """
+    return scan_jsonl(file, images, dataset=dataset).table()
+
+
+def scan_jsonl(file: str | Path, images: str | Path | None = None, *, dataset: str | None = None) -> Reading:
+    """As `read_jsonl`, but the problems are returned."""
+    file = Path(file)
+    records = []
+    unreadable = []
+    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            unreadable.append((f"line {number}", "bad value", f"no valid JSON: {error}"))
+            continue
+        if isinstance(record, dict):
+            records.append((f"line {number}", record))
+        else:
+            unreadable.append((f"line {number}", "bad value", f"expected an object {{...}}, not {str(record)[:60]}"))
+    names = [str(record.get("image")) for _, record in records]
+    collector = RowCollector(file, file.parent, _root_of(file.parent, images, names), dataset or file.stem)
+    for problem in unreadable:
+        collector.unreadable(*problem)
+    image_ids: dict[str, int] = {}
+    sizes = _Sizes(collector.reading.images_root)
+    for where, record in records:
+        _add_line(collector, where, record, image_ids, sizes)
+    return collector.reading
+
+
+def _add_line(
+    collector: RowCollector, where: str, record: dict[str, Any], image_ids: dict[str, int], sizes: "_Sizes"
+) -> None:
+    problems = []
+    no_target = record.get("no_target", False) is True
+    needed = {"image": "image" in record, "split": "split" in record, "mask": no_target or "mask" in record}
+    needed["expressions"] = bool(_EXPRESSION_KEYS & record.keys())
+    if missing := [key for key, there in needed.items() if not there]:
+        problems.append(("missing key", f"the line lacks {', '.join(missing)}"))
+    image = record.get("image")
+    if not isinstance(image, str) or not image:
+        if "image" in record:
+            problems.append(("bad value", f"image must be a path, not {image!r}"))
+        image = ""
+    size, trouble = sizes(image) if image else (None, None)
+    if trouble:
+        problems.append(trouble)
+    segmentation = record.get("mask")
+    if no_target and segmentation:
+        problems.append(("bad value", "no_target is true, but there is a mask"))
+    if isinstance(segmentation, str):
+        try:
+            segmentation = _read_mask(collector.file.parent / segmentation)
+        except (OSError, ValueError) as error:
+            problems.append(("damaged mask", f"the mask {segmentation!r} can't be read: {error}"))
+            segmentation = None
+    if size is None and isinstance(segmentation, dict) and isinstance(segmentation.get("size"), list):
+        size = tuple(segmentation["size"])[:2]  # the mask can be checked even without its image
+    height, width = size if size and len(size) == 2 else (None, None)
+    values = {
+        "split": record.get("split"),
+        "image_id": record.get("image_id", image_ids.setdefault(image, len(image_ids))),
+        "ref_id": record.get("ref_id", len(collector.reading.rows)),
+        "ann_ids": [] if no_target else [record.get("ref_id", len(collector.reading.rows))],
+        "category": str(record.get("category", "")),
+        "image": image,
+        "height": height,
+        "width": width,
+        "expressions": _expressions(record),
+        "kinds": record.get("kinds"),
+        "mask_source": record.get("mask_source", "annotated"),
+    }
+    segmentations = [] if no_target else None if segmentation is None else [segmentation]
+    if (
+        segmentation is None
+        and "mask" in record
+        and not no_target
+        and not any(kind == "damaged mask" for kind, _ in problems)
+    ):
+        problems.append(("empty mask", 'mask is null; write "no_target": true if nothing in the image is meant'))
+    collector.add(where, values, segmentations, problems)
+
+
+class _Sizes:
+    """Height and width of images, from their headers."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.known: dict[str, tuple[tuple[int, int] | None, tuple[str, str] | None]] = {}
+
+    def __call__(self, image: str) -> tuple[tuple[int, int] | None, tuple[str, str] | None]:
+        if image not in self.known:
+            self.known[image] = self._read(self.root / image)
+        return self.known[image]
+
+    def _read(self, path: Path) -> tuple[tuple[int, int] | None, tuple[str, str] | None]:
+        try:
+            with Image.open(path) as photo:
+                return (photo.height, photo.width), None
+        except FileNotFoundError:
+            return None, ("missing image", f"{path} does not exist")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return None, ("undecodable image", f"{path} can't be decoded: {error}")
+
+
+def _read_mask(path: Path) -> dict[str, Any]:
+    """A mask from an image file, as RLE."""
+    with Image.open(path) as picture:
+        opaque = {"RGBA": "RGB", "LA": "L", "PA": "P"}.get(picture.mode)  # transparency says nothing
+        pixels = np.asarray(picture.convert(opaque) if opaque else picture)
+    inside = pixels != 0 if pixels.ndim == 2 else (pixels != 0).any(axis=2)
+    return {"size": list(inside.shape), "counts": masks.encode(inside)}
+
+
+_FOLDERS: tuple[str, ...] = (".", "images", "train2014", "train2017", "val2017")
+
+
+def _root_of(folder: Path, images: str | Path | None, names: list[str]) -> Path:
+    """The folder of the images: `images` if given, else where the first of them is found, else `folder`."""
+    if images is not None:
+        return Path(images)
+    exists: Callable[[Path], bool] = lambda root: any((root / name).is_file() for name in names[:10])  # noqa: E731
+    return next((root for name in _FOLDERS if exists(root := folder / name)), folder)
