@@ -184,3 +184,9 @@ def test_half_precision_stays_close(table, model):
 
 def test_workers_change_nothing(table, model):
     assert evaluate(model, table, workers=1, progress=False).rows.equals(evaluate(model, table, progress=False).rows)
+
+
+def test_unknown_masks_are_refused(table, model):
+    rows = [{**row, "mask_source": "none" if row["ref_id"] == 102 else "annotated"} for row in table.to_pylist()]
+    with pytest.raises(ValueError, match=r"1 referents have no mask .* row 2 \(ref_id 102\)"):
+        evaluate(model, type(table).from_rows(rows, table.images_root), progress=False)

@@ -129,7 +129,7 @@ def test_three_official_steps_lead_to_the_official_weights(shared, case, scalars
     model.eval()
     with torch.no_grad():
         difference = (model(batch) - case["steps3.logits_low"]).abs()
-    assert difference.mean() < 5e-5
+    assert difference.mean() < 1e-4
     assert difference.max() < 5e-4  # what those few sampling offsets make of the logits
 
 

@@ -59,7 +59,7 @@ class ReferringDataset(Dataset[Sample]):
             ``H W`` per referent: right for small images or few of them. Worker processes that are forked share it.
 
     Raises:
-        ValueError: If the table is empty, or some row can't be trained on (no expression, no mask).
+        ValueError: If the table is empty, a row has no expression, or one that is to be trained on has no mask.
     """
 
     def __init__(
@@ -84,22 +84,20 @@ class ReferringDataset(Dataset[Sample]):
         self.referents_per_image = referents_per_image
         self.masks = masks
         self.cache_images = cache_images
-        self._counts = table.expressions_per_row  # [rows]
-        self._images = table.by_image()  # row numbers of each image
-        self._image_of = np.empty(len(table), dtype=np.int64)  # [rows]
-        for number, rows in enumerate(self._images):
-            self._image_of[rows] = number
+        self._counts: list[int] = table.expressions_per_row.tolist()
+        self._images: list[list[int]] = [rows.tolist() for rows in table.by_image()]
+        self._image_of = {row: number for number, rows in enumerate(self._images) for row in rows}
         self._cache = _Cache()
         self._check()
 
     def _check(self) -> None:
         if len(self.table) == 0:
             raise ValueError("The table has no rows; does the split exist that it was reduced to?")
-        if not self.training:
+        if (empty := np.flatnonzero(np.array(self._counts) == 0)).size:
+            raise ValueError(f"{self._name_rows(empty)} without any expression; remove them")
+        if not (self.training and self.masks):
             return
-        if (empty := np.flatnonzero(self._counts == 0)).size:
-            raise ValueError(f"{self._name_rows(empty)} without any expression: nothing can be drawn; remove them")
-        if self.masks and (without := np.flatnonzero(np.array(self.table.column("mask_source")) == "none")).size:
+        if (without := np.flatnonzero(np.array(self.table.column("mask_source")) == "none")).size:
             raise ValueError(
                 f"{self._name_rows(without)} without a mask (mask_source 'none'), which training needs; "
                 "give them masks, remove these rows, or pass masks=False"
@@ -116,12 +114,12 @@ class ReferringDataset(Dataset[Sample]):
     @property
     def expressions_per_image(self) -> list[int]:
         """For each image the number of all its expressions, as `EvaluationBatches` wants them."""
-        return [int(self._counts[rows].sum()) for rows in self._images]
+        return [sum(self._counts[row] for row in rows) for rows in self._images]
 
     @property
     def num_expressions(self) -> int:
         """All expressions of the table."""
-        return int(self._counts.sum())
+        return sum(self._counts)
 
     def __getitem__(self, key: TrainingItem | EvaluationItem) -> Sample:
         """The sample ``(epoch, i)`` in training; ``i`` or ``(i, start, stop)`` in evaluation.
@@ -140,9 +138,7 @@ class ReferringDataset(Dataset[Sample]):
         if not isinstance(image, (int, np.integer)):
             raise TypeError(f"An evaluation item is dataset[i] (see EvaluationBatches), not dataset[{key!r}]")
         self._check_item(image)
-        return self._load(
-            [(row, e) for row in self._images[image].tolist() for e in range(self._counts[row])][start:stop]
-        )
+        return self._load([(row, e) for row in self._images[image] for e in range(self._counts[row])][start:stop])
 
     def _check_item(self, item: int) -> None:
         if not 0 <= item < len(self):  # without it, iteration over an evaluation data set would never end
@@ -152,10 +148,10 @@ class ReferringDataset(Dataset[Sample]):
         """Row and expression of each of the `referents_per_image` draws of a training item."""
         k = self.referents_per_image
         if k == 1:
-            return [(item, seed_of(self.seed, "expression", epoch, int(item)) % int(self._counts[item]))]
+            return [(item, seed_of(self.seed, "expression", epoch, int(item)) % self._counts[item])]
         # Python promises that this stream is the same in all versions, and it is made in a tenth of NumPy's time.
         rng = random.Random(seed_of(self.seed, "referents", epoch, int(item)))
-        rows = sorted(self._images[item].tolist(), key=lambda _: rng.random())
+        rows = sorted(self._images[item], key=lambda _: rng.random())
         if len(rows) >= k:
             return [(row, int(rng.random() * self._counts[row])) for row in rows[:k]]
         orders = [sorted(range(self._counts[row]), key=lambda _: rng.random()) for row in rows]
@@ -179,7 +175,7 @@ class ReferringDataset(Dataset[Sample]):
         )
 
     def _image(self, row: int) -> Tensor:
-        number = int(self._image_of[row])
+        number = self._image_of[row]
         if (image := self._cache.images.get(number)) is None:
             image = self.preprocess.image(self._decode(row))
             if self.cache_images:

@@ -224,7 +224,7 @@ class _Instances:
             self.categories: dict[int, str] = {one["id"]: str(one["name"]) for one in content.get("categories", [])}
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"{file} is no COCO file: it needs lists images, annotations and categories of dicts with ids ({error!r})"
+                f"{file} is no COCO file: it needs lists of images, annotations and categories with ids ({error!r})"
             ) from error
 
     def category(self, annotations: Sequence[dict[str, Any]], ref: dict[str, Any]) -> str:

@@ -75,11 +75,17 @@ def evaluate(
         name: Name of the model for the report, for example the checkpoint's path.
 
     Raises:
-        ValueError: If the protocol or the precision is unknown, or `batch_size` is not positive.
+        ValueError: If the protocol or the precision is unknown, `batch_size` is not positive, or the mask of some
+            referent is not known.
     """
     protocol = Protocol.of(protocol)
     if precision != "fp32" and precision not in _DTYPES:
         raise ValueError(f"precision must be fp32, bf16 or fp16, not {precision!r}")
+    if unknown := [row for row, source in enumerate(table.column("mask_source")) if source == "none"]:
+        raise ValueError(
+            f"{len(unknown)} referents have no mask to compare with (mask_source 'none'), the first in row {unknown[0]} "
+            f"(ref_id {table.row(unknown[0]).ref_id}); leave them out with table.take(...)"
+        )
     device = torch.device(device or (accelerator.device if accelerator is not None else _device_of(model)))
     model.to(device)
     rank, world_size = _place()
