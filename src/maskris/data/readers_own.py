@@ -118,7 +118,7 @@ def read_jsonl(file: str | Path, images: str | Path | None = None, *, dataset: s
 
     ``mask`` is a PNG (all but black is inside, in a palette all but index 0), a COCO RLE ``{"size", "counts"}`` or a
     list of polygons; ``"no_target": true`` instead says that nothing in the image is meant. Optional are ``category``,
-    ``image_id``, ``ref_id``, ``kinds`` and ``mask_source``.
+    ``image_id``, ``ref_id``, ``kinds``, ``mask_source``, ``height`` and ``width``.
 
     Args:
         file: The JSON Lines file. Masks are relative to its folder.
@@ -174,21 +174,19 @@ def _add_line(
         if "image" in record:
             problems.append(("bad value", f"image must be a path, not {image!r}"))
         image = ""
-    size, trouble = sizes(image) if image else (None, None)
-    if trouble:
-        problems.append(trouble)
     segmentation = record.get("mask")
     if no_target and segmentation:
         problems.append(("bad value", "no_target is true, but there is a mask"))
-    if isinstance(segmentation, str):
+    elif segmentation is None and "mask" in record and not no_target:
+        problems.append(("empty mask", 'mask is null; write "no_target": true if nothing in the image is meant'))
+    elif isinstance(segmentation, str):
         try:
             segmentation = _read_mask(collector.file.parent / segmentation)
         except (OSError, ValueError) as error:
             problems.append(("damaged mask", f"the mask {segmentation!r} can't be read: {error}"))
             segmentation = None
-    if size is None and isinstance(segmentation, dict) and isinstance(segmentation.get("size"), list):
-        size = tuple(segmentation["size"])[:2]  # the mask can be checked even without its image
-    height, width = size if size and len(size) == 2 else (None, None)
+    height, width, trouble = _size_of(record, segmentation, image, sizes)
+    problems += trouble
     values = {
         "split": record.get("split"),
         "image_id": record.get("image_id", image_ids.setdefault(image, len(image_ids))),
@@ -203,14 +201,19 @@ def _add_line(
         "mask_source": record.get("mask_source", "annotated"),
     }
     segmentations = [] if no_target else None if segmentation is None else [segmentation]
-    if (
-        segmentation is None
-        and "mask" in record
-        and not no_target
-        and not any(kind == "damaged mask" for kind, _ in problems)
-    ):
-        problems.append(("empty mask", 'mask is null; write "no_target": true if nothing in the image is meant'))
     collector.add(where, values, segmentations, problems)
+
+
+def _size_of(
+    record: dict[str, Any], segmentation: Any, image: str, sizes: "_Sizes"
+) -> tuple[Any, Any, list[tuple[str, str]]]:
+    """Height and width by the line, else by its mask, else by the header of the image; `prepare` compares them all."""
+    if "height" in record and "width" in record:
+        return record["height"], record["width"], []
+    if isinstance(segmentation, dict) and isinstance(segmentation.get("size"), list) and len(segmentation["size"]) == 2:
+        return *segmentation["size"], []
+    size, trouble = sizes(image) if image else (None, None)
+    return *(size or (None, None)), [trouble] if trouble else []
 
 
 class _Sizes:
