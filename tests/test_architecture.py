@@ -1,0 +1,218 @@
+"""Imports run one way, and `import maskris` stays cheap. The rules are those of docs/architecture.md."""
+
+import ast
+import re
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+SOURCE = PROJECT / "src" / "maskris"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+# Room -> what its files may import from maskris (modules, with everything inside them). Every room may import itself.
+ALLOWED = {
+    "batch": (),
+    "rng": (),
+    "data": ("batch", "rng"),
+    "models": ("batch", "rng", "data.preprocess", "data.tokenizer"),
+    "strategies": ("batch", "rng", "data.preprocess", "data.tokenizer", "models.base"),
+    "evaluation": ("batch", "rng", "data", "models.base", "strategies"),
+    "training": ("batch", "rng", "data", "models.base", "strategies.base", "evaluation"),
+    "inference": ("batch", "rng", "models", "data.preprocess", "data.tokenizer"),
+    "apps": ("batch", "rng", "data", "models", "strategies", "evaluation", "training", "inference"),
+}
+
+# Modules that start fast: importing them must not import these packages.
+HEAVY = ("torch", "transformers", "pyarrow", "accelerate", "torchvision", "PIL", "matplotlib")
+LIGHT = ["maskris", "maskris.rng", "maskris.training.config", "maskris.apps", "maskris.apps.cli"]
+
+# Extras of pyproject.toml and their parts: imported only inside functions, which can say what to install.
+OPTIONAL = {"timm", "tensorboard", "gradio", "fastapi", "uvicorn", "onnx", "onnxruntime", "ray", "matplotlib", "psutil"}
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
+
+
+def name_of(path):
+    """``maskris.data.table`` of its file."""
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path) for path in FILES}
+
+
+def imports_of(source, module, is_package=False):
+    """Every ``(imported module, whether already when the file itself is imported)`` in a file."""
+    tree = ast.parse(source)
+    run_time = set()  # nodes that run when the module is imported
+
+    def visit(node):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            return
+        run_time.add(node)
+        types_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for child in node.orelse if types_only else ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                package = parts[: len(parts) - node.level + is_package]
+                base = ".".join([*package, *([node.module] if node.module else [])])
+            inside = [f"{base}.{alias.name}" for alias in node.names]
+            if base == "maskris" and [alias.name for alias in node.names] == ["__version__"]:
+                continue  # the version is known everywhere
+            names = [name if name in MODULES else base for name in inside]
+        else:
+            continue
+        for name in names:
+            yield name, node in run_time
+
+
+IMPORTS = {
+    name_of(path): sorted(set(imports_of(path.read_text(), name_of(path), path.name == "__init__.py")))
+    for path in FILES
+}
+
+
+def room_of(module):
+    return module.split(".")[1] if "." in module else ""
+
+
+def may_import(module, imported):
+    """Whether the rules allow it; types count, for they couple two rooms as much as values do."""
+    room = room_of(module)
+    if not room:
+        return True  # the public names, imported lazily
+    if room_of(imported) == room:
+        return True
+    return any(imported == f"maskris.{name}" or imported.startswith(f"maskris.{name}.") for name in ALLOWED[room])
+
+
+@pytest.mark.parametrize("module", sorted(IMPORTS))
+def test_imports_run_one_way(module):
+    wrong = [name for name, _ in IMPORTS[module] if name.split(".")[0] == "maskris" and not may_import(module, name)]
+    assert not wrong, f"{module} must not import {', '.join(wrong)}; allowed: {ALLOWED.get(room_of(module))}"
+
+
+def test_every_room_has_its_rule():
+    assert {room_of(module) for module in MODULES} - {""} <= set(ALLOWED)
+    assert set(ALLOWED) <= {room_of(module) for module in MODULES}
+
+
+@pytest.mark.parametrize(
+    ("module", "imported", "allowed"),
+    [
+        ("maskris.models.caris", "maskris.data.dataset", False),
+        ("maskris.models.caris", "maskris.data.preprocess", True),
+        ("maskris.data.dataset", "maskris.models.base", False),
+        ("maskris.strategies.maskris", "maskris.models.caris", False),
+        ("maskris.strategies.maskris", "maskris.models.base", True),
+        ("maskris.training.trainer", "maskris.strategies.maskris", False),
+        ("maskris.training.trainer", "maskris.models.caris", False),
+        ("maskris.training.trainer", "maskris.strategies.base", True),
+        ("maskris.training.trainer", "maskris.apps.cli", False),
+        ("maskris.evaluation.evaluate", "maskris.training.trainer", False),
+        ("maskris.inference.predictor", "maskris.models.caris", True),
+        ("maskris.inference.predictor", "maskris.data.dataset", False),
+        ("maskris.data.dataset", "maskris", False),
+        ("maskris.rng", "maskris.batch", False),
+        ("maskris.apps.cli", "maskris.training.trainer", True),
+        ("maskris", "maskris.training.trainer", True),
+    ],
+)
+def test_the_rules_are_those_of_the_design(module, imported, allowed):
+    assert may_import(module, imported) is allowed
+
+
+def test_imports_are_found_wherever_they_stand():
+    source = """
+import torch
+from maskris.data import table
+from typing import TYPE_CHECKING
+from ..models import base as b
+from maskris import __version__
+if TYPE_CHECKING:
+    from maskris.data.table import ReferringTable
+else:
+    import math
+try:
+    import yaml
+except ImportError:
+    pass
+def f():
+    import timm
+"""
+    found = set(imports_of(source, "maskris.strategies.new"))
+    assert found == {
+        ("torch", True),
+        ("maskris.data.table", True),
+        ("typing", True),
+        ("maskris.models.base", True),
+        ("maskris.data.table", False),
+        ("math", True),
+        ("yaml", True),
+        ("timm", False),
+    }
+
+
+def test_no_module_needs_itself():
+    graph = {
+        module: {name for name, run_time in names if run_time and name in MODULES and name != "maskris"} - {module}
+        for module, names in IMPORTS.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"These modules import each other: {' -> '.join(error.args[1])}")
+
+
+def core_dependencies():
+    # Python 3.10 has no tomllib; the list is simple enough.
+    text = (PROJECT / "pyproject.toml").read_text()
+    block = re.search(r"^dependencies = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE).group(1)
+    return {name.lower().replace("-", "_") for name in re.findall(r'^\s*"([A-Za-z0-9_.-]+)', block, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("module", sorted(IMPORTS))
+def test_every_package_is_declared_and_extras_are_imported_late(module):
+    core = core_dependencies()
+    assert {"torch", "pyyaml", "huggingface_hub"} <= core
+    for name, run_time in IMPORTS[module]:
+        package = name.split(".")[0]
+        if package == "maskris" or package in sys.stdlib_module_names:
+            continue
+        if DISTRIBUTIONS.get(package, package).lower() in core:
+            continue
+        assert package in OPTIONAL, f"{module} imports {package}, which pyproject.toml does not declare"
+        assert not run_time, f"{module} imports the extra {package} at its top: import it in the function that needs it"
+
+
+@pytest.mark.parametrize("module", [name for name in LIGHT if name in MODULES])
+def test_light_modules_start_fast(module):
+    code = f"import sys, {module}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert not loaded, f"import {module} loads {', '.join(loaded)}"
+
+
+def test_public_names_are_where_the_package_says():
+    import maskris
+
+    assert set(maskris.__all__) == set(maskris._HOME)
+    for name, home in maskris._HOME.items():
+        assert home in MODULES, f"{name} is said to be in {home}, which does not exist"
+        tree = ast.parse((SOURCE.parent / Path(*home.split("."))).with_suffix(".py").read_text())
+        defined = {node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+        assert name in defined, f"{home} defines no {name}"
+    assert set(maskris.__all__) <= set(dir(maskris))
+    with pytest.raises(AttributeError, match=r"no attribute 'Nothing'; it offers Batch"):
+        maskris.Nothing  # noqa: B018
+    assert maskris.Batch.__name__ == "Batch"
