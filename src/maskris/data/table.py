@@ -146,8 +146,8 @@ class ReferringTable:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; `maskris prepare SOURCE --out {path}` makes such a file")
         try:
-            # Not pre-buffered: that would read through a second thread pool, which is slower for a local file.
-            table = pq.read_table(path, memory_map=True, pre_buffer=False)
+            # One thread is as fast for a local file, and leaves no threads behind for workers to be forked from.
+            table = pq.read_table(path, memory_map=True, use_threads=False)
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is not a Parquet file: {error}") from error
         if images_root is None:
