@@ -1,0 +1,121 @@
+"""`TrainingConfig`: everything about a training run that is not the model, the method or the data.
+
+This module is light (it does not import torch), so that the command line can show its help at once.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_HARMLESS = frozenset(
+    {"workers", "cache_images", "evaluate_every", "evaluate_at_end", "evaluation_batch_size", "save_every", "log_every"}
+    | {"tensorboard", "device"}
+)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of a training run. The defaults are those of the MaskRIS paper where it has them.
+
+    Args:
+        epochs: Passes over the training data. Give either this or `steps`, and set the other one to null.
+        steps: Optimiser steps in all. Give either this or `epochs`, and set the other one to null.
+        batch_size: Referents (images, where `referents_per_image` is above 1) in one step, over all processes and all
+            parts of an accumulated step.
+        accumulation: Parts that a batch is cut into, one after the other, to save memory. Must divide `batch_size`.
+        lr: Learning rate of the decoder; the model scales it for its pretrained encoders (0.1 in CARIS).
+        weight_decay: Decoupled weight decay of AdamW; the model exempts norms and embeddings.
+        warmup_steps: Steps over which the rate rises linearly to `lr`; 0 turns warm-up off.
+        warmup_ratio: Share of `lr` at which the warm-up begins.
+        first_step_full_rate: Run step 0 at the full rate in spite of the warm-up, as the official code does.
+        power: Exponent of the polynomial decay after the warm-up.
+        min_lr: Rate at the end, in absolute terms for all parameter groups alike, as in the official code.
+        clip: Largest norm of the gradient of all parameters together; null turns clipping off.
+        precision: Numbers in which the model computes: fp32, bf16 (most GPUs and CPUs since 2020) or fp16 (GPUs only).
+        seed: Order, sentences, masks and dropout are functions of it; the same seed repeats the run.
+        device: auto takes a GPU where there is one; cpu does not.
+        workers: Processes that load data, for each training process; 0 loads in the training process. Changes no
+            result.
+        referents_per_image: Referents drawn from one image to share its encoding; 1 draws referents independently.
+        cache_images: Keep decoded images in memory (small data sets).
+        evaluate_every: Steps between evaluations on the validation data; null evaluates only at the end.
+        evaluate_at_end: Evaluate after the last step.
+        protocol: Evaluation protocol: maskris, lavt, cris or grefcoco.
+        evaluation_batch_size: Expressions in one batch of the evaluation.
+        best_metric: The metric whose highest value makes a checkpoint `best`.
+        save_every: Steps between writings of the checkpoint `last`; it is always written at the end.
+        log_every: Steps between lines of metrics.jsonl, each the mean over these steps.
+        tensorboard: Write TensorBoard files to the run folder as well (needs maskris[tensorboard]).
+
+    Raises:
+        ValueError: If a value is out of range, or not exactly one of `epochs` and `steps` is given.
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int = 16
+    accumulation: int = 1
+    lr: float = 1e-4
+    weight_decay: float = 1e-2
+    warmup_steps: int = 1500
+    warmup_ratio: float = 1e-3
+    first_step_full_rate: bool = False
+    power: float = 0.9
+    min_lr: float = 0.0
+    clip: float | None = 1.0
+    precision: Precision = "fp32"
+    seed: int = 0
+    device: Literal["auto", "cpu"] = "auto"
+    workers: int = 4
+    referents_per_image: int = 1
+    cache_images: bool = False
+    evaluate_every: int | None = None
+    evaluate_at_end: bool = True
+    protocol: str = "maskris"
+    evaluation_batch_size: int = 32
+    best_metric: str = "oIoU"
+    save_every: int = 500
+    log_every: int = 50
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values (they come from recipes and command lines)."""
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(
+                f"Give exactly one of epochs and steps and set the other to null, not epochs = {self.epochs} and "
+                f"steps = {self.steps}"
+            )
+        for key in ("batch_size", "accumulation", "referents_per_image", "evaluation_batch_size", "save_every"):
+            self._check(key, getattr(self, key) >= 1, "at least 1")
+        self._check("log_every", self.log_every >= 1, "at least 1")
+        for key in ("epochs", "steps", "evaluate_every"):
+            self._check(key, getattr(self, key) is None or getattr(self, key) >= 1, "at least 1, or null")
+        for key in ("weight_decay", "warmup_steps", "min_lr", "workers", "power"):
+            self._check(key, getattr(self, key) >= 0, "at least 0")
+        self._check("lr", self.lr > 0, "positive")
+        self._check("warmup_ratio", 0 <= self.warmup_ratio <= 1, "between 0 and 1")
+        self._check("clip", self.clip is None or self.clip > 0, "positive, or null for no clipping")
+        self._check("precision", self.precision in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16")
+        self._check("device", self.device in ("auto", "cpu"), "auto or cpu")
+        if self.batch_size % self.accumulation:
+            raise ValueError(f"accumulation = {self.accumulation} does not divide batch_size = {self.batch_size}")
+
+    def _check(self, key: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise ValueError(f"{key} must be {rule}, not {getattr(self, key)!r}")
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Optimiser steps of the whole run."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None  # __post_init__
+        return self.epochs * steps_per_epoch
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values as JSON types."""
+        return asdict(self)
+
+    def identity(self) -> dict[str, Any]:
+        """The values that change what a run computes; a checkpoint can only be continued with the same ones."""
+        return {key: value for key, value in asdict(self).items() if key not in _HARMLESS}

@@ -1,0 +1,128 @@
+"""The folder of a run: whether it may be used, what to continue from, and what is written when."""
+
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from torch.optim import Optimizer
+
+from maskris.models.base import RISModel
+from maskris.strategies.base import Strategy
+from maskris.training import checkpoint
+from maskris.training.config import TrainingConfig
+from maskris.training.state import RunState, versions
+from maskris.training.tracking import METRICS
+
+
+class RunFolder:
+    """Reads and writes a run folder; with several processes, all call it and the first one writes.
+
+    Args:
+        path: The folder; made if need be.
+        accelerator: Knows the other processes, and the gradient scaler.
+        identity: Everything that determines the results, see `identity_of`.
+    """
+
+    def __init__(self, path: Path, accelerator: Accelerator, identity: dict[str, Any]) -> None:
+        self.path = path
+        self.last = path / "last"
+        self.best = path / "best"
+        self._accelerator = accelerator
+        self._identity = identity
+
+    def start(self, resume: str | Path) -> Path | None:
+        """Prepare the folder.
+
+        Args:
+            resume: See `Trainer.fit`.
+
+        Returns:
+            The checkpoint to continue from; ``None`` for a new run.
+
+        Raises:
+            CheckpointError: If another run would be overwritten, or there is no such checkpoint.
+        """
+        if self._accelerator.is_main_process:
+            self.path.mkdir(parents=True, exist_ok=True)
+            checkpoint.recover(self.last)
+            checkpoint.recover(self.best)
+        self._accelerator.wait_for_everyone()
+        if resume == "auto":
+            return self.last if self.last.exists() else None
+        source = None
+        if resume != "never":
+            source = Path(resume) / "last" if (Path(resume) / "last").is_dir() else Path(resume)
+            if not source.is_dir():
+                raise checkpoint.CheckpointError(f"There is no checkpoint {source}; resume is auto, never or a folder")
+        found = [name for name in ("last", "best", METRICS) if (self.path / name).exists()]
+        if found and (source is None or source.resolve() != self.last.resolve()):
+            raise checkpoint.CheckpointError(
+                f"{self.path} already holds a run ({', '.join(found)}); continue it with resume = auto, or choose "
+                "another folder"
+            )
+        return source
+
+    def load(self, source: Path, model: RISModel, optimizer: Optimizer) -> RunState:
+        """Bring everything back to where it was when `source` was written.
+
+        Raises:
+            CheckpointError: If it belongs to another run, or can't be continued.
+        """
+        values = checkpoint.load_state(source)
+        checkpoint.check_same_run(values["run"], self._identity, source)
+        checkpoint.load_training(source, model, optimizer)
+        if self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict(values["scaler"])
+        return RunState.from_dict(values)
+
+    def save_last(self, model: RISModel, optimizer: Optimizer, state: RunState) -> None:
+        """Write ``last``."""
+        if self._accelerator.is_main_process:
+            scaler = self._accelerator.scaler
+            values = {
+                **state.to_dict(),
+                "scaler": None if scaler is None else scaler.state_dict(),
+                "run": self._identity,
+                "world_size": self._accelerator.num_processes,
+                "versions": versions(),
+            }
+            checkpoint.save_training(self.last, model, optimizer, values)
+        self._accelerator.wait_for_everyone()
+
+    def save_best(self, model: RISModel) -> None:
+        """Write ``best``."""
+        if self._accelerator.is_main_process:
+            checkpoint.save_model(self.best, model)
+        self._accelerator.wait_for_everyone()
+
+
+def identity_of(config: TrainingConfig, model: RISModel, strategy: Strategy, items: int) -> dict[str, Any]:
+    """What determines the results of a run, under names that a message can use.
+
+    The number of processes is not among them: a run may go on with another one, though it then draws other masks.
+    """
+    return {
+        **config.identity(),
+        "items": items,
+        "model": type(model).__name__,
+        **_settings("strategy", strategy, depth=2),
+    }
+
+
+def _settings(name: str, value: Any, depth: int) -> dict[str, Any]:
+    """A setting as it is; an object as its class and its own settings."""
+    if _is_plain(value):
+        return {name: value}
+    settings = {name: type(value).__name__}
+    if depth and hasattr(value, "__dict__"):
+        for key, inner in vars(value).items():
+            if key.startswith("_"):  # how it works, not what it does
+                continue
+            settings |= _settings(f"{name}.{key}", inner, depth - 1)
+    return settings
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))

@@ -1,0 +1,172 @@
+"""What a run tells: ``metrics.jsonl`` always, a progress bar on terminals, TensorBoard on request."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+METRICS = "metrics.jsonl"
+
+
+class Tracker:
+    """Writes the measurements of a run; use it as a context manager.
+
+    Every line of ``metrics.jsonl`` is an object with ``event`` ("train" or "evaluate") and ``step``, the number of
+    steps done. Values that are not finite are written as null.
+
+    Args:
+        folder: The run folder.
+        step: Steps already done: later lines in the file are from a run that this one replaces, and are removed.
+        total: Steps of the whole run.
+        tensorboard: Write TensorBoard files to ``<folder>/tensorboard``.
+        progress: Show a bar (on a terminal) or one line per measurement (elsewhere).
+        active: ``False`` on all processes but the first: does nothing then.
+        console: Where progress is shown; stderr by default.
+
+    Raises:
+        ImportError: If TensorBoard is asked for and not installed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        step: int,
+        total: int,
+        tensorboard: bool = False,
+        progress: bool = True,
+        active: bool = True,
+        console: Console | None = None,
+    ) -> None:
+        self.active = active
+        self.console = console or Console(stderr=True)
+        self._shown = progress and active
+        self._total = total
+        self._file: Any = None
+        self._board: Any = None
+        self._latest: dict[str, str] = {}
+        self._progress = Progress(
+            TextColumn("[bold]training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not (self._shown and self.console.is_terminal),
+        )
+        self._task = self._progress.add_task("training", total=total, completed=step, note="")
+        if not active:
+            return
+        truncate(folder / METRICS, step)
+        self._file = (folder / METRICS).open("a", encoding="utf-8")
+        if tensorboard:
+            self._board = _summary_writer(folder / "tensorboard", step)
+
+    def __enter__(self) -> "Tracker":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        for sink in (self._file, self._board):
+            if sink is not None:
+                sink.close()
+
+    def advance(self, step: int) -> None:
+        """Move the bar."""
+        self._progress.update(self._task, completed=step)
+
+    def say(self, message: str) -> None:
+        """Show a message above the bar."""
+        if self._shown:
+            self.console.print(message, highlight=False)
+
+    def train(self, step: int, epoch: float, losses: Mapping[str, float], **values: float | int) -> None:
+        """One measurement of the training.
+
+        Args:
+            step: Steps done.
+            epoch: Passes over the data done, with its fraction.
+            losses: By the names of `Strategy.terms`, the mean since the last measurement.
+            **values: ``lr``, ``grad_norm``, ``expressions_per_second`` and the like.
+        """
+        record = {"loss": sum(losses.values()), "losses": dict(losses), **values}
+        self._write("train", step, {"epoch": round(epoch, 6), **record})
+        note = {"loss": f"{record['loss']:.4f}", "lr": f"{values.get('lr', 0):.2e}"}
+        if "expressions_per_second" in values:
+            note["rate"] = f"{values['expressions_per_second']:.0f} expr/s"
+        self._note(step, note)
+
+    def evaluate(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """One evaluation; the progress bar shows its oIoU and mIoU from then on."""
+        numbers = {key: value for key, value in metrics.items() if isinstance(value, (int, float, str))}
+        self._write("evaluate", step, {"metrics": numbers})
+        shown = {key: numbers[key] for key in ("oIoU", "mIoU") if isinstance(numbers.get(key), (int, float))}
+        self._note(step, {key: f"{value:.4g}" for key, value in shown.items()})
+
+    def _note(self, step: int, values: dict[str, str]) -> None:
+        self._latest |= values
+        text = "  ".join(f"{key} {value}" for key, value in self._latest.items())
+        self._progress.update(self._task, note=text)
+        if not self.console.is_terminal:
+            self.say(f"step {step}/{self._total}  {text}")
+
+    def _write(self, event: str, step: int, values: dict[str, Any]) -> None:
+        if not self.active:
+            return
+        self._file.write(json.dumps({"event": event, "step": step, **_finite(values)}) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for key, value in _flat(values, event):
+                self._board.add_scalar(key, value, step)
+
+
+def truncate(path: Path, step: int) -> None:
+    """Remove the lines after `step` from a metrics file, and a last line that a kill cut off."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            keep = line.endswith("\n") and json.loads(line)["step"] <= step
+        except (ValueError, KeyError, TypeError):
+            keep = False
+        if keep:
+            kept.append(line)
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    os.replace(temporary, path)  # noqa: PTH105 (Path.replace says less)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: the value with null in their place."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> list[tuple[str, float]]:
+    pairs: list[tuple[str, float]] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            pairs += _flat(value, f"{prefix}/{key}")
+        elif isinstance(value, (int, float)):
+            pairs.append((f"{prefix}/{key}", float(value)))
+    return pairs
+
+
+def _summary_writer(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError("TensorBoard is not installed; run: pip install 'maskris[tensorboard]'") from error
+    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -1,0 +1,57 @@
+import re
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+from jsonargparse import ArgumentParser
+
+from maskris.training.config import TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "exactly one of epochs and steps"),
+        ({"epochs": 1, "steps": 1}, "exactly one of epochs and steps"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 1, "lr": 0.0}, "lr must be positive, not 0.0"),
+        ({"steps": 1, "warmup_ratio": 1.5}, "warmup_ratio must be between 0 and 1"),
+        ({"steps": 1, "clip": 0.0}, "clip must be positive, or null"),
+        ({"steps": 1, "precision": "fp8"}, "precision must be fp32, bf16 or fp16, not 'fp8'"),
+        ({"steps": 1, "batch_size": 6, "accumulation": 4}, "accumulation = 4 does not divide batch_size = 6"),
+    ],
+)
+def test_wrong_values_are_named(changes, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        TrainingConfig(**changes)
+
+
+def test_the_length_of_a_run():
+    assert TrainingConfig(steps=7).total_steps(100) == 7
+    assert TrainingConfig(epochs=3).total_steps(100) == 300
+
+
+def test_what_a_checkpoint_must_have_in_common():
+    identity = TrainingConfig(steps=7).identity()
+    assert {"seed", "lr", "batch_size", "steps", "precision", "accumulation"} <= identity.keys()
+    assert not {"workers", "log_every", "save_every", "tensorboard", "device"} & identity.keys()
+
+
+def test_every_field_has_its_line_in_the_help():
+    parser = ArgumentParser()
+    parser.add_class_arguments(TrainingConfig, "training")
+    text = parser.format_help()
+    for field in fields(TrainingConfig):
+        line = re.search(rf"--training\.{field.name}\b[^\n]*(.*?)(?=\n  --training|\Z)", text, re.DOTALL)
+        assert line is not None
+        assert len(line[1].split("(")[0].split()) >= 3, field.name  # words before "(type: …)"
+    parsed = parser.parse_args(["--training.steps=3", "--training.clip=null"])
+    assert TrainingConfig(**vars(parsed.training)) == TrainingConfig(steps=3, clip=None)
+
+
+def test_the_configuration_is_light():
+    heavy = "('torch', 'transformers', 'pyarrow')"
+    code = f"import sys, maskris.training.config; print([name for name in {heavy} if name in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

@@ -1,0 +1,56 @@
+import json
+
+import pytest
+import torch
+from training_toys import toy_config, toy_model
+
+from maskris.training.optimizer import learning_rate, make_optimizer, set_learning_rate
+
+
+@pytest.fixture(scope="module")
+def golden(shared):
+    return json.loads((shared / "reference/maskris/extras.json").read_text())
+
+
+def options_of(case):
+    warmup = case["warmup_iters"] if case["warmup"] else 0
+    names = ("warmup_ratio", "power", "min_lr")
+    return {"warmup_steps": warmup, **{name: case[name] for name in names}}
+
+
+@pytest.mark.parametrize("name", ["schedule.script", "schedule.nowarm", "schedule.minlr"])
+def test_the_schedule_is_the_official_one(golden, name):
+    case = golden[name]
+    steps = case["iterations"] or range(len(case["lr"]))
+    assert len(case["lr"]) == len(steps) >= 16
+    for step, rates in zip(steps, case["lr"], strict=True):
+        for base, rate in zip(case["base_lrs"], rates, strict=True):
+            ours = learning_rate(step, case["total"], base, first_step_full_rate=True, **options_of(case))
+            assert ours == pytest.approx(rate, rel=1e-12, abs=1e-20)
+
+
+def test_by_default_the_first_step_is_where_the_ramp_begins(golden):
+    case = golden["schedule.script"]
+    assert learning_rate(0, 1000, 1e-4, **options_of(case)) == pytest.approx(1e-7)
+    first, second, third = (learning_rate(step, 1000, 1e-4, **options_of(case)) for step in range(3))
+    assert third - second == pytest.approx(second - first)
+    for step, rates in zip(case["iterations"][1:], case["lr"][1:], strict=True):  # nothing else changes
+        assert learning_rate(step, 1000, 1e-4, **options_of(case)) == pytest.approx(rates[1], rel=1e-12, abs=1e-20)
+
+
+def test_every_group_keeps_its_base():
+    config = toy_config(min_lr=1e-5, steps=10)
+    optimizer = make_optimizer(toy_model(), config)
+    for step in (0, 9, 3):  # in any order: nothing is remembered
+        assert set_learning_rate(optimizer, step, 10, config) == optimizer.param_groups[1]["lr"]
+    assert optimizer.param_groups[0]["lr"] == pytest.approx((0.001 - 1e-5) * 0.7**0.9 + 1e-5)
+    assert optimizer.param_groups[1]["lr"] == pytest.approx((0.01 - 1e-5) * 0.7**0.9 + 1e-5)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 0.01]
+    assert all(group["betas"] == (0.9, 0.999) and group["eps"] == 1e-8 for group in optimizer.param_groups)
+
+
+def test_a_forgotten_parameter_is_named():
+    model = toy_model()
+    model.extra = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"leaves out extra\.weight, extra\.bias"):
+        make_optimizer(model, toy_config())

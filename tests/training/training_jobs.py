@@ -1,0 +1,106 @@
+"""What the processes of `test_processes` do; a module of its own, because they must be able to import it."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from training_toys import KillSelf, ToyModel, TwoPasses, toy_config, toy_run, toy_trainer
+
+from maskris.training import checkpoint
+from maskris.training.parallel import ParallelModel, make_accelerator
+from maskris.training.trainer import NonFiniteError
+
+
+def run_and_die(out: Path, step: int, changes: dict) -> None:
+    toy_run(out, strategy=TwoPasses(hook=KillSelf(step)), **changes)
+
+
+def run_plain(out: Path, changes: dict) -> None:
+    toy_run(out, **changes)
+
+
+def run_and_die_while_saving(out: Path, call: int) -> None:
+    """Dies in the given call of the functions that write a checkpoint to the disk."""
+    calls = 0
+
+    def dying(function):
+        def wrapper(*arguments, **options):
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+
+        return wrapper
+
+    checkpoint.os.fsync = dying(os.fsync)
+    checkpoint.shutil.rmtree = dying(checkpoint.shutil.rmtree)
+    Path.rename = dying(Path.rename)
+    checkpoint.save_file = dying(checkpoint.save_file)
+    toy_run(out, steps=30, save_every=10)
+
+
+OPTIONS = {"dropout": 0.0, "steps": 6, "batch_size": 8}
+
+
+def run_noiseless(out: Path, accumulation: int) -> None:
+    toy_run(out, strategy=TwoPasses(noise=0.0), accumulation=accumulation, **OPTIONS)
+
+
+def count_communication(out: Path) -> None:
+    trainer = toy_trainer(out, strategy=TwoPasses(), accumulation=2, steps=5, batch_size=8)
+    counted, noise = [], []
+    make = ParallelModel.__init__
+
+    def watched(self, model, accelerator):
+        make(self, model, accelerator)
+
+        def hook(state, bucket):
+            counted.append(bucket.index())
+            return allreduce_hook(state, bucket)
+
+        self._module.register_comm_hook(None, hook)
+
+    ParallelModel.__init__ = watched
+    draw = torch.randn
+    torch.randn = lambda *size, **options: noise.append(draw(*size, **options)) or noise[-1]
+    trainer.fit()
+    (out / f"rank{trainer.rank}.json").write_text(json.dumps([counted, [value.sum().item() for value in noise]]))
+
+
+class SpoiltOnSecond(TwoPasses):
+    def losses(self, model, batch, rng):
+        for loss in super().losses(model, batch, rng):
+            yield loss * float("nan") if rng.key[2:4] == (2, 1) else loss
+
+
+def fail_together(out: Path) -> None:
+    try:
+        toy_run(out, strategy=SpoiltOnSecond(), batch_size=8)
+    except NonFiniteError as error:
+        (out / f"error{os.environ['RANK']}").write_text(str(error))
+
+
+def stop_together(out: Path) -> None:
+    hook = KillSelf(3, signal.SIGTERM) if os.environ["RANK"] == "1" else None
+    result = toy_run(out, strategy=TwoPasses(hook=hook), batch_size=8)
+    assert (result.interrupted, result.step) == (signal.SIGTERM, 4)
+    result = toy_run(out, batch_size=8)
+    assert (result.interrupted, result.step) == (None, 8)
+
+
+def run_two(out: Path) -> None:
+    toy_run(out, batch_size=8)
+
+
+def misuse(out: Path) -> None:
+    parallel = ParallelModel(ToyModel(), make_accelerator(toy_config()))
+    with pytest.raises(AttributeError, match=r"must call model\(batch\), not model\.encode_image"):
+        parallel.encode_image(torch.zeros(1, 3, 8, 8))
+    assert parallel.upsample(torch.zeros(1, 2, 4, 4), (8, 8)).shape == (1, 2, 8, 8)
+    with pytest.raises(ValueError, match=r"batch_size = 3 can't be cut into equal pieces for 2 processes"):
+        make_accelerator(toy_config(batch_size=3))
