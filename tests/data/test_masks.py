@@ -42,7 +42,9 @@ def test_damaged_counts_are_refused_and_never_crash(counts):
 
 
 def polygons():
-    return st.lists(st.lists(st.floats(-3, 30), min_size=6, max_size=16).map(lambda p: p[: len(p) // 2 * 2]), min_size=1)
+    return st.lists(
+        st.lists(st.floats(-3, 30), min_size=6, max_size=16).map(lambda p: p[: len(p) // 2 * 2]), min_size=1
+    )
 
 
 @given(polygons())
