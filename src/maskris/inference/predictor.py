@@ -1,0 +1,280 @@
+"""`Predictor`: a photo is encoded once, then asked for any number of expressions."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from maskris.data.masks import Box, box_of, encode
+from maskris.inference.image import ImageSource, load_image
+from maskris.models.base import Features, RISModel, evaluation_mode, foreground_logit, load_model
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model found for one expression, at the size of the photo.
+
+    Attributes:
+        expression: The expression as it was asked.
+        mask: ``[h, w]`` bool, the pixels whose probability is above `threshold`.
+        probability: ``[h, w]`` float32 in [0, 1], that a pixel belongs to the referent.
+        box: Tight box of the mask: x, y, width and height in pixels; ``None`` if the mask is empty.
+        score: Mean probability over the mask's pixels, 0 if there are none: how sure the model is of what it marked,
+            not an estimate of the IoU.
+        threshold: Where `probability` was cut.
+        truncated: Whether the model saw only the beginning of the expression, which was too long for it.
+    """
+
+    expression: str
+    mask: np.ndarray
+    probability: np.ndarray
+    box: Box | None
+    score: float
+    threshold: float = 0.5
+    truncated: bool = False
+
+    def rle(self) -> dict[str, Any]:
+        """The mask as COCO's compressed RLE: ``{"size": [h, w], "counts": str}``, ready for JSON and pycocotools."""
+        return {"size": list(self.mask.shape), "counts": encode(self.mask).decode("ascii")}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The prediction as JSON types, the mask as RLE; the probabilities are left out."""
+        return {
+            "expression": self.expression,
+            "score": self.score,
+            "box": None if self.box is None else list(self.box),
+            "area": int(self.mask.sum()),
+            "threshold": self.threshold,
+            "truncated": self.truncated,
+            "segmentation": self.rle(),
+        }
+
+
+class Predictor:
+    """Finds what phrases mean in a photo.
+
+    `set_image` runs the vision encoder, the costly part, once; each `predict` after it is cheap. The features belong to
+    the weights they were computed with: set the image again after training on. A predictor holds one photo and serves
+    one caller at a time.
+
+    Args:
+        model: Any `RISModel`. It is run in evaluation mode and put back into the mode it had.
+        device: Where to run, e.g. ``"cuda"`` or ``"cpu"`` (moves the model); by default where the model is.
+        precision: ``"bf16"`` and ``"fp16"`` run the network under autocast; probabilities are float32 in any case.
+        batch_size: Most expressions at once; more are worked through in portions, so that memory stays bounded.
+        name: What the model is called in written results; by default its class.
+
+    Attributes:
+        image: The photo that is set, upright RGB; ``None`` before `set_image`.
+
+    Raises:
+        ValueError: If the precision is unknown or `batch_size` is not positive.
+    """
+
+    def __init__(
+        self,
+        model: RISModel,
+        device: torch.device | str | None = None,
+        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        *,
+        batch_size: int = 16,
+        name: str | None = None,
+    ) -> None:
+        if precision not in _DTYPES:
+            raise ValueError(f"precision must be {', '.join(_DTYPES)}, not {precision!r}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        self.model = model if device is None else model.to(device)
+        self.precision = precision
+        self.batch_size = batch_size
+        self.name = name or type(model).__name__
+        self.image: Image.Image | None = None
+        self._features: Features = None
+        self._warned: set[str] = set()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        device: torch.device | str | None = None,
+        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        *,
+        batch_size: int = 16,
+    ) -> "Predictor":
+        """A predictor for a saved model of any class of this package.
+
+        Args:
+            source: A folder that `save_pretrained` or training wrote, or a Hub id.
+            device: By default the fastest that is there: CUDA, else MPS, else the CPU.
+            precision: As for the constructor.
+            batch_size: As for the constructor.
+
+        Raises:
+            FileNotFoundError: If there is no model at `source`.
+            ValueError: If it is a model of a class that this package doesn't know.
+        """
+        return cls(load_model(source), device or _fastest(), precision, batch_size=batch_size, name=str(source))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        tensor = next(self.model.parameters(), None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+    @torch.inference_mode()
+    def set_image(self, image: ImageSource) -> "Predictor":
+        """Encode a photo for the calls of `predict` that follow.
+
+        Args:
+            image: A path, PIL image or array; see `maskris.inference.image.load_image` for all that is understood.
+
+        Returns:
+            The predictor itself, so that calls can be chained.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            OSError: If the file is no image or damaged.
+            ValueError: If the photo is too large, or an array has an unusable shape, type or range.
+            TypeError: If `image` is something else.
+        """
+        self.image, self._features = None, None  # a failure must not leave the previous photo behind
+        loaded = load_image(image)
+        pixels = self.model.preprocess.image(loaded).unsqueeze(0).to(self.device)  # [1, 3, H, W] uint8
+        with evaluation_mode(self.model), self._autocast():
+            self._features = self.model.encode_image(self.model.preprocess.normalize(pixels))
+        self.image = loaded
+        return self
+
+    @overload  # a string is a sequence of strings too; the first signature that fits is taken
+    def predict(  # type: ignore[overload-overlap]
+        self, expression: str, image: ImageSource | None = None, *, threshold: float = 0.5
+    ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self, expression: Sequence[str], image: ImageSource | None = None, *, threshold: float = 0.5
+    ) -> list[Prediction]: ...
+
+    def predict(
+        self, expression: str | Sequence[str], image: ImageSource | None = None, *, threshold: float = 0.5
+    ) -> Prediction | list[Prediction]:
+        """Segment what one or several expressions refer to.
+
+        Args:
+            expression: A phrase such as ``"the man on the left"``, or a list of them.
+            image: A photo to set first; by default the one that is set.
+            threshold: Probability in [0, 1) above which a pixel belongs to the referent.
+
+        Returns:
+            One prediction for a string, a list in the same order for a list.
+
+        Raises:
+            RuntimeError: If no image is set.
+            ValueError: If an expression is empty or `threshold` lies outside [0, 1).
+            TypeError: If an expression is no string.
+        """
+        if isinstance(expression, str):
+            return next(self.stream([expression], image, threshold=threshold))
+        return list(self.stream(expression, image, threshold=threshold))
+
+    def stream(
+        self, expressions: Sequence[str], image: ImageSource | None = None, *, threshold: float = 0.5
+    ) -> Iterator[Prediction]:
+        """`predict`, one result at a time: for so many expressions or so large a photo that memory matters.
+
+        The arguments are checked and the photo is set at the call; the rest happens while the results are taken.
+
+        Args:
+            expressions: Any number of phrases.
+            image: As for `predict`.
+            threshold: As for `predict`.
+
+        Raises:
+            RuntimeError: If no image is set.
+            ValueError: If an expression is empty or `threshold` lies outside [0, 1).
+            TypeError: If an expression is no string.
+        """
+        expressions = _checked(expressions)
+        if not 0 <= threshold < 1:
+            raise ValueError(f"threshold is a probability in [0, 1), not {threshold}")
+        if image is not None:
+            self.set_image(image)
+        if self.image is None:
+            raise RuntimeError("No image is set: call predictor.set_image(photo) first, or predict(..., image=photo)")
+        return self._results(expressions, self.image, self._features, threshold)
+
+    def _results(
+        self, expressions: list[str], image: Image.Image, features: Features, threshold: float
+    ) -> Iterator[Prediction]:
+        for start in range(0, len(expressions), self.batch_size):
+            portion = expressions[start : start + self.batch_size]
+            # Probabilities at the size of a phone's photo take 50 MB: they are restored one by one.
+            maps, truncated = self._segment(portion, features)
+            for i, expression in enumerate(portion):
+                restored = self.model.preprocess.restore(maps[i : i + 1], (image.height, image.width))[0]  # [h, w]
+                probability = restored.cpu().numpy().copy()  # not a view that would keep the whole portion alive
+                mask = probability > threshold
+                yield Prediction(
+                    expression=expression,
+                    mask=mask,
+                    probability=probability,
+                    box=box_of(mask) if mask.any() else None,
+                    score=float(probability[mask].mean(dtype=np.float64)) if mask.any() else 0.0,
+                    threshold=threshold,
+                    truncated=truncated[i],
+                )
+
+    @torch.inference_mode()
+    def _segment(self, expressions: list[str], features: Features) -> tuple[Tensor, list[bool]]:
+        """Probabilities ``[N, H, W]`` at the model's input size, and which expressions were too long."""
+        tokens = self.model.tokenizer(expressions)
+        truncated: list[bool] = tokens.truncated.tolist()
+        self._warn(expressions, tokens.input_ids, truncated)
+        input_ids, attention_mask = tokens.input_ids.to(self.device), tokens.attention_mask.to(self.device)
+        image_index = torch.zeros(len(expressions), dtype=torch.long, device=self.device)
+        with evaluation_mode(self.model), self._autocast():
+            logits = self.model.segment(features, input_ids, attention_mask, image_index)  # [N, C, h, w]
+        logits = self.model.upsample(logits.float(), self.model.preprocess.size)
+        return foreground_logit(logits).sigmoid(), truncated
+
+    def _warn(self, expressions: list[str], input_ids: Tensor, truncated: list[bool]) -> None:
+        """Say once per predictor that words are lost, and once that words are unknown."""
+        most, unknown = self.model.tokenizer.max_length, self.model.tokenizer.tokenizer.unk_token_id
+        foreign = (input_ids == unknown).any(1).tolist() if unknown is not None else [False] * len(expressions)
+        for kind, affected, text in (
+            ("truncated", truncated, f"is longer than the {most} tokens of this model, which ignores its last words"),
+            ("unknown", foreign, "has words that this model has never seen; it can't tell what they mean"),
+        ):
+            if any(affected) and kind not in self._warned:
+                self._warned.add(kind)
+                first = expressions[affected.index(True)]
+                warnings.warn(f"The expression {first!r} {text} (said once)", UserWarning, stacklevel=6)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
+
+
+def _checked(expressions: Sequence[str]) -> list[str]:
+    if isinstance(expressions, str):
+        raise TypeError(f"Expected a list of expressions, not the single string {expressions!r}: put it in a list")
+    expressions = list(expressions)
+    for i, expression in enumerate(expressions):
+        if not isinstance(expression, str):
+            raise TypeError(f"Expression {i + 1} is a {type(expression).__name__}, not a string: {expression!r}")
+        if not expression.strip():
+            raise ValueError(f"Expression {i + 1} is empty; say what to look for, such as 'the man on the left'")
+    return expressions
+
+
+def _fastest() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
