@@ -99,7 +99,7 @@ def test_a_split_without_expressions(shared, table):
     """The official evaluators print NaN for testB; here there is a result that says so."""
     assert "testB" not in table.splits
     empty = evaluate(tiny_caris(shared), table.take([]), progress=False)
-    assert (empty.metrics["n"], empty.metrics["oiou"]) == (0, None)
+    assert (empty.scores.n, empty.scores.oiou) == (0, None)
 
 
 def test_saved_result_gives_the_same_numbers(result, tmp_path):

@@ -39,14 +39,15 @@ def made_up(protocol="maskris", n=40, seed=0, **columns):
 def test_scores_follow_from_the_rows():
     result = made_up()
     iou = result.rows["iou"].to_numpy()
-    assert result.metrics["n"] == 40
-    assert result.metrics["miou"] == pytest.approx(iou.mean(), abs=1e-15)
+    assert result.metrics["N"] == 40
+    assert result.metrics["mIoU"] == pytest.approx(iou.mean(), abs=1e-15)
     assert (
-        result.metrics["oiou"] == result.rows["intersection"].to_numpy().sum() / result.rows["union"].to_numpy().sum()
+        result.metrics["oIoU"] == result.rows["intersection"].to_numpy().sum() / result.rows["union"].to_numpy().sum()
     )
-    assert result.metrics["precision"]["0.5"] == (iou >= 0.5).mean()
-    assert result.metrics["box_accuracy"] == (iou > 0.5).mean()
-    json.dumps(result.metrics)
+    assert result.metrics["Pr@0.5"] == (iou >= 0.5).mean()
+    assert result.metrics["box accuracy"] == (iou > 0.5).mean()
+    assert "gIoU" not in result.metrics
+    json.dumps(result.scores.to_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize("by", ["split", "length", "size", "relative size", "kind", "category"])
@@ -131,9 +132,21 @@ def test_columns_of_grefcoco_appear_with_empty_targets():
     columns = {
         "intersection": zero, "target_pixels": target, "target_area": target, "box_intersection": zero,
     }  # fmt: skip
+    assert {"gIoU", "N-acc", "T-acc"} <= made_up(**columns).metrics.keys()
     text = made_up("grefcoco", **columns).to_markdown()
     assert "| N | cIoU | gIoU | Pr@0.7 | Pr@0.8 | Pr@0.9 | box acc. | no target | N-acc | T-acc |" in text
     text = made_up("maskris", **columns).to_markdown()
     assert "| oIoU | mIoU |" in text
     assert "| no target | gIoU | N-acc | T-acc |" in text
     assert "N-acc" not in made_up().to_markdown()
+
+
+def test_numbers_stay_whole_on_a_narrow_terminal():
+    console = Console(width=80, record=True)
+    result = made_up()
+    console.print(result)
+    text = console.export_text()
+    assert "…" not in text
+    for scores in result.breakdown("split").values():
+        values = (scores.oiou, scores.miou, *scores.precision.values(), scores.box_accuracy)
+        assert " ".join(f"{100 * value:6.2f}" for value in values) in text

@@ -83,8 +83,8 @@ def evaluate(
         raise ValueError(f"precision must be fp32, bf16 or fp16, not {precision!r}")
     if unknown := [row for row, source in enumerate(table.column("mask_source")) if source == "none"]:
         raise ValueError(
-            f"{len(unknown)} referents have no mask to compare with (mask_source 'none'), the first in row {unknown[0]} "
-            f"(ref_id {table.row(unknown[0]).ref_id}); leave them out with table.take(...)"
+            f"{len(unknown)} referents have no mask to compare with (mask_source 'none'), the first in row "
+            f"{unknown[0]} (ref_id {table.row(unknown[0]).ref_id}); leave them out with table.take(...)"
         )
     device = torch.device(device or (accelerator.device if accelerator is not None else _device_of(model)))
     model.to(device)

@@ -159,6 +159,15 @@ class Scores:
         values = {key: value for key, value in vars(self).items() if key != "protocol"}
         return {**values, "precision": dict(self.precision), "protocol": self.protocol.name}
 
+    def flat(self) -> dict[str, float]:
+        """The numbers under the names of the field (``oIoU``, ``Pr@0.5``, …); NaN where nothing defines one."""
+        named = {"oIoU": self.oiou, "mIoU": self.miou}
+        named |= {f"Pr@{label}": value for label, value in self.precision.items()}
+        named["box accuracy"] = self.box_accuracy
+        if self.n_empty:
+            named |= {"gIoU": self.giou, "N-acc": self.n_acc, "T-acc": self.t_acc}
+        return {"N": self.n, **{name: float("nan") if value is None else value for name, value in named.items()}}
+
     def __rich__(self) -> "Table":
         from maskris.evaluation.report import scores_table
 

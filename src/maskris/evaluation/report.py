@@ -61,11 +61,11 @@ def scores_table(groups: Mapping[str, Scores], title: str = "", heading: str = "
         caption: Below the table; the protocol belongs here.
     """
     headings = columns(groups)
-    table = Table(title=title or None, caption=caption or None, box=box.SIMPLE_HEAD, title_justify="left")
-    table.caption_justify = "left"
-    table.add_column(heading, no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, title_justify="left")
+    table.title, table.caption, table.caption_justify = title or None, caption or None, "left"
+    table.add_column(heading, overflow="fold")  # on a narrow terminal the names are wrapped, never the numbers
     for name in headings:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True, min_width=1 if name == "N" else 6)
     for name, scores in groups.items():
         table.add_row(escape(name), *cells(scores, headings))
     return table

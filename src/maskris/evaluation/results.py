@@ -95,9 +95,13 @@ class Evaluation:
         return self._score(np.arange(len(self)))
 
     @property
-    def metrics(self) -> dict[str, Any]:
-        """`scores` as JSON types: ``n, oiou, miou, precision, box_accuracy, …``, fractions in [0, 1]."""
-        return self.scores.to_dict()
+    def metrics(self) -> dict[str, float]:
+        """`scores` as one flat dictionary under the names of the field, for logs and for choosing a checkpoint.
+
+        Fractions in [0, 1] under ``oIoU, mIoU, Pr@0.5, …, box accuracy``, also ``gIoU, N-acc, T-acc`` where there are
+        expressions without referent, and their number ``N``; NaN where nothing defines a value.
+        """
+        return self.scores.flat()
 
     def breakdown(self, by: str) -> dict[str, Scores]:
         """The metrics of groups of expressions.
