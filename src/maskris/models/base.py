@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from maskris.batch import Batch
@@ -34,7 +35,6 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
     Attributes:
         preprocess: How the model wants its images.
         tokenizer: How the model wants its expressions.
-        has_batch_statistics: Whether the output for one sample depends on the others in training (batch norm).
         align_corners: How logits are upsampled, see `upsample`.
         config: The constructor's arguments as JSON types, with nothing left that would have to be downloaded.
     """
@@ -42,8 +42,12 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
     preprocess: Preprocess
     tokenizer: ExpressionTokenizer
     config: dict[str, Any]
-    has_batch_statistics: ClassVar[bool] = False
     align_corners: ClassVar[bool] = False
+
+    @property
+    def has_batch_statistics(self) -> bool:
+        """Whether the output for one sample depends on the others in training (batch norm)."""
+        return any(isinstance(module, _BatchNorm) for module in self.modules())
 
     @abstractmethod
     def encode_image(self, images: Tensor) -> Features:

@@ -1,78 +1,28 @@
-"""Published weights under our parameter names: every key is mapped, knowingly dropped, or named in an error."""
+"""Published weights in our models: every key is mapped, knowingly dropped, or named in an error.
 
+`load_official` fills a model; `convert_checkpoint` makes a folder that `from_pretrained` opens out of a published file.
+"""
+
+import os
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, SwinBackbone, SwinConfig
 
-Rule = tuple[str, str | None]
-"""A pattern for whole published names and our name for it, or ``None`` for what is knowingly dropped."""
-
-_SWIN: list[Rule] = [
-    (r"mask_token", None),  # a dead parameter: Swin's own token masking is never switched on
-    (r"layers\.\d+\.blocks\.\d+\.attn\.relative_position_index", None),  # follows from the window
-    (r"layers\.\d+\.blocks\.\d+\.attn_mask", None),  # follows from the image size
-    (r"patch_embed\.proj\.(.+)", r"embeddings.patch_embeddings.projection.\1"),
-    (r"patch_embed\.norm\.(.+)", r"embeddings.norm.\1"),
-    (r"(layers\.\d+\.blocks\.\d+)\.norm1\.(.+)", r"encoder.\1.layernorm_before.\2"),
-    (r"(layers\.\d+\.blocks\.\d+)\.norm2\.(.+)", r"encoder.\1.layernorm_after.\2"),
-    (
-        r"(layers\.\d+\.blocks\.\d+)\.attn\.(relative_position_bias_table)",
-        r"encoder.\1.attention.relative_position_bias.\2",
-    ),
-    (r"(layers\.\d+\.blocks\.\d+)\.attn\.qkv\.(.+)", r"encoder.\1.attention.{q,k,v}_proj.\2"),
-    (r"(layers\.\d+\.blocks\.\d+)\.attn\.proj\.(.+)", r"encoder.\1.attention.o_proj.\2"),
-    (r"(layers\.\d+\.blocks\.\d+\.mlp\..+)", r"encoder.\1"),
-    (r"(layers\.\d+\.downsample\..+)", r"encoder.\1"),
-]
-
-CARIS_RULES: list[Rule] = [
-    (r"criterion\.seg_criterion\.weight", None),  # class weights of the loss, which belong to the strategy
-    (r"backbone\.lang_encoder\.embeddings\.position_ids", None),  # a buffer of old versions of transformers
-    *[
-        (rf"backbone\.vis_encoder\.{old}", None if new is None else rf"vision.backbone.swin.{new}")
-        for old, new in _SWIN
-    ],
-    *[
-        (rf"backbone\.vis_encoder\.norm{i}\.(.+)", rf"vision.backbone.hidden_states_norms.stage{i + 1}.\1")
-        for i in range(4)
-    ],
-    (r"backbone\.lang_encoder\.(.+)", r"text.model.\1"),
-    (r"backbone\.conditional_prompts\.lang_prompts_norm\.(.+)", r"conditional_prompts.norm.\1"),
-    (r"backbone\.(conditional_prompts\..+)", r"\1"),
-    (r"pixel_decoder\.encoder\.(\d+\.(?:lang|vis)_mlp)\.fc1\.(.+)", r"decoder.layers.\1.0.\2"),
-    (r"pixel_decoder\.encoder\.(\d+\.(?:lang|vis)_mlp)\.fc2\.(.+)", r"decoder.layers.\1.2.\2"),
-    (r"pixel_decoder\.encoder\.(.+)", r"decoder.layers.\1"),
-    (r"pixel_decoder\.((?:input|lateral|output)_convs\.\d+)\.conv\.(.+)", r"decoder.\1.0.\2"),
-    (r"pixel_decoder\.((?:input|lateral|output)_convs\.\d+)\.gn\.(.+)", r"decoder.\1.1.\2"),
-    (r"pixel_decoder\.(.+)", r"decoder.\1"),
-]
-
-SWIN_IMAGENET_RULES: list[Rule] = [
-    (r"head\..+", None),  # the classifier
-    (r"norm\..+", None),  # the norm before the classifier; each stage gets a norm of its own instead
-    *[(old, None if new is None else f"swin.{new}") for old, new in _SWIN],
-]
+from maskris.models.caris import CARIS
+from maskris.models.checkpoints import Checkpoint, read_checkpoint
+from maskris.models.infer import caris_config, kind_of, swin_config
+from maskris.models.names import CARIS_RULES, SWIN_IMAGENET_RULES, Rule, dropped, rename
 
 _RULES = {"CARIS": CARIS_RULES}
-
-
-def rename(name: str, rules: list[Rule]) -> list[str] | None:
-    """Our names for one published parameter: one, three for a fused projection, none if it is knowingly dropped.
-
-    Returns:
-        ``None`` if no rule knows the name.
-    """
-    for pattern, new in rules:
-        match = re.fullmatch(pattern, name)
-        if match:
-            if new is None:
-                return []
-            ours = match.expand(new)
-            return [ours.replace("{q,k,v}", part) for part in "qkv"] if "{q,k,v}" in ours else [ours]
-    return None
 
 
 def map_state(
@@ -163,3 +113,175 @@ def resize_bias_table(table: Tensor, length: int) -> Tensor:
     grid = table.T.reshape(1, -1, old, old).to(torch.float32)
     resized = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
     return resized.reshape(-1, length).T.to(table.dtype)
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What `convert_checkpoint` did; `str` of it is for the terminal.
+
+    Attributes:
+        source: The published file.
+        out: The folder that was written.
+        kind: ``"maskris"`` (the whole network) or ``"swin"`` (a vision encoder).
+        parameters: How many numbers the converted model learns.
+        configuration: The arguments of the model, as read off the shapes.
+        dropped: Published names that were left behind, under the reason.
+        resized: Bias tables that were resized to another window.
+    """
+
+    source: Path
+    out: Path
+    kind: Literal["maskris", "swin"]
+    parameters: int
+    configuration: dict[str, Any]
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+    resized: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Several lines, without a newline at the end."""
+        what = {"maskris": "MaskRIS (CARIS)", "swin": "a Swin vision encoder"}[self.kind]
+        lines = [f"{self.source} holds {what} with {self.parameters:,} parameters", "configuration:"]
+        lines += [f"  {key}: {value}" for key, value in self.configuration.items()]
+        if self.resized:
+            lines.append(f"resized {len(self.resized)} bias tables to another window, bicubically")
+        for reason, names in self.dropped.items():
+            some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            lines.append(f"left behind {some} ({len(names)}): {reason}")
+        return "\n".join([*lines, f"written to {self.out}"])
+
+
+def convert_checkpoint(
+    source: str | Path,
+    out: str | Path,
+    *,
+    kind: Literal["auto", "maskris", "swin"] = "auto",
+    window: int | None = None,
+    image_size: int | None = None,
+    text: str | None = None,
+    text_heads: int | None = None,
+    tokenizer: str = "bert-base-uncased",
+    heads: int = 8,
+    prompt_levels: Sequence[int] | None = None,
+    max_tokens: int = 20,
+) -> ConversionReport:
+    """Turn a published checkpoint file into a safetensors folder.
+
+    The official MaskRIS or CARIS becomes a folder for ``CARIS.from_pretrained``, with tokenizer and preprocessing; a
+    Swin trained on ImageNet one for ``CARIS(vision=...)`` and `transformers.AutoBackbone`. The configuration is read
+    off the shapes. Nothing in the file is executed.
+
+    Args:
+        source: The ``.pth`` or ``.safetensors`` file.
+        out: The folder to write; it must not exist yet, or be empty. It appears at once, complete.
+        kind: What the file holds; by default its parameter names tell.
+        window: Window size of the converted Swin; by default that of the file.
+        image_size: Side of the square input; by default that of the training script's arguments, or 448.
+        text: Hub id or folder whose ``config.json`` describes the text encoder; needed only if it differs from BERT's
+            habits (one head for every 64 channels, GELU).
+        text_heads: Heads of the text encoder, instead of `text`.
+        tokenizer: Hub id, folder or ``vocab.txt``.
+        heads: Heads of the decoder.
+        prompt_levels: Sides of the grids of the conditional prompts, if the number of prompts leaves a choice.
+        max_tokens: Most tokens of an expression.
+
+    Raises:
+        FileExistsError: If there is something in `out`.
+        FileNotFoundError: If there is no file `source`.
+        ValueError: If the file is refused or damaged, or its weights don't fit; see `read_checkpoint`, `load_mapped`.
+    """
+    source, out = Path(source), Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} exists already; choose another folder or remove it first")
+    checkpoint = read_checkpoint(source)
+    weights = checkpoint.weights
+    if kind == "auto":
+        kind = kind_of(weights)
+    model: CARIS | SwinBackbone
+    if kind == "swin":
+        rules = SWIN_IMAGENET_RULES
+        configuration = swin_config(weights, window)
+        config = cast(SwinConfig, AutoConfig.for_model(**configuration, out_indices=[1, 2, 3, 4]))
+        model = SwinBackbone(config)
+        load_mapped(model, weights, rules, optional=r"(hidden_states_norms|swin\.layernorm)\..+")
+    else:
+        rules = CARIS_RULES
+        configuration = caris_config(
+            weights,
+            heads=heads,
+            prompt_levels=prompt_levels,
+            text_heads=text_heads,
+            text=None if text is None else _text_config(text),
+            window=window,
+        )
+        side = image_size or _image_size(checkpoint)
+        words = _tokenizer(tokenizer)
+        if len(words) > configuration["text"]["vocab_size"]:
+            raise ValueError(
+                f"The tokenizer {tokenizer} knows {len(words)} tokens, the text encoder only "
+                f"{configuration['text']['vocab_size']}: it must be the one of the training"
+            )
+        preprocess = {"height": side, "width": side}
+        model = CARIS(**configuration, tokenizer=words, max_tokens=max_tokens, preprocess=preprocess)
+        configuration |= {"max_tokens": max_tokens, "preprocess": preprocess}
+        load_official(model, weights)
+    left = dropped(weights, rules)
+    if checkpoint.others:
+        left["the state of a training that is over"] = list(checkpoint.others)
+    with _atomic(out) as folder:
+        model.save_pretrained(folder)
+    return ConversionReport(
+        source=source,
+        out=out,
+        kind=kind,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        configuration=configuration,
+        dropped=left,
+        resized=_resized(model, weights, rules),
+    )
+
+
+def _image_size(checkpoint: Checkpoint) -> int:
+    side = checkpoint.arguments.get("img_size")
+    return side if isinstance(side, int) and side > 0 else 448
+
+
+def _text_config(source: str) -> dict[str, Any]:
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except OSError as error:
+        raise ValueError(f"There is no configuration of a text encoder at {source}: {error}") from error
+    return {**config.to_diff_dict(), "model_type": config.model_type}
+
+
+def _tokenizer(source: str) -> PreTrainedTokenizerBase:
+    if source.endswith(".txt"):
+        words = Path(source).read_text(encoding="utf-8").splitlines()
+        return BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+    try:
+        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"The tokenizer {source} could not be loaded; without a network, give a folder or the vocab.txt of the "
+            f"text encoder: {error}"
+        ) from error
+
+
+def _resized(model: nn.Module, weights: Mapping[str, Tensor], rules: list[Rule]) -> tuple[str, ...]:
+    """The published names of the bias tables that have another length in our model."""
+    ours = model.state_dict()
+    tables = {name: rename(name, rules) for name in weights if name.endswith("relative_position_bias_table")}
+    return tuple(name for name, new in tables.items() if new and len(ours[new[0]]) != len(weights[name]))
+
+
+@contextmanager
+def _atomic(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place when all is written, and disappears if anything fails."""
+    partial = out.parent / f".{out.name}.{os.getpid()}.partial"
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if out.exists():
+            out.rmdir()  # it is empty
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

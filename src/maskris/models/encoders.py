@@ -5,7 +5,15 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoBackbone, AutoConfig, AutoModel, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_BACKBONE_MAPPING,
+    AutoBackbone,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    BertTokenizer,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.swin.modeling_swin import SwinLayer, SwinMLP
 
 Source = str | Path | dict[str, Any]
@@ -13,12 +21,11 @@ Source = str | Path | dict[str, Any]
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
-# Not settings: `transformers` writes these into a configuration, and computes them again when it is built.
-_DERIVED = ("transformers_version", "architectures", "stage_names", "num_layers", "hidden_size", "dtype")
-
 
 class VisionEncoder(nn.Module):
-    """Any `AutoBackbone` with four stages, as a function from images to four feature maps.
+    """Any `AutoBackbone` with four stages or more, as a function from images to four feature maps.
+
+    The maps are those of the last four stages, unless a configuration names others in ``out_features``.
 
     Args:
         source: Hub id, local folder or configuration.
@@ -34,8 +41,7 @@ class VisionEncoder(nn.Module):
 
     def __init__(self, source: Source, drop_path: float = 0.0) -> None:
         super().__init__()
-        options = {"out_indices": [1, 2, 3, 4], "drop_path_rate": drop_path}
-        self.backbone = cast(nn.Module, _build(AutoBackbone, source, options))
+        self.backbone = _build_backbone(source, drop_path)
         self.config = _describe(self.backbone)
         self.channels: list[int] = list(cast(Any, self.backbone).channels)
         if len(self.channels) != 4:
@@ -47,6 +53,9 @@ class VisionEncoder(nn.Module):
             for layer in self.backbone.modules():
                 if isinstance(layer, SwinLayer):
                     layer.mlp = cast(Any, SwinMLPWithDropPath(layer.mlp, layer.drop_path))
+        for name, parameter in self.backbone.named_parameters():
+            if name.endswith("mask_token"):  # serves the pretraining of some backbones alone
+                parameter.requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Normalised images ``[I, 3, H, W]`` to four maps, finest first (strides 4, 8, 16 and 32 for Swin)."""
@@ -87,8 +96,13 @@ class TextEncoder(nn.Module):
 
     def __init__(self, source: Source) -> None:
         super().__init__()
-        self.model = cast(nn.Module, _build(AutoModel, source, {}, add_pooling_layer=False))
-        self.config = _describe(self.model, keep_width=True)
+        self.model = cast(
+            nn.Module,
+            AutoModel.from_config(_read_config(source), add_pooling_layer=False)
+            if isinstance(source, dict)
+            else AutoModel.from_pretrained(source, add_pooling_layer=False),
+        )
+        self.config = _describe(self.model)
         if not (hasattr(self.model, "embeddings") and hasattr(self.model, "encoder")):
             raise ValueError(
                 f"{self.config['model_type']} cannot take conditional prompts: it must be made of `embeddings` and "
@@ -129,15 +143,33 @@ def build_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) ->
     return source
 
 
-def _build(auto: Any, source: Source, options: dict[str, Any], **arguments: Any) -> Any:
+def _read_config(source: Source, **options: Any) -> Any:
+    if not isinstance(source, dict):
+        return AutoConfig.from_pretrained(source, **options)
+    if "model_type" not in source:
+        raise ValueError(f"A configuration needs its model_type, such as 'swin' or 'bert'; got {sorted(source)}")
+    return AutoConfig.for_model(**{**source, **options})
+
+
+def _build_backbone(source: Source, drop_path: float) -> nn.Module:
+    config = _read_config(source, drop_path_rate=drop_path)
+    if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
+        raise ValueError(f"{config.model_type} is not among the backbones of transformers; see AutoBackbone")
+    chosen = isinstance(source, dict) and ("out_features" in source or "out_indices" in source)
+    if config.model_type == "timm_backbone":  # whose stages are known only when it is built
+        config.out_indices = config.out_indices if chosen else [1, 2, 3, 4]
+    elif not chosen and len(config.out_features) != 4:
+        config.out_features = list(config.stage_names[-4:])
+    # AutoBackbone.from_pretrained asks the Hub before anything else, even about local folders: name the class instead.
+    model_class: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
     if isinstance(source, dict):
-        if "model_type" not in source:
-            raise ValueError(f"A configuration needs its model_type, such as 'swin' or 'bert'; got {sorted(source)}")
-        return auto.from_config(AutoConfig.for_model(**{**source, **options}), **arguments)
-    return auto.from_pretrained(source, **options, **arguments)
+        return cast(nn.Module, AutoBackbone.from_config(config))
+    return cast(nn.Module, model_class.from_pretrained(source, config=config))
 
 
-def _describe(model: nn.Module, keep_width: bool = False) -> dict[str, Any]:
+def _describe(model: nn.Module) -> dict[str, Any]:
     config = cast(Any, model).config.to_diff_dict()
-    derived = [key for key in _DERIVED if not (keep_width and key == "hidden_size")]
-    return {"model_type": cast(Any, model).config.model_type} | {k: v for k, v in config.items() if k not in derived}
+    computed = {"transformers_version", "architectures", "stage_names", "dtype"}
+    if "depths" in config and "embed_dim" in config:  # Swin and its kin: these follow from the two
+        computed |= {"num_layers", "hidden_size"}
+    return {"model_type": cast(Any, model).config.model_type} | {k: v for k, v in config.items() if k not in computed}
