@@ -333,9 +333,8 @@ def _loader(dataset: ReferringDataset, batches: Iterable[list[Any]], workers: in
         dataset,
         batch_sampler=batches,  # any iterable of lists does, with or without a length
         collate_fn=dataset.collate,
-        num_workers=workers,
+        num_workers=workers,  # each prepares two batches ahead
         persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # the loader draws a seed that nobody uses; keep it off the global stream
     )
