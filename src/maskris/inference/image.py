@@ -79,7 +79,9 @@ def _open(path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:  # more than twice the limit: PIL doesn't even open it
         raise ValueError(f"{path} is too large: {error}. {_larger()}") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise OSError(f"Can't read {path}: {error}") from error
+        if isinstance(error, PermissionError):
+            raise
+        raise OSError(f"Can't decode {path}: the file is damaged or cut off ({error})") from error
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         image.close()

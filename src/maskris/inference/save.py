@@ -36,7 +36,7 @@ def save_predictions(
 ) -> Saved:
     """Write what was predicted for one photo.
 
-    For ``cat.jpg`` these are ``cat_overlay.png`` (all masks with a legend), ``cat_mask_1.png``, ... (one per expression,
+    For ``cat.jpg`` these are ``cat_overlay.png`` (all masks, with a legend), ``cat_mask_1.png``, ... (per expression,
     255 inside and 0 outside) and ``cat_prediction.json``: the photo's path relative to the JSON, its height and width,
     the model, the version of this package, and for each expression its score, box (x, y, width, height, or null), area,
     RLE and mask file. All sizes and masks are those of the upright photo, its EXIF orientation applied.
