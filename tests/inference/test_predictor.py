@@ -50,10 +50,9 @@ def test_masks_have_the_photos_size_and_lie_at_the_right_pixels(
 ):
     column = data.draw(st.integers(0, width))
     row = data.draw(st.integers(0, height))
-    model = ColourModel((30, 40), channels, resize)
-    predictor = Predictor(model).set_image(
-        paint(height, width, red=(0, 0, height, column), blue=(row, 0, height, width))
-    )
+    model = colour_model((30, 40), channels, resize)
+    photo = painted(height, width, red=(0, 0, height, column), blue=(row, 0, height, width))
+    predictor = Predictor(model).set_image(photo)
     left, below = predictor.predict(["the red thing", "the blue thing"])
     assert left.mask.shape == left.probability.shape == below.mask.shape == (height, width)
     _, _, h, w = model.preprocess.placement(height, width)
