@@ -23,6 +23,7 @@ ALLOWED = {
     "evaluation": ("batch", "rng", "data", "models.base", "strategies"),
     "training": ("batch", "rng", "data", "models.base", "strategies.base", "evaluation"),
     "inference": ("batch", "rng", "models", "data.masks", "data.preprocess", "data.tokenizer"),
+    "recipes": (),
     "apps": ("batch", "rng", "data", "models", "strategies", "evaluation", "training", "inference"),
 }
 

@@ -159,7 +159,7 @@ def test_it_survives_json(kind, height, width, mean, std):
         ({"resize": "crop"}, "'stretch' or 'letterbox'"),
         ({"mean": [0.5]}, "three values"),
         ({"std": [0.5, 0.5, 0.0]}, "positive"),
-        ({"sise": 448}, "has no sise; it has height"),
+        ({"side": 448}, "has no side; it has height"),
     ],
 )
 def test_wrong_values_are_named(values, message):
