@@ -82,4 +82,10 @@ class Random:
         """Seed PyTorch's global generators, which dropout and drop path draw from, with ``(*self.key, *key)``."""
         import torch
 
-        torch.manual_seed(seed_of(*self.key, "dropout", *key))
+        seed = seed_of(*self.key, "dropout", *key)
+        # Not torch.manual_seed: it asks for every accelerator in turn, which costs milliseconds where there is none.
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(seed)
+        if torch.backends.mps.is_available():
+            torch.mps.manual_seed(seed)

@@ -73,7 +73,7 @@ class CARIS(RISModel):
         drop_path: float = 0.3,
         tokenizer: str | list[str] | PreTrainedTokenizerBase | None = None,
         max_tokens: int = 20,
-        preprocess: Preprocess | dict[str, Any] | None = None,
+        preprocess: Preprocess | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= levels <= 4:

@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.models.swin.modeling_swin import SwinLayer, SwinMLP
 
-Source = str | Path | dict[str, Any]
+Source = dict[str, Any] | str | Path
 """A Hub id, a local folder, or the values of a configuration with its ``model_type`` (random weights then)."""
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
