@@ -76,7 +76,7 @@ def load_mapped(model: nn.Module, state_dict: Mapping[str, Tensor], rules: list[
             )
     if problems:
         listed = "\n  ".join(sorted(problems))
-        raise ValueError(f"These weights do not fit {type(model).__name__} ({len(problems)} problems):\n  {listed}")
+        raise ValueError(f"These weights do not fit {type(model).__name__} ({len(problems)} problem(s)):\n  {listed}")
     model.load_state_dict(ours, strict=False)
 
 
