@@ -203,7 +203,7 @@ def test_flat_safetensors_are_sources_too(tmp_path: Path, weights: dict[str, Ten
     )
     model = load_model(tmp_path / "a")
     assert model.preprocess.size == (96, 96)
-    assert report.configuration["preprocess"] == {"height": 96, "width": 96}
+    assert report.configuration["preprocess"] == model.preprocess.to_dict()
 
 
 def test_text_and_tokenizer_from_folders(tmp_path: Path, weights: dict[str, Tensor], shared: Path) -> None:

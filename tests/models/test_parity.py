@@ -28,7 +28,7 @@ def run(shared: Path) -> dict[str, Any]:
     seen: dict[str, Any] = {"case": case, "model": model}
     for i, layer in enumerate(model.decoder.layers):
         layer.register_forward_hook(lambda _, __, out, i=i: seen.__setitem__(f"layer{i}", out))
-    model.decoder.mask_feature.register_forward_hook(lambda _, args, __: seen.__setitem__("fpn", args[0]))
+    model.decoder.mask_feature[0].register_forward_hook(lambda _, args, __: seen.__setitem__("fpn", args[0]))
     model.decoder.lang_embed.register_forward_hook(lambda _, __, out: seen.__setitem__("classes", out))
     model.decoder.lang_in_norm.register_forward_hook(lambda _, __, out: seen.__setitem__("lang_in", out))
     with torch.no_grad():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download, snapshot_download
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -127,26 +127,24 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
             raise FileNotFoundError(f"{model_id} holds no model: there is no config.json in it")
         if config.get("model_class", cls.__name__) != cls.__name__:
             raise ValueError(f"{model_id} holds a {config['model_class']}, not a {cls.__name__}")
-        hub: dict[str, Any] = {
-            "revision": revision,
-            "cache_dir": cache_dir,
-            "local_files_only": local_files_only,
-            "token": token,
-        }
-        if folder.is_dir():
-            weights = folder / WEIGHTS
-            if not weights.is_file():
-                raise FileNotFoundError(f"{model_id} holds no model: there is no {WEIGHTS} beside its config.json")
-        else:
-            weights = Path(str(hf_hub_download(model_id, WEIGHTS, force_download=force_download, **hub)))
-        if "tokenizer" not in arguments:
-            arguments["tokenizer"] = (
-                AutoTokenizer.from_pretrained(folder / TOKENIZER)
-                if folder.is_dir()
-                else AutoTokenizer.from_pretrained(model_id, subfolder=TOKENIZER, **hub)
+        if not folder.is_dir():
+            folder = Path(
+                snapshot_download(
+                    model_id,
+                    revision=revision,
+                    cache_dir=cache_dir,
+                    force_download=force_download,
+                    local_files_only=local_files_only,
+                    token=token,
+                    allow_patterns=[WEIGHTS, f"{TOKENIZER}/*"],
+                )
             )
+        if not (folder / WEIGHTS).is_file():
+            raise FileNotFoundError(f"{model_id} holds no model: there is no {WEIGHTS} beside its config.json")
+        if "tokenizer" not in arguments:
+            arguments["tokenizer"] = AutoTokenizer.from_pretrained(folder / TOKENIZER)
         model = cls(**arguments)
-        model.load_state_dict(load_file(weights, device=map_location), strict=strict)
+        model.load_state_dict(load_file(folder / WEIGHTS, device=map_location), strict=strict)
         return model.eval()
 
 
@@ -168,7 +166,7 @@ def load_model(source: str | Path) -> RISModel:
         raise FileNotFoundError(f"{path} holds no model: there is no config.json in it, nor in its best/ or last/")
     if not path.is_dir() and (path.is_absolute() or str(source).startswith(".") or str(source).count("/") > 1):
         raise FileNotFoundError(f"There is no folder {path}")
-    config = path / "config.json" if path.is_dir() else Path(hf_hub_download(str(source), "config.json"))
+    config = path / "config.json" if path.is_dir() else Path(str(hf_hub_download(str(source), "config.json")))
     name = json.loads(config.read_text()).get("model_class")
     import maskris
 

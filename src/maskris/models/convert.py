@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, SwinBackbone, SwinConfig
 
+from maskris.data.preprocess import Preprocess
 from maskris.models.caris import CARIS
 from maskris.models.checkpoints import Checkpoint, read_checkpoint
 from maskris.models.infer import caris_config, kind_of, swin_config
@@ -220,9 +221,9 @@ def convert_checkpoint(
                 f"The tokenizer {tokenizer} knows {len(words)} tokens, the text encoder only "
                 f"{configuration['text']['vocab_size']}: it must be the one of the training"
             )
-        preprocess = {"height": side, "width": side}
+        preprocess = Preprocess(side, side)
         model = CARIS(**configuration, tokenizer=words, max_tokens=max_tokens, preprocess=preprocess)
-        configuration |= {"max_tokens": max_tokens, "preprocess": preprocess}
+        configuration |= {"max_tokens": max_tokens, "preprocess": preprocess.to_dict()}
         load_official(model, weights)
     left = dropped(weights, rules)
     if checkpoint.others:

@@ -96,18 +96,8 @@ class TextEncoder(nn.Module):
 
     def __init__(self, source: Source) -> None:
         super().__init__()
-        self.model = cast(
-            nn.Module,
-            AutoModel.from_config(_read_config(source), add_pooling_layer=False)
-            if isinstance(source, dict)
-            else AutoModel.from_pretrained(source, add_pooling_layer=False),
-        )
+        self.model = _build_text(source)
         self.config = _describe(self.model)
-        if not (hasattr(self.model, "embeddings") and hasattr(self.model, "encoder")):
-            raise ValueError(
-                f"{self.config['model_type']} cannot take conditional prompts: it must be made of `embeddings` and "
-                "`encoder` as BERT and RoBERTa are"
-            )
         self.width = int(self.config["hidden_size"])
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, extra: Tensor) -> Tensor:
@@ -165,6 +155,24 @@ def _build_backbone(source: Source, drop_path: float) -> nn.Module:
     if isinstance(source, dict):
         return cast(nn.Module, AutoBackbone.from_config(config))
     return cast(nn.Module, model_class.from_pretrained(source, config=config))
+
+
+def _build_text(source: Source) -> nn.Module:
+    config = _read_config(source)
+    try:
+        model = (
+            AutoModel.from_config(config, add_pooling_layer=False)
+            if isinstance(source, dict)
+            else AutoModel.from_pretrained(source, config=config, add_pooling_layer=False)
+        )
+    except TypeError:  # a model without a pooler to leave out is none of BERT's kin
+        model = None
+    if not (hasattr(model, "embeddings") and hasattr(model, "encoder")):
+        raise ValueError(
+            f"{config.model_type} cannot take conditional prompts: it must be made of `embeddings` and `encoder` as "
+            "BERT and RoBERTa are"
+        )
+    return cast(nn.Module, model)
 
 
 def _describe(model: nn.Module) -> dict[str, Any]:
