@@ -121,7 +121,7 @@ class Predictor:
             FileNotFoundError: If there is no model at `source`.
             ValueError: If it is a model of a class that this package doesn't know.
         """
-        return cls(load_model(source), device or _fastest(), precision, batch_size=batch_size, name=str(source))
+        return cls(load_model(source), device or fastest_device(), precision, batch_size=batch_size, name=str(source))
 
     @property
     def device(self) -> torch.device:
@@ -274,7 +274,8 @@ def _checked(expressions: Sequence[str]) -> list[str]:
     return expressions
 
 
-def _fastest() -> torch.device:
+def fastest_device() -> torch.device:
+    """A CUDA GPU, else Apple's, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

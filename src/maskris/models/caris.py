@@ -47,6 +47,7 @@ class CARIS(RISModel):
         ffn_ratio: Inner width of the feed-forward networks over `width`.
         attention_ratio: Inner width of the attentions over `width`.
         drop_path: Stochastic depth of the vision encoder.
+        encoder_lr: Learning rate of both encoders over that of the rest; 1 for encoders without pretrained weights.
         tokenizer: Hub id, folder, list of words or tokenizer; by default that of `text`.
         max_tokens: Most tokens of an expression, special ones included.
         preprocess: Input size and normalisation; by default 448 x 448, stretched.
@@ -71,6 +72,7 @@ class CARIS(RISModel):
         ffn_ratio: int = 4,
         attention_ratio: int = 4,
         drop_path: float = 0.3,
+        encoder_lr: float = 0.1,
         tokenizer: str | list[str] | PreTrainedTokenizerBase | None = None,
         max_tokens: int = 20,
         preprocess: Preprocess | None = None,
@@ -78,6 +80,7 @@ class CARIS(RISModel):
         super().__init__()
         if not 1 <= levels <= 4:
             raise ValueError(f"levels must be 1 to 4, the maps of the vision encoder, not {levels}")
+        self.encoder_lr = encoder_lr
         self.vision = VisionEncoder(vision, drop_path)
         self.text = TextEncoder(text)
         self.conditional_prompts = ConditionalPrompts(self.vision.channels[-1], self.text.width, prompt_levels)
@@ -121,7 +124,7 @@ class CARIS(RISModel):
         return cast(Tensor, self.decoder(levels, laterals, words, attention_mask.bool()))
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """The official six groups: encoders at a tenth of the rate; norms and tables without decay.
+        """The official six groups: encoders at `encoder_lr` times the rate; norms and tables without decay.
 
         As published (ARCHITECTURE section 8): biases and the group norms of the decoder are decayed, all embeddings of
         the text encoder, the bias tables of the vision encoder and the learned prompts are not.
@@ -132,7 +135,8 @@ class CARIS(RISModel):
         rest = nn.ModuleDict({"conditional_prompts": self.conditional_prompts, "decoder": self.decoder})
         own = _split_decay(rest, lambda name, norm: norm or name.endswith("_prompts.weight"))
         groups = []
-        for part, (undecayed, decayed), factor in (("text", text, 0.1), ("vision", vision, 0.1), ("decoder", own, 1.0)):
+        parts = (("text", text, self.encoder_lr), ("vision", vision, self.encoder_lr), ("decoder", own, 1.0))
+        for part, (undecayed, decayed), factor in parts:
             groups.append({"name": f"{part}, no decay", "params": undecayed, "lr": lr * factor, "weight_decay": 0.0})
             groups.append({"name": part, "params": decayed, "lr": lr * factor, "weight_decay": weight_decay})
         return groups

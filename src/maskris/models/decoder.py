@@ -76,8 +76,14 @@ class CARISDecoder(nn.Module):
         for lateral, conv in zip(reversed(laterals), reversed(self.output_convs), strict=True):
             y = lateral + F.interpolate(y, size=lateral.shape[-2:], mode="bilinear", align_corners=False)
             y = F.relu(conv(y))
-        classes = torch.stack([text[:, length:].mean(1), text[:, 0]], dim=1)  # background, referent: [N, 2, D]
-        return torch.einsum("nqc,nchw->nqhw", self.lang_embed(classes), self.mask_feature(y))
+        classes = self.lang_embed(torch.stack([text[:, length:].mean(1), text[:, 0]], dim=1))  # [N, 2, D]
+        # The last 1x1 convolution is linear, so it is applied to the two class vectors instead of to every pixel.
+        *hidden, last = self.mask_feature
+        for module in hidden:
+            y = module(y)
+        kernel = classes @ last.weight.flatten(1)  # [N, 2, D]
+        bias = classes @ last.bias  # [N, 2]
+        return torch.einsum("nqc,nchw->nqhw", kernel, y) + bias[..., None, None]
 
 
 class DecoderLayer(nn.Module):
