@@ -19,7 +19,7 @@ COMMANDS = {
 }
 
 # Their sections are passed on to the recipe, which knows the types.
-RECIPE_COMMANDS = ("train",)
+RECIPE_COMMANDS = ("train", "quickstart")
 RECIPE_SECTIONS = ("--model.", "--strategy.", "--training.", "--data.")
 
 

@@ -46,6 +46,8 @@ class CARIS(RISModel):
         prompt_levels: Sides of the grids to which the coarsest map is pooled for the conditional prompts.
         ffn_ratio: Inner width of the feed-forward networks over `width`.
         attention_ratio: Inner width of the attentions over `width`.
+        init_std: Standard deviation of the initial weights of the decoder layers. The published 0.02 suits pretrained
+            encoders and a width of 256; small models that start from nothing learn sooner from about width ** -0.5.
         drop_path: Stochastic depth of the vision encoder.
         encoder_lr: Learning rate of both encoders over that of the rest; 1 for encoders without pretrained weights.
         tokenizer: Hub id, folder, list of words or tokenizer; by default that of `text`.
@@ -71,6 +73,7 @@ class CARIS(RISModel):
         prompt_levels: Sequence[int] = (1, 2),
         ffn_ratio: int = 4,
         attention_ratio: int = 4,
+        init_std: float = 0.02,
         drop_path: float = 0.3,
         encoder_lr: float = 0.1,
         tokenizer: str | list[str] | PreTrainedTokenizerBase | None = None,
@@ -87,14 +90,15 @@ class CARIS(RISModel):
         self.decoder = CARISDecoder(
             self.vision.channels,
             self.text.width,
-            width,
-            layers,
-            heads,
-            points,
-            levels,
-            prompts,
-            ffn_ratio,
-            attention_ratio,
+            width=width,
+            layers=layers,
+            heads=heads,
+            points=points,
+            levels=levels,
+            prompts=prompts,
+            ffn_ratio=ffn_ratio,
+            attention_ratio=attention_ratio,
+            init_std=init_std,
         )
         if tokenizer is None:
             if isinstance(text, dict):

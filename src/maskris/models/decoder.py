@@ -26,6 +26,7 @@ class CARISDecoder(nn.Module):
         prompts: int,
         ffn_ratio: int,
         attention_ratio: int,
+        init_std: float,
     ) -> None:
         super().__init__()
         if width % 4:
@@ -39,7 +40,7 @@ class CARISDecoder(nn.Module):
         self.lang_in_norm = nn.LayerNorm(width)
         self.vis_prompts = nn.Embedding(prompts, width)
         self.layers = nn.ModuleList(
-            DecoderLayer(width, heads, points, levels, ffn_ratio, attention_ratio) for _ in range(layers)
+            DecoderLayer(width, heads, points, levels, ffn_ratio, attention_ratio, init_std) for _ in range(layers)
         )
         self.mask_feature = nn.Sequential(
             nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1)
@@ -89,7 +90,9 @@ class CARISDecoder(nn.Module):
 class DecoderLayer(nn.Module):
     """Text reads the image, then the image reads the text and itself; every residual is followed by its norm."""
 
-    def __init__(self, width: int, heads: int, points: int, levels: int, ffn_ratio: int, attention_ratio: int) -> None:
+    def __init__(
+        self, width: int, heads: int, points: int, levels: int, ffn_ratio: int, attention_ratio: int, init_std: float
+    ) -> None:
         super().__init__()
         self.v2l_cross_attn = Attention(width, heads, attention_ratio)
         self.lang_self_attn = Attention(width, heads, attention_ratio)
@@ -101,10 +104,11 @@ class DecoderLayer(nn.Module):
         self.gamma_l2v = nn.Parameter(torch.ones(1, 1, width))
         self.l_norm1, self.l_norm2, self.l_norm3 = (nn.LayerNorm(width) for _ in range(3))
         self.v_norm1, self.v_norm2, self.v_norm3 = (nn.LayerNorm(width) for _ in range(3))
-        for attention in (self.v2l_cross_attn, self.lang_self_attn, self.l2v_cross_attn):
-            attention.apply(_init_linear)
-        self.lang_mlp.apply(_init_linear)
-        self.vis_mlp.apply(_init_linear)
+        parts = (self.v2l_cross_attn, self.lang_self_attn, self.l2v_cross_attn, self.lang_mlp, self.vis_mlp)
+        for module in (module for part in parts for module in part.modules()):
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=init_std)
+                nn.init.zeros_(module.bias)
 
     def forward(
         self, vis: Tensor, text: Tensor, visible: Tensor, position: Tensor, reference: Tensor, shapes: Shapes
@@ -130,9 +134,3 @@ def _conv_norm(channels: int, width: int, kernel: int, bias: bool = False) -> nn
 
 def _feed_forward(width: int, ratio: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, width * ratio), nn.ReLU(), nn.Linear(width * ratio, width))
-
-
-def _init_linear(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)

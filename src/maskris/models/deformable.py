@@ -60,19 +60,18 @@ class DeformableAttention(nn.Module):
             shapes: Height and width of each level; their products add up to `S`.
 
         Returns:
-            ``[N, Q, D]`` float32 (the sampling never runs in half precision).
+            ``[N, Q, D]``; the sampling runs in single precision or, for double inputs, in double, never in half.
         """
         n, q, _ = query.shape
         values = self.value_proj(value)
         offsets = self.sampling_offsets(query).view(n, q, self.heads, self.levels, self.points, 2)
         weights = self.attention_weights(query).view(n, q, self.heads, self.levels * self.points)
         with torch.autocast(query.device.type, enabled=False):
-            sizes = torch.tensor([(w, h) for h, w in shapes], dtype=torch.float32, device=query.device)
-            locations = (
-                reference[:, None, None, None] + offsets.float() / sizes[:, None]
-            )  # [N, Q, heads, levels, points, 2]
-            weights = weights.float().softmax(-1).view(n, q, self.heads, self.levels, self.points)
-            sampled = sample_levels(values.float(), locations, weights, shapes)
+            full = torch.promote_types(values.dtype, torch.float32)
+            sizes = torch.tensor([(w, h) for h, w in shapes], dtype=full, device=query.device)[:, None]
+            locations = reference[:, None, None, None] + offsets.to(full) / sizes  # [N, Q, heads, levels, points, 2]
+            weights = weights.to(full).softmax(-1).view(n, q, self.heads, self.levels, self.points)
+            sampled = sample_levels(values.to(full), locations, weights, shapes)
         output: Tensor = self.output_proj(sampled)
         return output
 
