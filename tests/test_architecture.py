@@ -24,6 +24,7 @@ ALLOWED = {
     "training": ("batch", "rng", "data", "models.base", "strategies.base", "evaluation"),
     "inference": ("batch", "rng", "models", "data.masks", "data.preprocess", "data.tokenizer"),
     "recipes": (),
+    "__main__": ("apps",),
     "apps": ("batch", "rng", "data", "models", "strategies", "evaluation", "training", "inference"),
 }
 

@@ -32,11 +32,26 @@ def test_its_length_is_the_number_of_expressions():
         ({"image_index": torch.zeros(2, dtype=torch.int64)}, r"image_index must be \[3\]"),
         ({"masks": torch.zeros(2, 8, 6)}, r"masks must be \[3, H, W\]"),
         ({"masks": torch.zeros(3, 1, 8, 6)}, r"masks must be \[3, H, W\]"),
+        ({"index": torch.zeros(3, dtype=torch.int64)}, r"index must be \[3, 2\].*not \[3\]"),
+        ({"index": torch.zeros(2, 2, dtype=torch.int64)}, r"index must be \[3, 2\]"),
+        ({"image_index": torch.tensor([0, 2, 1])}, r"speaks of image 2, but there are 2 images"),
+        ({"image_index": torch.tensor([0, -1, 1])}, r"speaks of image -1"),
     ],
 )
 def test_contradicting_shapes_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         batch(**changes)
+
+
+def test_a_batch_without_expressions_is_possible():
+    empty = batch(
+        input_ids=torch.ones(0, 5),
+        attention_mask=torch.ones(0, 5),
+        image_index=torch.zeros(0, dtype=torch.int64),
+        masks=None,
+        index=None,
+    )
+    assert len(empty) == 0
 
 
 def test_it_is_frozen():

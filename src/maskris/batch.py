@@ -31,7 +31,7 @@ class Batch:
         """Check that the parts fit together.
 
         Raises:
-            ValueError: If the shapes contradict each other.
+            ValueError: If the shapes contradict each other, or `image_index` names an image that isn't there.
         """
         n = self.input_ids.shape[0]
         if self.images.ndim != 4:
@@ -45,6 +45,15 @@ class Batch:
             raise ValueError(f"image_index must be [{n}], one image per expression, not {list(self.image_index.shape)}")
         if self.masks is not None and (self.masks.ndim != 3 or self.masks.shape[0] != n):
             raise ValueError(f"masks must be [{n}, H, W], one per expression, not {list(self.masks.shape)}")
+        if self.index is not None and self.index.shape != (n, 2):
+            raise ValueError(f"index must be [{n}, 2], row and number of each expression, not {list(self.index.shape)}")
+        # Values are looked at on the CPU alone: elsewhere that would wait for the device.
+        if n and self.image_index.device.type == "cpu":
+            low, high = (int(value) for value in self.image_index.aminmax())
+            if low < 0 or high >= len(self.images):
+                raise ValueError(
+                    f"image_index speaks of image {low if low < 0 else high}, but there are {len(self.images)} images"
+                )
 
     def __len__(self) -> int:
         """The number of expressions N."""

@@ -5,11 +5,16 @@ advanced, so the number of workers is irrelevant, ranks are independent, and a r
 """
 
 import hashlib
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import torch
+
+T = TypeVar("T")
 
 Key = int | str
 """One component of a key. ``1`` and ``"1"`` are different components."""
@@ -53,6 +58,41 @@ def numpy_generator(*key: Key) -> "np.random.Generator":
     import numpy as np
 
     return np.random.Generator(np.random.Philox(key=seed_of(*key)))
+
+
+class Dice:
+    """Integer draws that depend on a key alone, the same on every machine and in every version of NumPy.
+
+    `numpy.random.Generator` promises no stable stream (NEP 19), its bit generators do.
+
+    Args:
+        *key: Integers and strings.
+    """
+
+    def __init__(self, *key: Key) -> None:
+        self._bits = numpy_generator(*key).bit_generator
+
+    def below(self, stop: int) -> int:
+        """One of 0, 1, …, stop - 1; the bias for stop < 2**32 is below 2**-32."""
+        return int(self._bits.random_raw()) % stop
+
+    def between(self, start: int, stop: int) -> int:
+        """One of start, …, stop - 1."""
+        return start + self.below(stop - start)
+
+    def array(self, start: int, stop: int, shape: tuple[int, ...]) -> "np.ndarray":
+        """Independent draws of start, …, stop - 1: int64."""
+        raw: np.ndarray = self._bits.random_raw(math.prod(shape))
+        return (raw % (stop - start)).astype("int64").reshape(shape) + start
+
+    def pick(self, options: "Sequence[T]") -> "T":
+        """One of the options."""
+        return options[self.below(len(options))]
+
+    def sample(self, options: "Sequence[T]", count: int) -> "list[T]":
+        """`count` of the options, each at most once, in random order."""
+        rest = list(options)
+        return [rest.pop(self.below(len(rest))) for _ in range(count)]
 
 
 class Random:

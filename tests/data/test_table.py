@@ -73,6 +73,14 @@ def test_splits_and_groups(table):
     assert table.take([]).by_image() == []
     with pytest.raises(KeyError, match="no split test; it has train, val, testA"):
         table.split("test")
+    with pytest.raises(ValueError, match="Name at least one split; the table has train, val, testA"):
+        table.split([])
+
+
+def test_rows_on_images_of_another_table_can_be_left_out(table, tmp_path):
+    assert [row.ref_id for row in table.without_images_of(table.split("val"))] == [3]
+    elsewhere = ReferringTable(table.arrow, tmp_path / "photos")  # other files of the same names
+    assert len(table.without_images_of(elsewhere)) == len(table)
 
 
 def test_saved_and_opened_is_the_same_and_the_same_bytes(table, tmp_path):

@@ -174,6 +174,7 @@ def test_names_in_checkpoints_are_stable(model: CARIS) -> None:
         ({"tokenizer": None}, "needs a tokenizer"),
         ({"vision": {"embed_dim": 8}}, r"needs its model_type.*got \['embed_dim'\]"),
         ({"vision": {"model_type": "bert"}}, "bert is not among the backbones"),
+        ({"vision": {"model_type": "swin", "embed_dm": 8}}, "A configuration of swin has no key embed_dm"),
         ({"vision": SWIN | {"out_features": ["stage1", "stage4"]}}, "swin gives 2 feature maps; four are needed"),
         ({"text": {"model_type": "gpt2", "n_layer": 1, "n_embd": 24, "n_head": 2}}, "gpt2 cannot take conditional"),
         ({"text": {"model_type": "distilbert", "n_layers": 1, "dim": 24, "n_heads": 2}}, "distilbert cannot take"),

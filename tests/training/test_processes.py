@@ -107,6 +107,8 @@ def test_a_signal_to_one_process_stops_all_and_the_run_goes_on(tmp_path):
     distributed(stop_together, 2, tmp_path / "parts")
     distributed(run_two, 2, tmp_path / "whole")
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+    with pytest.raises(checkpoint.CheckpointError, match="processes: 2 in the checkpoint, 1 now"):
+        run_two(tmp_path / "whole")
 
 
 def test_parts_of_the_model_can_not_be_called_past_ddp(tmp_path):

@@ -49,7 +49,7 @@ def test_a_run_learns_and_tells_about_it(tmp_path):
     assert records[-1]["lr"] == pytest.approx(0.1 * (1 / 60) ** 0.9)
     assert {path.name for path in tmp_path.iterdir()} == {"last", "metrics.jsonl"}
     state = load_state(tmp_path / "last")
-    assert (state["step"], state["world_size"], state["run"]["strategy.noise"]) == (60, 1, 1.0)
+    assert (state["step"], state["run"]["processes"], state["run"]["strategy.noise"]) == (60, 1, 1.0)
 
 
 def test_one_step_is_one_step_of_adamw(tmp_path):

@@ -98,7 +98,10 @@ def run_two(out: Path) -> None:
 
 
 def misuse(out: Path) -> None:
-    parallel = ParallelModel(ToyModel(), make_accelerator(toy_config()))
+    # Without a GPU, processes find each other on the CPU although nobody asked for it.
+    accelerator = make_accelerator(toy_config(device="cpu" if torch.cuda.is_available() else "auto"))
+    assert accelerator.num_processes == 2
+    parallel = ParallelModel(ToyModel(), accelerator)
     with pytest.raises(AttributeError, match=r"must call model\(batch\), not model\.encode_image"):
         parallel.encode_image(torch.zeros(1, 3, 8, 8))
     assert parallel.upsample(torch.zeros(1, 2, 4, 4), (8, 8)).shape == (1, 2, 8, 8)

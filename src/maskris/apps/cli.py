@@ -1,9 +1,10 @@
 """The command line: every command is a typed function with a docstring, imported when it is called."""
 
 import importlib
-import inspect
 import os
+import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,10 +18,6 @@ COMMANDS = {
     "recipes": ("maskris.apps.commands", "List the shipped recipes, or print one."),
     "doctor": ("maskris.apps.doctor", "Check this machine and your data, and run two training steps."),
 }
-
-# Their sections are passed on to the recipe, which knows the types.
-RECIPE_COMMANDS = ("train", "quickstart")
-RECIPE_SECTIONS = ("--model.", "--strategy.", "--training.", "--data.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,83 +45,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         close = get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean `maskris {close[0]}`?" if close else "`maskris --help` lists the commands"
         return _fail(f"There is no command {name!r}; {hint}", code=2)
+    from maskris.apps.arguments import parse
+
     function: Callable[..., int | None] = getattr(importlib.import_module(COMMANDS[name][0]), name)
+    values = parse(name, function, rest)
     try:
-        return function(**_parse(name, function, rest)) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            warnings.simplefilter("ignore", FutureWarning)  # for those who write code, such as deprecations in PyTorch
+            return function(**values) or 0
     except KeyboardInterrupt:
-        return _fail("Interrupted", code=130)
-    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
+        return _fail("Interrupted", code=128 + signal.SIGINT)
+    except BrokenPipeError:  # `maskris recipes | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
+        return 128 + 13  # SIGPIPE, which Windows does not know
+    except (ValueError, TypeError, LookupError, OSError, RuntimeError, ImportError) as error:
         if os.environ.get("MASKRIS_DEBUG"):
             raise
-        return _fail(f"{error}\n(MASKRIS_DEBUG=1 shows where this came from)")
-
-
-def _parse(name: str, function: Callable[..., Any], words: list[str]) -> dict[str, Any]:
-    """Command-line words to arguments, by the function's signature and docstring; exits on ``--help`` and misuse."""
-    from jsonargparse import ArgumentParser
-
-    overrides: list[str] = []
-    if name in RECIPE_COMMANDS:
-        words, overrides = split_overrides(words)
-    parser = ArgumentParser(prog=f"maskris {name}", description=inspect.getdoc(function) and _first_paragraph(function))
-    own = _add_special(parser, function)
-    parser.add_function_arguments(function, skip={*own, "overrides"}, as_group=False)
-    values = parser.parse_args(words)
-    arguments: dict[str, Any] = parser.instantiate_classes(values).as_dict()
-    if name in RECIPE_COMMANDS:
-        arguments["overrides"] = overrides
-    return arguments
-
-
-def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate ``--training.lr 1e-4`` and its like from a command's own options."""
-    own: list[str] = []
-    overrides: list[str] = []
-    target = own
-    for word in words:
-        if word.startswith(RECIPE_SECTIONS):
-            overrides.append(word)
-            target = own if "=" in word else overrides
-        else:
-            target.append(word)
-            target = own
-    return own, overrides
-
-
-def _add_special(parser: Any, function: Callable[..., Any]) -> set[str]:
-    """Positional arguments, and options that take several words: what signatures alone can't say."""
-    helps = _parameter_help(function)
-    added = set()
-    for parameter in inspect.signature(function).parameters.values():
-        positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        several = (
-            str(parameter.annotation).startswith(("list[", "typing.Optional[list[")) and parameter.name != "overrides"
-        )
-        if not positional and not several:
-            continue
-        required = parameter.default is parameter.empty
-        options: dict[str, Any] = {"help": helps.get(parameter.name)}
-        if several:
-            options |= {"nargs": "+", "type": str}
-        else:
-            options |= {"type": parameter.annotation}
-            if not required:
-                options["nargs"] = "?"
-        if not required:
-            options["default"] = parameter.default
-        parser.add_argument(parameter.name if positional else f"--{parameter.name}", **options)
-        added.add(parameter.name)
-    return added
-
-
-def _parameter_help(function: Callable[..., Any]) -> dict[str, str]:
-    from docstring_parser import parse
-
-    return {p.arg_name: p.description or "" for p in parse(inspect.getdoc(function) or "").params}
-
-
-def _first_paragraph(function: Callable[..., Any]) -> str:
-    return (inspect.getdoc(function) or "").split("\n\nArgs:")[0]
+        return _fail(_explain(error))
 
 
 def _overview() -> str:
@@ -135,6 +73,19 @@ def _overview() -> str:
         f"usage: maskris COMMAND …\n\n{lines}\n\n"
         "`maskris COMMAND --help` tells the options of a command. Begin with `maskris quickstart`."
     )
+
+
+def _explain(error: Exception) -> str:
+    """What the error says; where it comes from only if it was not made to be read by users."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if not isinstance(error, (ValueError, OSError)) and type(error).__module__ == "builtins":
+        text = f"{type(error).__name__}: {text}\n(MASKRIS_DEBUG=1 shows where this came from)"
+    return text
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Without the line of our code that the warning came from."""
+    sys.stderr.write(f"warning: {message}\n")
 
 
 def _say(text: str) -> None:

@@ -1,9 +1,15 @@
 """The commands over data and checkpoints. Heavy imports stand inside, so that ``--help`` answers at once."""
 
+import os
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
+
+from maskris.apps.terminal import say, show
 
 if TYPE_CHECKING:
+    import torch
+
     from maskris.data.table import ReferringTable
 
 
@@ -20,7 +26,7 @@ def prepare(
 ) -> None:
     """Check annotations and their images, and write them to one Parquet file for training and evaluation.
 
-    All problems are reported at once, with file and row; nothing is written then, unless --skip_invalid true.
+    All problems are reported at once, with file and row; nothing is written then, unless --skip-invalid is given.
 
     Args:
         source: Folder in the REFER or gRefCOCO layout, a COCO-style JSON file, or a JSON Lines file.
@@ -32,11 +38,9 @@ def prepare(
         skip_invalid: Leave invalid rows out and write them to a file beside the output.
         check_images: Decode every image.
     """
-    import rich
-
     from maskris.data import prepare as room
 
-    rich.print(
+    show(
         room.prepare(
             source,
             out,
@@ -53,7 +57,7 @@ def prepare(
 def train(
     recipe: str,
     *,
-    data: Path,
+    data: list[Path],
     out: Path | None = None,
     resume: str = "auto",
     overrides: list[str] | None = None,
@@ -66,25 +70,29 @@ def train(
 
     Args:
         recipe: Name of a shipped recipe, or a YAML file.
-        data: Parquet file written by `maskris prepare`.
+        data: Parquet files written by `maskris prepare`; several are trained on together.
         out: The run folder; by default runs/<recipe>.
         resume: auto continues the run in the folder if there is one; never refuses such a folder; a folder continues
             from that checkpoint.
         overrides: Keys of the recipe with their values.
     """
-    import rich
-
     from maskris.apps.recipe import Recipe
     from maskris.data.dataset import ReferringDataset
-    from maskris.data.table import ReferringTable
     from maskris.training.trainer import Trainer
 
     chosen = Recipe(recipe, overrides or [])
     config, splits = chosen.training, chosen.splits
-    table = ReferringTable.open(data)
+    table = open_tables(data)
+    # What the data lacks is said before a model is built or downloaded.
+    train_table = choose_splits(table, [splits.train], "--data.train")
+    validation = None
+    if splits.validation:
+        validation = choose_splits(table, [splits.validation], "--data.validation (null for none)")
+    if splits.exclude_overlap and (others := [name for name in table.splits if name != splits.train]):
+        train_table = train_table.without_images_of(table.split(others))
     model, strategy = chosen.instantiate()
     dataset = ReferringDataset(
-        choose_splits(table, [splits.train], data),
+        train_table,
         model.preprocess,
         model.tokenizer,
         training=True,
@@ -92,28 +100,28 @@ def train(
         referents_per_image=config.referents_per_image,
         cache_images=config.cache_images,
     )
-    truncated, total = dataset.count_truncated()
-    if truncated:
-        rich.print(
-            f"{truncated} of {total} expressions are longer than {model.tokenizer.max_length} tokens and are cut"
-        )
-    validation = choose_splits(table, [splits.validation], data) if splits.validation else None
     folder = out or Path("runs") / Path(recipe).stem
-    trainer = Trainer(model, strategy, dataset, validation, config, folder)
+    trainer = Trainer(model, strategy, dataset, validation, config, folder, files={"recipe.yaml": chosen.to_yaml()})
     if trainer.rank == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(chosen.to_yaml())
+        say(f"{len(train_table):,} referents with {train_table.num_expressions:,} expressions; {folder}")
+        truncated, total = dataset.count_truncated()
+        if truncated:
+            longest = model.tokenizer.max_length
+            say(f"{truncated:,} of {total:,} expressions have more than {longest} tokens and lose their last words")
     result = trainer.fit(resume)
     if result.interrupted is not None:
         return 128 + result.interrupted
     if trainer.rank == 0:
-        rich.print(f"Done: {result.step} steps in {result.seconds:.0f} s. The model: {_model_of(folder)}")
+        say(f"Done: step {result.step}, {result.seconds:.1f} s in this call. The model: {_model_of(folder)}")
+        if tested := [name for name in splits.test if name in table.splits]:
+            files = " ".join(shlex.quote(str(file)) for file in data)
+            say(f"Next: maskris evaluate {shlex.quote(str(folder))} {files} --splits {' '.join(tested)}")
     return 0
 
 
 def evaluate(
     checkpoint: str,
-    data: Path,
+    data: list[Path],
     *,
     splits: list[str] | None = None,
     protocol: Literal["maskris", "lavt", "cris", "grefcoco"] = "maskris",
@@ -127,9 +135,11 @@ def evaluate(
 ) -> None:
     """Evaluate a model on every expression of a table, and show the metrics by split, length, size and kind.
 
+    Several GPUs: torchrun --nproc-per-node 8 -m maskris evaluate …
+
     Args:
         checkpoint: A run folder, a model folder or a Hub id.
-        data: Parquet file written by `maskris prepare`.
+        data: Parquet files written by `maskris prepare`.
         splits: Splits to evaluate; all but train by default.
         protocol: How predictions are compared with the truth; published numbers differ in it.
         out: Write one row per expression to this Parquet file.
@@ -140,32 +150,33 @@ def evaluate(
         occlusion: Share of the image's patches to hide, to measure robustness; 0 hides none.
         occlusion_patch: Side of such a patch in pixels of the model's input.
     """
-    import rich
-
-    from maskris.data.table import ReferringTable
     from maskris.evaluation import evaluate as room
     from maskris.evaluation.robustness import PatchOcclusion
     from maskris.inference.predictor import fastest_device
     from maskris.models.base import load_model
 
-    table = ReferringTable.open(data)
-    chosen = splits or [name for name in table.splits if name != "train"] or table.splits
+    table = open_tables(data)
+    chosen = choose_splits(
+        table, splits or [name for name in table.splits if name != "train"] or table.splits, "--splits"
+    )
     model = load_model(checkpoint)
+    place = join_processes(device)
     hidden = PatchOcclusion(occlusion, occlusion_patch, mean=model.preprocess.mean) if occlusion else None
     result = room.evaluate(
         model,
-        choose_splits(table, chosen, data),
+        chosen,
         protocol,
         batch_size=batch_size,
-        device=device or fastest_device(),
+        device=place or device or fastest_device(),
         precision=precision,
         workers=workers,
         perturb=hidden,
         name=checkpoint,
     )
-    rich.print(result)
-    if out is not None:
-        rich.print(f"One row per expression: {result.save(out)}")
+    if is_first_process():
+        show(result)
+        if out is not None:
+            say(f"One row per expression: {result.save(out)}")
 
 
 def predict(
@@ -189,7 +200,7 @@ def predict(
         device: Such as cuda or cpu; the fastest by default.
         precision: Numbers in which the network computes.
     """
-    import rich
+    from rich.markup import escape
     from rich.table import Table
 
     from maskris.inference.predictor import Predictor
@@ -199,16 +210,17 @@ def predict(
         model = str(Path("quickstart") / "maskris")
         if not Path(model).is_dir():
             raise FileNotFoundError(
-                "No model: give --model with a run folder, a model folder or a Hub id (or run `maskris quickstart` here)"
+                "No model: give --model with a run folder, a model folder or a Hub id, or run `maskris quickstart` here"
             )
     predictor = Predictor.from_pretrained(model, device=device, precision=precision)
     results = predictor.predict(expressions, image=photo, threshold=threshold)
     saved = save_predictions(photo, results, out, model=predictor.name, image=predictor.image)
-    table = Table("expression", "score", "box (x, y, width, height)", "mask")
-    for result, path in zip(results, saved.masks, strict=True):
+    table = Table("expression", "score", "box (x, y, w, h)")
+    for result in results:
         box = "nothing found" if result.box is None else ", ".join(f"{value:.0f}" for value in result.box)
-        table.add_row(result.expression, f"{result.score:.2f}", box, str(path))
-    rich.print(table, f"Overlay: {saved.overlay}\nJSON: {saved.json}", sep="\n")
+        table.add_row(escape(result.expression), f"{result.score:.2f}", box)
+    show(table)
+    say("\n".join(["Written:", *(f"  {path}" for path in (saved.overlay, *saved.masks, saved.json))]))
 
 
 def convert(
@@ -217,61 +229,125 @@ def convert(
     out: Path,
     kind: Literal["auto", "maskris", "swin"] = "auto",
     window: int | None = None,
-    image_size: int = 448,
+    image_size: int | None = None,
     text: str | None = None,
+    text_heads: int | None = None,
     tokenizer: str = "bert-base-uncased",
+    heads: int = 8,
+    prompt_levels: list[int] | None = None,
+    max_tokens: int = 20,
 ) -> None:
     """Turn a published checkpoint into a folder of safetensors that this package loads; nothing in it is executed.
+
+    The configuration is read off the shapes of the weights; the options are for what leaves no trace in them.
 
     Args:
         source: The `.pth` or `.safetensors` file.
         out: The folder to write.
         kind: maskris for MaskRIS or CARIS, swin for ImageNet weights of a Swin; auto looks at the names in it.
         window: Resize the relative position tables of the Swin to this window.
-        image_size: Height and width of the model's input.
+        image_size: Height and width of the model's input; by default those of the training script's arguments in the
+            file, or 448.
         text: Hub id or folder of the text encoder's configuration; by default it follows from the weights.
+        text_heads: Attention heads of the text encoder, instead of its configuration; one for every 64 channels by
+            default.
         tokenizer: Hub id, folder or vocab.txt of the text encoder's tokenizer.
+        heads: Attention heads of the decoder.
+        prompt_levels: Sides of the grids of the conditional prompts, if their number leaves a choice.
+        max_tokens: Most tokens of an expression.
     """
-    import rich
-
     from maskris.models.convert import convert_checkpoint
 
-    rich.print(
-        convert_checkpoint(source, out, kind=kind, window=window, image_size=image_size, text=text, tokenizer=tokenizer)
+    report = convert_checkpoint(
+        source,
+        out,
+        kind=kind,
+        window=window,
+        image_size=image_size,
+        text=text,
+        text_heads=text_heads,
+        tokenizer=tokenizer,
+        heads=heads,
+        prompt_levels=prompt_levels,
+        max_tokens=max_tokens,
     )
+    say(str(report))
 
 
 def recipes(name: str | None = None) -> None:
     """List the shipped recipes, or print one.
 
+    A recipe of your own begins with `maskris recipes NAME > mine.yaml`.
+
     Args:
         name: The recipe to print.
     """
-    import rich
+    from rich.console import Console
     from rich.syntax import Syntax
     from rich.table import Table
 
     from maskris.apps.recipe import find, shipped
 
     if name is not None:
-        rich.print(Syntax(find(name).read_text(), "yaml", background_color="default"))
+        text = find(name).read_text(encoding="utf-8").rstrip("\n")
+        if Console().is_terminal:
+            show(Syntax(text, "yaml", background_color="default", word_wrap=True))
+        else:  # rich would fill the lines with blanks and cut the long ones
+            say(text)
         return
-    table = Table("recipe", "what it is", title="Train one with: maskris train RECIPE --data FILE.parquet")
+    table = Table("recipe", "what it is")
     for recipe in shipped():
-        table.add_row(recipe, find(recipe).read_text().splitlines()[0].removeprefix("# "))
-    rich.print(table)
+        table.add_row(recipe, find(recipe).read_text(encoding="utf-8").splitlines()[0].removeprefix("# "))
+    show(table)
+    say("Train by one: maskris train RECIPE --data FILE.parquet")
 
 
-def choose_splits(table: "ReferringTable", names: list[str], source: Path) -> "ReferringTable":
+def open_tables(files: list[Path]) -> "ReferringTable":
+    """The rows of one or several Parquet files.
+
+    Raises:
+        FileNotFoundError: If one does not exist.
+        ValueError: If one holds something else.
+    """
+    from maskris.data.table import ReferringTable
+
+    tables = [ReferringTable.open(file) for file in files]
+    return tables[0] if len(tables) == 1 else ReferringTable.concat(tables)
+
+
+def choose_splits(table: "ReferringTable", names: list[str], option: str) -> "ReferringTable":
     """Some splits of a table.
+
+    Args:
+        table: All of the data.
+        names: The splits.
+        option: Where the names can be changed, for the message.
 
     Raises:
         ValueError: If one of them does not exist.
     """
-    missing = [name for name in names if name not in table.splits]
-    if missing:
-        raise ValueError(f"{source} has no split {', '.join(missing)}; it has {', '.join(table.splits)}")
+    if missing := [name for name in names if name not in table.splits]:
+        raise ValueError(
+            f"The data has no split {', '.join(missing)}, but {', '.join(table.splits)}; choose with {option}"
+        )
     return table.split(names)
+
+
+def join_processes(device: str | None) -> "torch.device | None":
+    """Let the processes that torchrun started find each other; this one's device, or ``None`` if it is alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    import torch
+    from accelerate import PartialState
+
+    # Where there is no GPU, accelerate joins processes only if it is told to use the CPU.
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    return cast("torch.device", PartialState(cpu=cpu).device)
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _model_of(folder: Path) -> Path:

@@ -1,45 +1,64 @@
 """`maskris doctor`: is this machine ready, are the data complete, does training run?"""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maskris.apps.terminal import say, show
+
+if TYPE_CHECKING:
+    from maskris.data.table import ReferringTable
+
+PACKAGES = ("maskris", "torch", "torchvision", "transformers", "accelerate", "pycocotools", "pyarrow")
 
 
-def doctor(*, data: list[str] | None = None, steps: int = 2) -> int:
-    """Check packages, devices, cores and memory, compare prepared data with the published counts, and train two steps.
+def doctor(*, data: list[Path] | None = None, steps: int = 2) -> int:
+    """Check packages, devices, cores and memory, compare data with the published counts, and train two steps.
+
+    The exit code is 1 if there are problems.
 
     Args:
-        data: Parquet files written by `maskris prepare`.
+        data: Parquet files written by `maskris prepare`, or folders in the REFER or gRefCOCO layout.
         steps: Training steps of a small model on embedded scenes, on every device there is.
     """
-    import rich
+    from rich.markup import escape
     from rich.table import Table
 
+    lines, problems = _packages()
+    if not problems:
+        lines += _machine()
+        for device in _devices():
+            result = _train(device, steps)
+            lines.append((f"training on {device}", result))
+            if result.startswith("failed"):
+                problems.append(f"training on {device} {result}")
     table = Table("check", "result", title="maskris doctor", title_justify="left")
-    problems: list[str] = []
-    for name, result in [*_packages(), *_machine()]:
-        table.add_row(name, result)
-    for device in _devices():
-        result = _two_steps(device, steps)
-        table.add_row(f"training on {device}", result)
-        if result.startswith("failed"):
-            problems.append(f"training on {device} {result}")
-    rich.print(table)
-    for file in data or []:
-        problems += _data(Path(file))
-    rich.print("[bold green]All is well." if not problems else "[bold red]Problems:[/]\n  " + "\n  ".join(problems))
+    for name, result in lines:
+        table.add_row(name, escape(result))
+    show(table)
+    for source in data or []:
+        problems += _check_data(source)
+    say("\n".join(["Problems:", *(f"  {problem}" for problem in problems)]) if problems else "All is well.")
     return 1 if problems else 0
 
 
-def _packages() -> list[tuple[str, str]]:
+def _packages() -> tuple[list[tuple[str, str]], list[str]]:
+    """Versions, and packages that can't be imported (two that don't fit each other fail in any way)."""
+    import importlib
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
-    found = [("python", platform.python_version())]
-    for name in ("maskris", "torch", "torchvision", "transformers", "accelerate", "pycocotools", "pyarrow"):
+    found, problems = [("python", platform.python_version())], []
+    for name in PACKAGES:
         try:
             found.append((name, version(name)))
         except PackageNotFoundError:
             found.append((name, "not installed as a package"))
-    return found
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            problems.append(f"{name} can't be imported: {type(error).__name__}: {error}")
+    return found, problems
 
 
 def _machine() -> list[tuple[str, str]]:
@@ -72,7 +91,7 @@ def _devices() -> list[str]:
     return devices
 
 
-def _two_steps(device: str, steps: int) -> str:
+def _train(device: str, steps: int) -> str:
     """Train a small CARIS with MaskRIS on a few embedded scenes; the errors of a broken machine are of any kind."""
     import math
     import tempfile
@@ -116,36 +135,58 @@ def _two_steps(device: str, steps: int) -> str:
     return f"{steps} steps in {seconds:.1f} s, loss {' → '.join(f'{value:.3f}' for value in values)}"
 
 
-def _data(file: Path) -> list[str]:
-    """Counts beside the published ones, and whether the images are where the table says."""
-    import rich
-    from rich.table import Table
+def _check_data(source: Path) -> list[str]:
+    """Counts beside the published ones, and whether the images are where the annotations say."""
+    try:
+        return [f"{source}: {problem}" for table in _tables(source) for problem in _check_table(source, table)]
+    except (OSError, ValueError) as error:
+        return [str(error) if str(source) in str(error) else f"{source}: {error}"]
 
-    from maskris.data.prepare import count
-    from maskris.data.published import published_counts
+
+def _tables(source: Path) -> "Iterator[ReferringTable]":
+    """One table for each data set and partition of a file or folder; of a folder without what is invalid in it."""
+    from maskris.data.prepare import scan
+    from maskris.data.readers import partitions
     from maskris.data.table import ReferringTable
 
-    try:
-        table = ReferringTable.open(file)
-    except (OSError, ValueError) as error:
-        return [f"{file}: {error}"]
-    problems = []
-    missing = [
-        table.image_path(int(rows[0])) for rows in table.by_image() if not table.image_path(int(rows[0])).is_file()
-    ]
-    if missing:
-        problems.append(f"{file}: {len(missing)} images are missing, the first is {missing[0]}")
+    if source.is_dir():
+        folders = [source] if partitions(source) else sorted(path for path in source.iterdir() if path.is_dir())
+        found = [(folder.name, by) for folder in folders for _, by in partitions(folder)]
+        if not found:
+            raise FileNotFoundError(f"{source} holds no refs(*).p or grefs(*).json in it or in its folders")
+        for dataset, by in found:
+            reading = scan(source, dataset=dataset, split_by=by)
+            if reading.problems:
+                say(f"{source}: {len(reading.problems)} problem(s) in {dataset} {by}; `maskris prepare` lists them")
+            yield reading.table(skip_invalid=True)
+        return
+    table = ReferringTable.open(source)
+    names = list(zip(table.column("dataset"), table.column("split_by"), strict=True))
+    for name in dict.fromkeys(names):
+        yield table.take([i for i, other in enumerate(names) if other == name])
+
+
+def _check_table(source: Path, table: "ReferringTable") -> list[str]:
+    """Problems of one data set; shows its counts."""
+    from maskris.data.prepare import PrepareReport, count
+    from maskris.data.published import published_counts
+
     first = table.row(0)
-    published = published_counts(first.dataset, first.split_by)
-    shown = Table("split", "images", "referents", "expressions", "published", title=str(file), title_justify="left")
-    for split, counts in count(table).items():
-        known = published.get(split)
-        same = "not published"
-        if known is not None:
-            ours, theirs = (counts.images, counts.referents), (known.images, known.referents)
-            same = "the same" if ours == theirs else f"differs: {known.images} images, {known.referents} referents"
-            if ours != theirs:
-                problems.append(f"{file}: {split} {same}")
-        shown.add_row(split, str(counts.images), str(counts.referents), str(counts.expressions), same)
-    rich.print(shown)
+    counts, published = count(table), published_counts(first.dataset, first.split_by)
+    show(PrepareReport(first.dataset, first.split_by, source, counts, published).table())
+    name = " ".join(part for part in (first.dataset, first.split_by) if part)
+    problems = []
+    different = []
+    for split, known in published.items():
+        read = counts.get(split)
+        pairs = [] if read is None else [(read.images, known.images), (read.referents, known.referents)]
+        if read is not None and known.confirmed:
+            pairs.append((read.expressions, known.expressions))
+        if read is None or any(theirs is not None and ours != theirs for ours, theirs in pairs):
+            different.append(split)
+    if different:
+        problems.append(f"{name} differs from the published counts in {', '.join(different)}; is it complete?")
+    paths = [table.image_path(int(rows[0])) for rows in table.by_image()]
+    if missing := [path for path in paths if not path.is_file()]:
+        problems.append(f"{name}: {len(missing)} of {len(paths)} images are missing, the first is {missing[0]}")
     return problems

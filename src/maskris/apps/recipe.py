@@ -7,9 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from maskris.apps.complaints import explain
+
+if TYPE_CHECKING:
     from maskris.models.base import RISModel
     from maskris.strategies.base import Strategy
     from maskris.training.config import TrainingConfig
@@ -24,12 +26,15 @@ class Splits:
     Args:
         train: Split to train on.
         validation: Split to evaluate on during training; null for none.
-        test: Splits to report after training with `maskris evaluate`.
+        test: Splits to report after training; `maskris train` ends with the command for it.
+        exclude_overlap: Don't train on images that occur in any other split of the given files. For training on several
+            data sets together, whose splits overlap.
     """
 
     train: str = "train"
     validation: str | None = "val"
     test: tuple[str, ...] = ("val",)
+    exclude_overlap: bool = False
 
 
 class RecipeError(ValueError):
@@ -70,18 +75,47 @@ class Recipe:
 
     def __init__(self, name: str | Path, overrides: Sequence[str] = ()) -> None:
         self.name = str(name)
+        file = find(name)  # before anything heavy
         self._parser = _parser()
-        from jsonargparse import ArgumentError
-
-        file = find(name)
         try:
-            self._values: Namespace = self._parser.parse_args([f"--config={file}", *overrides])
+            self._values = self._parser.parse_args([f"--config={file}", *overrides])
         except ArgumentError as error:
-            raise RecipeError(f"Recipe {self.name} with {list(overrides)}: {_essence(error)}") from error
+            message = explain(str(error), _keys(self._parser))
+            if message.startswith("Unexpected config"):
+                message = f"the file holds no keys; a recipe has {', '.join(SECTIONS)}"
+            raise self._error(message, overrides) from error
+        self._check(overrides)
+
+    def _check(self, overrides: Sequence[str]) -> None:
+        """What can be known before anything heavy is loaded."""
+        for section in SECTIONS:
+            if not isinstance(self._values.get(section), Namespace):
+                raise self._error(f"{section} must hold keys with values", overrides)
+        try:
+            _ = self.training, self.splits
+        except ValueError as error:
+            raise self._error(f"training: {error}", overrides) from error
+
+    def _error(self, message: str, overrides: Sequence[str] = ()) -> RecipeError:
+        return RecipeError(f"Recipe {' '.join([self.name, *overrides])}: {message}")
 
     def instantiate(self) -> tuple["RISModel", "Strategy"]:
-        """Build the model and the strategy; weights named in the recipe are loaded from their folder or the Hub."""
-        built = self._parser.instantiate_classes(self._values)
+        """Build the model and the strategy.
+
+        Weights that the recipe names are loaded from their folder or the Hub. Those that it does not name are random
+        and follow from ``training.seed``.
+
+        Raises:
+            RecipeError: If the arguments contradict each other, or weights can't be had.
+        """
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.training.seed)
+            try:
+                built = self._parser.instantiate_classes(self._values)
+            except (ValueError, TypeError, OSError) as error:
+                raise self._error(explain(str(error))) from error
         return built.model, built.strategy
 
     @property
@@ -104,9 +138,7 @@ class Recipe:
         return text
 
 
-def _parser() -> "ArgumentParser":
-    from jsonargparse import ArgumentParser
-
+def _parser() -> ArgumentParser:
     from maskris.models.base import RISModel
     from maskris.strategies.base import Strategy
     from maskris.training.config import TrainingConfig
@@ -120,12 +152,10 @@ def _parser() -> "ArgumentParser":
     return parser
 
 
+def _keys(parser: ArgumentParser) -> list[str]:
+    """The sections, and the keys of training and data, such as ``training.lr``."""
+    return [*SECTIONS, *(action.dest for action in parser._actions if "." in action.dest)]
+
+
 def _is_recipe(entry: Any) -> bool:
     return str(entry.name).endswith(".yaml")
-
-
-def _essence(error: Exception) -> str:
-    """What a person can use of a message that lists every type that was tried."""
-    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
-    lines = [line.strip() for line in str(error).splitlines()]
-    return " ".join(line.removeprefix("- ") for line in lines if line and not line.startswith(noise))

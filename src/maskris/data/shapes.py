@@ -18,7 +18,7 @@ from rich.progress import Progress
 from maskris.data import masks
 from maskris.data.shapes_language import VARIANTS, expressions, vocabulary
 from maskris.data.shapes_scene import SHAPES, Scene, make_scene, masks_of, render
-from maskris.rng import numpy_generator
+from maskris.rng import Dice
 
 __all__ = ["OBJECTS", "VARIANTS", "Count", "vocabulary", "write_shapes"]
 
@@ -105,9 +105,9 @@ class _Writer:
         self.sentences = 0
 
     def add(self, scene: Scene, split: str, image_id: int, file: str, visible: list[np.ndarray], size: int) -> None:
-        rng = numpy_generator(*scene.key, self.variant)
+        dice = Dice(*scene.key, self.variant)
         by_thing: dict[int, list[tuple[str, str]]] = {}
-        for expression in expressions(scene, self.variant, rng):
+        for expression in expressions(scene, self.variant, dice):
             by_thing.setdefault(expression.thing, []).append((expression.text, expression.kind))
         self.images.append({"id": image_id, "file_name": file, "height": size, "width": size})
         for number, thing in enumerate(scene.things):

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-
-import numpy as np
+from itertools import pairwise
 
 from maskris.data.shapes_scene import COLOURS, SHAPES, TEXTURES, UNITS, Scene, Thing
+from maskris.rng import Dice
 
 CLEAR = UNITS // 10
 """Two objects are clearly left, right, above or below of each other from this distance of their centres."""
-LARGER = 1.2
-"""One object is clearly larger than another from this ratio of their radii."""
+LARGER = 6, 5
+"""One object is clearly larger than another from this ratio of their radii, and its square of their areas."""
+COLOURFUL = 75
+"""How often, in per cent, a colour is named where it can be; people name it even where the phrase would do without."""
 
-KINDS = ("attribute", "location", "comparison", "relation", "ordinal")
+KINDS = {"attribute": 4, "location": 4, "comparison": 2, "relation": 3, "ordinal": 1}
+"""The kinds of expressions and how readily people choose each where several would do."""
 VARIANTS = ("shapes", "shapes+", "shapesg")
 """Short, with location words; without any; long sentences: as RefCOCO, RefCOCO+ and RefCOCOg differ."""
 
@@ -24,7 +27,9 @@ _LONG_RELATIONS = {
     "above": "somewhere above",
     "below": "somewhere below",
 }
-_ORDINALS = ("first", "second", "third", "fourth")
+_ORDINALS = ("second", "third", "fourth")  # the first and the last are a matter of location
+_FILLED = {"circle": 79, "square": 77, "triangle": 44, "diamond": 50, "cross": 56, "ring": 59, "star": 29}
+"""How much of the square around it a shape fills, in per cent."""
 
 
 @dataclass(frozen=True)
@@ -57,32 +62,37 @@ class Description:
         return " ".join(word for word in (self.texture, self.colour, self.shape or "thing") if word)
 
 
-def expressions(scene: Scene, variant: str, rng: np.random.Generator, most: int = 3) -> list[Expression]:
+def expressions(scene: Scene, variant: str, dice: Dice, most: int = 3) -> list[Expression]:
     """Up to `most` expressions of different kinds for every object that has any, in the order of the objects.
 
     Args:
         scene: What they speak of.
         variant: One of `VARIANTS`.
-        rng: Chooses among all that are true.
+        dice: Chooses among all that are true.
         most: Most expressions for one object.
     """
     chosen = []
     for number in range(len(scene.things)):
         by_kind: dict[str, list[str]] = {}
+        colour = scene.things[number].colour
         for expression in _candidates(scene, number, variant):
             by_kind.setdefault(expression.kind, []).append(expression.text)
         kinds = [kind for kind in KINDS if kind in by_kind]
-        for i in rng.permutation(len(kinds))[:most]:
-            texts = sorted(set(by_kind[kinds[i]]))
-            chosen.append(Expression(texts[int(rng.integers(len(texts)))], kinds[i], number))
+        for _ in range(min(most, len(kinds))):
+            kind = dice.pick([kind for kind in kinds for _ in range(KINDS[kind])])
+            kinds.remove(kind)
+            texts = sorted(set(by_kind[kind]))
+            if dice.below(100) < COLOURFUL:
+                texts = [text for text in texts if colour in text.split()] or texts
+            chosen.append(Expression(dice.pick(texts), kind, number))
     return chosen
 
 
 def vocabulary() -> list[str]:
     """Every word that can occur, sorted."""
     glue = (
-        "thing things the a of in on from to one that is which with has same colour as side corner picture all "
-        "somewhere above below largest smallest bigger smaller lies can be seen you see object shown here among counted"
+        "thing the of in on from to that with has same colour as side corner picture all lies can be seen you see "
+        "somewhere above below furthest counted largest smallest bigger smaller"
     )
     words = {*glue.split(), *SHAPES, *COLOURS, *TEXTURES, *_SIDES, *_ORDINALS}
     return sorted(words)
@@ -124,26 +134,37 @@ def _attribute(scene: Scene, number: int, what: Description, group: list[int], l
 
 
 def _comparison(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
-    radius = scene.things[number].radius
-    others = [scene.things[i].radius for i in group if i != number]
+    own = scene.things[number]
+    others = [scene.things[i] for i in group if i != number]
     if not others:
         return
     for larger, words in ((True, ("largest", "bigger")), (False, ("smallest", "smaller"))):
-        if all(radius >= LARGER * r if larger else r >= LARGER * radius for r in others):
+        if all(_larger(own, other) if larger else _larger(other, own) for other in others):
             if long:
-                yield f"the {what.words()} that is the {words[0]} one of all in the picture"
+                yield f"the {words[0]} {what.words()} of all that can be seen in the picture"
             else:
                 yield f"{words[0]} {what.words()}"
                 if len(others) == 1:
                     yield f"{words[1]} {what.words()}"
 
 
+def _larger(one: Thing, other: Thing) -> bool:
+    """Whether one object is clearly larger; a star is not, if it is only wider than a circle."""
+    above, below = LARGER
+    areas = [_FILLED[thing.shape] * thing.radius**2 for thing in (one, other)]
+    return below * one.radius >= above * other.radius and below**2 * areas[0] >= above**2 * areas[1]
+
+
 def _location(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
     others = [i for i in group if i != number]
     for side, (axis, sign) in _SIDES.items():
         own = sign * getattr(scene.things[number], axis)
-        if others and all(sign * getattr(scene.things[i], axis) - own >= CLEAR for i in others):
-            if long:
+        # One of its kind is on a side if the picture's middle is clearly elsewhere.
+        rivals = [sign * getattr(scene.things[i], axis) for i in others] or [sign * UNITS // 2]
+        if (others or what.colour) and all(rival - own >= CLEAR for rival in rivals):
+            if long and others:  # it may be the leftmost of its kind, and yet on the right
+                yield f"the {what.words()} that lies furthest to the {side} in the picture"
+            elif long:
                 yield f"the {what.words()} that you can see on the {side} side of the picture"
             else:
                 yield from (f"{side} {what.words()}", f"{what.words()} on the {side}")
@@ -165,7 +186,7 @@ def _corner(thing: Thing, reach: int) -> tuple[str | None, str | None]:
 
 
 def _anchors(scene: Scene, number: int) -> Iterator[tuple[int, Description]]:
-    """Other objects with the shortest phrase that names each of them alone; what is drawn need not be the referent."""
+    """Other objects with the shortest phrase that names each of them alone."""
     for i, thing in enumerate(scene.things):
         if i != number:
             for description in _descriptions(thing):
@@ -175,8 +196,8 @@ def _anchors(scene: Scene, number: int) -> Iterator[tuple[int, Description]]:
 
 
 def _relation(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
-    if len(group) == 1:
-        return  # the phrase alone would do
+    if len(group) == 1 and what.colour is None:
+        return  # the noun alone would do
     for anchor, by in _anchors(scene, number):
         for relation, (axis, sign) in _RELATIONS.items():
             distance = {
@@ -208,11 +229,10 @@ def _ordinal(scene: Scene, number: int, what: Description, group: list[int], lon
     for side, (axis, sign) in _SIDES.items():
         ordered = sorted(group, key=lambda i: sign * getattr(scene.things[i], axis))
         places = [getattr(scene.things[i], axis) for i in ordered]
-        if min(abs(a - b) for a, b in zip(places, places[1:], strict=False)) < CLEAR * 3 // 5:
+        if min(abs(a - b) for a, b in pairwise(places)) < CLEAR * 3 // 5:
             continue
-        rank = ordered.index(number)
-        if 1 <= rank < min(len(ordered) - 1, len(_ORDINALS)):
-            if long:
-                yield f"the {what.words()} that is the {_ORDINALS[rank]} one counted from the {side}"
-            else:
-                yield f"{_ORDINALS[rank]} {what.words()} from the {side}"
+        for ordinal, i in zip(_ORDINALS, ordered[1:-1], strict=False):
+            if i == number and long:
+                yield f"the {ordinal} {what.words()} counted from the {side} side of the picture"
+            elif i == number:
+                yield f"{ordinal} {what.words()} from the {side}"

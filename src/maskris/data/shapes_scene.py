@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskris.rng import numpy_generator
+from maskris.rng import Dice
 
 UNITS = 1024
 
@@ -84,20 +84,19 @@ def make_scene(seed: int, split: str, number: int, objects: tuple[int, int] = (3
         objects: Fewest and most objects.
     """
     key = (seed, "shapes", split, number)
-    rng = numpy_generator(*key)
-    count = int(rng.integers(objects[0], objects[1] + 1))
-    smallest, largest = (90, 190) if objects[1] <= 5 else (75, 140)
+    dice = Dice(*key)
+    count = dice.between(objects[0], objects[1] + 1)
+    smallest, largest = (110, 210) if objects[1] <= 5 else (80, 150)
     for _ in range(200):
-        # Few colours and shapes in one scene, so that one attribute alone is seldom enough.
-        shapes = rng.choice(len(SHAPES), size=min(3, count), replace=False)
-        colours = rng.choice(len(COLOURS), size=min(3, count), replace=False)
+        # Few shapes in one scene, so that the noun alone is seldom enough.
+        shapes = dice.sample(SHAPES, min(3, count))
         things: list[Thing] = []
         for _ in range(60):
-            radius = int(rng.integers(smallest, largest))
-            x, y = (int(rng.integers(radius, UNITS - radius)) for _ in range(2))
+            radius = dice.between(smallest, largest)
+            x, y = (dice.between(radius, UNITS - radius) for _ in range(2))
             apart = all((x - t.x) ** 2 + (y - t.y) ** 2 > ((radius + t.radius) * 4 // 5) ** 2 for t in things)
-            shape, colour = SHAPES[int(rng.choice(shapes))], list(COLOURS)[int(rng.choice(colours))]
-            texture = TEXTURES[int(rng.choice(3, p=(0.5, 0.25, 0.25)))]
+            shape, colour = dice.pick(shapes), dice.pick(tuple(COLOURS))
+            texture = dice.pick(("plain", *TEXTURES))  # half of all are plain, a quarter striped
             if apart:
                 things.append(Thing(shape, colour, texture, x, y, radius))
             if len(things) == count:
@@ -186,22 +185,24 @@ def _paint(thing: Thing, size: int) -> np.ndarray:
         marked = 9 * (u * u + v * v) <= period * period
     else:
         marked = np.zeros(dx.shape, dtype=bool)
-    light = colour + (255 - colour) * 7 // 10
+    dark = colour * 2 // 5  # of the same hue, so that a texture does not turn one colour into another
     # Lit from above, by an eighth.
     shade = np.clip(256 - dy * 32 // thing.radius, 208, 288)[..., None]
-    return np.minimum(np.where(marked[..., None], light, colour) * shade // 256, 255)
+    painted: np.ndarray = np.minimum(np.where(marked[..., None], dark, colour) * shade // 256, 255)
+    return painted
 
 
 def _background(scene: Scene, size: int) -> np.ndarray:
     """A gradient between two greyish tones with blotches and grain."""
-    rng = numpy_generator(*scene.key, "background")
-    first, second = rng.integers(70, 216, size=(2, 3)) // 2 + rng.integers(30, 90, size=(2, 1))
-    direction = rng.integers(-2, 3, size=2)
+    dice = Dice(*scene.key, "background")
+    first, second = dice.array(70, 216, (2, 3)) // 2 + dice.array(30, 90, (2, 1))
+    direction = dice.array(-2, 3, (2,))
     ramp = np.arange(size, dtype=np.int64)
     weight = ramp[None, :, None] * direction[0] + ramp[:, None, None] * direction[1]
     weight = weight - weight.min()
     span = max(1, int(weight.max()))
-    picture: np.ndarray = first + (second - first) * weight // span
-    blotches = np.kron(rng.integers(-14, 15, size=(8, 8)), np.ones((-(-size // 8),) * 2, dtype=np.int64))
-    grain = np.kron(rng.integers(-7, 8, size=(64, 64)), np.ones((-(-size // 64),) * 2, dtype=np.int64))
-    return np.clip(picture + (blotches[:size, :size] + grain[:size, :size])[..., None], 0, 255)
+    picture = np.asarray(first + (second - first) * weight // span)
+    blotches = np.kron(dice.array(-14, 15, (8, 8)), np.ones((-(-size // 8),) * 2, dtype=np.int64))
+    grain = np.kron(dice.array(-7, 8, (64, 64)), np.ones((-(-size // 64),) * 2, dtype=np.int64))
+    noisy: np.ndarray = np.clip(picture + (blotches[:size, :size] + grain[:size, :size])[..., None], 0, 255)
+    return noisy

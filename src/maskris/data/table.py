@@ -262,8 +262,11 @@ class ReferringTable:
 
         Raises:
             KeyError: If a split does not occur.
+            ValueError: If none is named.
         """
         wanted = [names] if isinstance(names, str) else list(names)
+        if not wanted:
+            raise ValueError(f"Name at least one split; the table has {', '.join(self.splits) or 'none'}")
         if unknown := [name for name in wanted if name not in self.splits]:
             raise KeyError(f"The table has no split {', '.join(unknown)}; it has {', '.join(self.splits) or 'none'}")
         return self.take(np.flatnonzero(_numpy(pc.is_in(self.arrow["split"], pa.array(wanted)))))
@@ -276,6 +279,12 @@ class ReferringTable:
             path, root, earlier = self._origin
             taken._origin = (path, root, rows if earlier is None else earlier[rows])
         return taken
+
+    def without_images_of(self, other: "ReferringTable") -> "ReferringTable":
+        """The rows whose images (by their files) don't occur in another table, for example in its evaluation splits."""
+        theirs = {str(other.images_root / image) for image in set(other.column("image"))}
+        ours = [str(self.images_root / image) for image in self.column("image")]
+        return self.take([i for i, path in enumerate(ours) if path not in theirs])
 
     def by_image(self) -> list[np.ndarray]:
         """The row numbers of each image, images in the order of their first rows."""

@@ -23,7 +23,7 @@ from maskris.data.table import ReferringTable
 from maskris.evaluation.metrics import Counts, count
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.results import COUNTS, SCHEMA, Evaluation, expected_iou
-from maskris.models.base import RISModel, foreground_logit
+from maskris.models.base import RISModel, evaluation_mode, foreground_logit
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -98,7 +98,7 @@ def evaluate(
         batches = EvaluationBatches(dataset.expressions_per_image, batch_size, rank, world_size)
         loader = evaluation_loader(dataset, batches, workers)
     parts: list[Part] = []
-    with _in_eval_mode(model), _bar(progress and rank == 0, len(loader)) as advance:
+    with evaluation_mode(model), _bar(progress and rank == 0, len(loader)) as advance:
         for batch in loader:
             assert batch.index is not None
             where = batch.index.numpy()  # [N, 2]
@@ -250,18 +250,6 @@ def _place() -> tuple[int, int]:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
-
-
-@contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; modules that were frozen in eval mode before stay so afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

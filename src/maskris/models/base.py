@@ -164,9 +164,13 @@ def load_model(source: str | Path) -> RISModel:
             if (path / name / "config.json").is_file():
                 return load_model(path / name)
         raise FileNotFoundError(f"{path} holds no model: there is no config.json in it, nor in its best/ or last/")
-    if not path.is_dir() and (path.is_absolute() or str(source).startswith(".") or str(source).count("/") > 1):
-        raise FileNotFoundError(f"There is no folder {path}")
-    config = path / "config.json" if path.is_dir() else Path(str(hf_hub_download(str(source), "config.json")))
+    # A Hub id is owner/name; whatever can't be one isn't worth a look at the network.
+    if not path.is_dir() and (path.is_absolute() or str(source).startswith(".") or str(source).count("/") != 1):
+        raise FileNotFoundError(f"There is no folder {path}; a model is a folder or a Hub id (owner/name)")
+    try:
+        config = path / "config.json" if path.is_dir() else Path(str(hf_hub_download(str(source), "config.json")))
+    except OSError as error:
+        raise FileNotFoundError(f"There is no folder {path}, nor can it be had from the Hub: {error}") from error
     name = json.loads(config.read_text()).get("model_class")
     import maskris
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from maskris.data.preprocess import Preprocess
 from maskris.models.base import RISModel
-from maskris.models.decoder import CARISDecoder
+from maskris.models.decoder import CARISDecoder, Initialization
 from maskris.models.encoders import Source, TextEncoder, VisionEncoder, build_tokenizer
 
 
@@ -46,8 +46,9 @@ class CARIS(RISModel):
         prompt_levels: Sides of the grids to which the coarsest map is pooled for the conditional prompts.
         ffn_ratio: Inner width of the feed-forward networks over `width`.
         attention_ratio: Inner width of the attentions over `width`.
-        init_std: Standard deviation of the initial weights of the decoder layers. The published 0.02 suits pretrained
-            encoders and a width of 256; small models that start from nothing learn sooner from about width ** -0.5.
+        init: ``"published"`` begins with weights so small that the words hardly matter at first, which suits pretrained
+            encoders; ``"scratch"`` keeps the scale of its inputs in every layer of the decoder, so that small models
+            without any pretrained weights learn to listen hundreds of steps sooner.
         drop_path: Stochastic depth of the vision encoder.
         encoder_lr: Learning rate of both encoders over that of the rest; 1 for encoders without pretrained weights.
         tokenizer: Hub id, folder, list of words or tokenizer; by default that of `text`.
@@ -73,7 +74,7 @@ class CARIS(RISModel):
         prompt_levels: Sequence[int] = (1, 2),
         ffn_ratio: int = 4,
         attention_ratio: int = 4,
-        init_std: float = 0.02,
+        init: Initialization = "published",
         drop_path: float = 0.3,
         encoder_lr: float = 0.1,
         tokenizer: str | list[str] | PreTrainedTokenizerBase | None = None,
@@ -98,7 +99,7 @@ class CARIS(RISModel):
             prompts=prompts,
             ffn_ratio=ffn_ratio,
             attention_ratio=attention_ratio,
-            init_std=init_std,
+            init=init,
         )
         if tokenizer is None:
             if isinstance(text, dict):

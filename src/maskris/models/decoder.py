@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from maskris.models.attention import Attention, sine_encoding
 from maskris.models.deformable import DeformableAttention, Shapes, pixel_centres
+
+Initialization = Literal["published", "scratch"]
 
 
 class CARISDecoder(nn.Module):
@@ -26,7 +29,7 @@ class CARISDecoder(nn.Module):
         prompts: int,
         ffn_ratio: int,
         attention_ratio: int,
-        init_std: float,
+        init: Initialization,
     ) -> None:
         super().__init__()
         if width % 4:
@@ -40,7 +43,7 @@ class CARISDecoder(nn.Module):
         self.lang_in_norm = nn.LayerNorm(width)
         self.vis_prompts = nn.Embedding(prompts, width)
         self.layers = nn.ModuleList(
-            DecoderLayer(width, heads, points, levels, ffn_ratio, attention_ratio, init_std) for _ in range(layers)
+            DecoderLayer(width, heads, points, levels, ffn_ratio, attention_ratio) for _ in range(layers)
         )
         self.mask_feature = nn.Sequential(
             nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1)
@@ -48,6 +51,19 @@ class CARISDecoder(nn.Module):
         self.lang_embed = nn.Sequential(
             nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
         )
+        self.reset_parameters(init)
+
+    def reset_parameters(self, init: Initialization) -> None:
+        """Initial weights of the layers and the mask head; the projections have theirs from the start."""
+        if init not in get_args(Initialization):
+            raise ValueError(f"init must be one of {', '.join(get_args(Initialization))}, not {init!r}")
+        for layer in self.layers:
+            cast(DecoderLayer, layer).reset_parameters(init)
+        for head in (self.mask_feature, self.lang_embed) if init == "scratch" else ():
+            for module in head:
+                if isinstance(module, (nn.Linear, nn.Conv2d)):
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                    nn.init.zeros_(cast(nn.Parameter, module.bias))
 
     def project(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The encoder's maps, finest first, to levels (coarsest first) and laterals (finest first)."""
@@ -79,20 +95,19 @@ class CARISDecoder(nn.Module):
             y = F.relu(conv(y))
         classes = self.lang_embed(torch.stack([text[:, length:].mean(1), text[:, 0]], dim=1))  # [N, 2, D]
         # The last 1x1 convolution is linear, so it is applied to the two class vectors instead of to every pixel.
-        *hidden, last = self.mask_feature
-        for module in hidden:
+        for module in self.mask_feature[:-1]:
             y = module(y)
+        last = cast(nn.Conv2d, self.mask_feature[-1])
         kernel = classes @ last.weight.flatten(1)  # [N, 2, D]
-        bias = classes @ last.bias  # [N, 2]
-        return torch.einsum("nqc,nchw->nqhw", kernel, y) + bias[..., None, None]
+        bias = classes @ cast(Tensor, last.bias)  # [N, 2]
+        logits: Tensor = torch.einsum("nqc,nchw->nqhw", kernel, y) + bias[..., None, None]
+        return logits
 
 
 class DecoderLayer(nn.Module):
     """Text reads the image, then the image reads the text and itself; every residual is followed by its norm."""
 
-    def __init__(
-        self, width: int, heads: int, points: int, levels: int, ffn_ratio: int, attention_ratio: int, init_std: float
-    ) -> None:
+    def __init__(self, width: int, heads: int, points: int, levels: int, ffn_ratio: int, attention_ratio: int) -> None:
         super().__init__()
         self.v2l_cross_attn = Attention(width, heads, attention_ratio)
         self.lang_self_attn = Attention(width, heads, attention_ratio)
@@ -104,10 +119,13 @@ class DecoderLayer(nn.Module):
         self.gamma_l2v = nn.Parameter(torch.ones(1, 1, width))
         self.l_norm1, self.l_norm2, self.l_norm3 = (nn.LayerNorm(width) for _ in range(3))
         self.v_norm1, self.v_norm2, self.v_norm3 = (nn.LayerNorm(width) for _ in range(3))
+
+    def reset_parameters(self, init: Initialization) -> None:
+        """Initial weights of everything but the deformable attention, which has its own, and the norms."""
         parts = (self.v2l_cross_attn, self.lang_self_attn, self.l2v_cross_attn, self.lang_mlp, self.vis_mlp)
         for module in (module for part in parts for module in part.modules()):
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=init_std)
+                nn.init.trunc_normal_(module.weight, std=0.02 if init == "published" else module.in_features**-0.5)
                 nn.init.zeros_(module.bias)
 
     def forward(

@@ -135,9 +135,16 @@ def build_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) ->
 
 def _read_config(source: Source, **options: Any) -> Any:
     if not isinstance(source, dict):
-        return AutoConfig.from_pretrained(source, **options)
+        try:
+            return AutoConfig.from_pretrained(source, **options)
+        except OSError as error:
+            raise OSError(f"The encoder {source} is no local folder and could not be loaded: {error}") from error
     if "model_type" not in source:
         raise ValueError(f"A configuration needs its model_type, such as 'swin' or 'bert'; got {sorted(source)}")
+    # transformers takes any key and forgets it, so that a misspelt one would change nothing and say nothing.
+    default = AutoConfig.for_model(source["model_type"])
+    if unknown := sorted(key for key in source if key not in options and not hasattr(default, key)):
+        raise ValueError(f"A configuration of {source['model_type']} has no key {', '.join(unknown)}")
     return AutoConfig.for_model(**{**source, **options})
 
 

@@ -28,7 +28,9 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     state = AcceleratorState._shared_state
     if state and state.get("_mixed_precision") != wanted:
         AcceleratorState._reset_state()  # accelerate keeps the first precision of a process for good; a notebook can't
-    accelerator = Accelerator(mixed_precision=wanted, cpu=config.device == "cpu")
+    # Where there is no GPU, accelerate joins the processes of torchrun only if it is told to use the CPU.
+    cpu = config.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    accelerator = Accelerator(mixed_precision=wanted, cpu=cpu)
     if config.precision == "fp16" and accelerator.scaler is None:  # accelerate would compute in fp32 and not say so
         raise ValueError(f"fp16 needs a GPU and this is a {accelerator.device.type}; set precision to bf16 or fp32")
     # An environment variable of `accelerate launch` may say otherwise; our configuration decides.

@@ -1,5 +1,6 @@
 """The folder of a run: whether it may be used, what to continue from, and what is written when."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,12 @@ class RunFolder:
             self._accelerator.scaler.load_state_dict(values["scaler"])
         return RunState.from_dict(values)
 
+    def write(self, files: Mapping[str, str]) -> None:
+        """Write text files by their names."""
+        if self._accelerator.is_main_process:
+            for name, text in files.items():
+                (self.path / name).write_text(text, encoding="utf-8")
+
     def save_last(self, model: RISModel, optimizer: Optimizer, state: RunState) -> None:
         """Write ``last``."""
         if self._accelerator.is_main_process:
@@ -83,7 +90,6 @@ class RunFolder:
                 **state.to_dict(),
                 "scaler": None if scaler is None else scaler.state_dict(),
                 "run": self._identity,
-                "world_size": self._accelerator.num_processes,
                 "versions": versions(),
             }
             checkpoint.save_training(self.last, model, optimizer, values)
@@ -96,15 +102,19 @@ class RunFolder:
         self._accelerator.wait_for_everyone()
 
 
-def identity_of(config: TrainingConfig, model: RISModel, strategy: Strategy, items: int) -> dict[str, Any]:
+def identity_of(
+    config: TrainingConfig, model: RISModel, strategy: Strategy, items: int, processes: int
+) -> dict[str, Any]:
     """What determines the results of a run, under names that a message can use.
 
-    The number of processes is not among them: a run may go on with another one, though it then draws other masks.
+    The number of processes is among them, because each draws masks and dropout of its own.
     """
     return {
         **config.identity(),
         "items": items,
+        "processes": processes,
         "model": type(model).__name__,
+        **{f"model.{key}": value for key, value in getattr(model, "config", {}).items()},
         **_settings("strategy", strategy, depth=2),
     }
 

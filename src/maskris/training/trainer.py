@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -87,6 +87,7 @@ class Trainer:
         out: The run folder; with several machines, on a disk that all of them see.
         evaluate: Called as `maskris.evaluation.evaluate.evaluate`, which is the default.
         progress: Show progress on stderr.
+        files: Texts to keep in the run folder, by file name; written once it is clear that the folder is this run's.
 
     Raises:
         ValueError: If `config` does not fit the machine or the data; see `make_accelerator` and `TrainingBatches`.
@@ -103,17 +104,19 @@ class Trainer:
         *,
         evaluate: Callable[..., Any] = evaluate,
         progress: bool = True,
+        files: Mapping[str, str] | None = None,
     ) -> None:
         self.model, self.strategy, self.train, self.validation = model, strategy, train, validation
         self.config, self.out, self.progress = config, Path(out), progress
-        self.evaluate = evaluate
+        self.evaluate, self.files = evaluate, files or {}
         self.accelerator: Accelerator = make_accelerator(config)
         self.rank, self.world_size = self.accelerator.process_index, self.accelerator.num_processes
         self.steps_per_epoch = self._batches(0).steps_per_epoch
         self.total_steps = config.total_steps(self.steps_per_epoch)
         self.model.to(self.accelerator.device)
         self.optimizer = make_optimizer(model, config)
-        self.folder = RunFolder(self.out, self.accelerator, identity_of(config, model, strategy, len(train)))
+        identity = identity_of(config, model, strategy, len(train), self.world_size)
+        self.folder = RunFolder(self.out, self.accelerator, identity)
         self.state = RunState()
 
     def fit(self, resume: str | Path = "auto") -> TrainingResult:
@@ -132,6 +135,7 @@ class Trainer:
         if checkpoint is not None:
             self.state = self.folder.load(checkpoint, self.model, self.optimizer)
         self.accelerator.wait_for_everyone()  # nobody writes before all have read
+        self.folder.write(self.files)
         self.model.train()
         parallel = ParallelModel(self.model, self.accelerator)
         batches = iter(self._loader())
@@ -275,7 +279,7 @@ class Trainer:
     def _loader(self) -> DataLoader[Any]:
         """Parts of batches from the present step on, without end."""
         parts = _Parts(self._batches(self.state.step), self.config.accumulation)
-        loader = training_loader(cast(Any, self.train), cast(Any, parts), self.config.workers)
+        loader = training_loader(cast(Any, self.train), parts, self.config.workers)
         loader.worker_init_fn = signals.ignore_in_worker
         return loader
 
