@@ -1,19 +1,26 @@
 """The whole job in minutes on a CPU: embedded data, MaskRIS training, evaluation, pictures."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maskris.apps.terminal import say, show
+
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from maskris.data.table import ReferringTable
+    from maskris.evaluation.metrics import Scores
     from maskris.evaluation.results import Evaluation
     from maskris.models.base import RISModel
 
-IMAGES = {"train": 3000, "val": 150, "testA": 100, "testB": 100}
-OCCLUSION = 0.25
-OCCLUSION_PATCH = 8
+IMAGES = {"train": 2000, "val": 150, "testA": 75, "testB": 75}
+SIZE = 128  # of the pictures; the model sees them at 64
+OCCLUSION, OCCLUSION_PATCH = 0.25, 8
 EXAMPLES = 12
+THREADS = 2  # tensors are so small that more threads wait for each other
 
 
 def quickstart(
@@ -21,77 +28,92 @@ def quickstart(
     out: Path = Path("quickstart"),
     compare: bool = False,
     seed: int = 0,
+    images: int = IMAGES["train"],
     overrides: list[str] | None = None,
-) -> None:
-    """Make the embedded data, train a small CARIS with MaskRIS on it, evaluate it on unseen scenes and draw what it finds.
+) -> int:
+    """Make data, train a small CARIS with MaskRIS, evaluate it on unseen scenes and draw what it finds.
 
-    Takes about five minutes on two CPU cores and needs no download.
+    Takes about five minutes on two CPU cores and needs no download. A run that was interrupted goes on where it stopped
+    when the same command is given again.
 
     Args:
-        out: Folder for the data, the model, overview.png and summary.json; an interrupted run goes on where it stopped.
+        out: Folder for the data, the models, overview.png and summary.json.
         compare: Train the supervised twin as well, with the same number of steps, and show both.
         seed: Seed of the data and of the training.
+        images: Scenes to train on.
         overrides: Keys of the recipe with their values.
     """
-    import rich
+    import torch
 
+    start = time.perf_counter()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(THREADS, os.cpu_count() or 1))
+    try:
+        return _run(out, compare, seed, images, overrides or [], start)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(out: Path, compare: bool, seed: int, images: int, overrides: list[str], start: float) -> int:
+    say("1/4  Drawing scenes with their expressions")
+    table = _data(out / "data", seed, images)
+    unseen = table.split([name for name in table.splits if name != "train"])
+    methods = {"MaskRIS": "maskris", "Supervised": "supervised"} if compare else {"MaskRIS": "maskris"}
+    models: dict[str, RISModel] = {}
+    clean: dict[str, Evaluation] = {}
+    occluded: dict[str, Evaluation] = {}
+    for name, method in methods.items():
+        say(f"2/4  Training CARIS on {images:,} scenes: {name}")
+        model, stopped_by = _train(method, table, out / method, seed, overrides)
+        if stopped_by is not None:
+            return 128 + stopped_by
+        models[name] = model
+        say("3/4  Evaluating on unseen scenes, clean and with a quarter of each picture hidden")
+        clean[name], occluded[name] = _evaluate(model, unseen, out / method)
+    _report(clean, occluded)
+    say("4/4  Drawing what was found")
+    _draw(models, unseen.split("val"), clean).save(out / "overview.png")
+
+    summary = {"seconds": round(time.perf_counter() - start, 1), **_numbers(clean["MaskRIS"], occluded["MaskRIS"])}
+    if compare:
+        summary["supervised"] = _numbers(clean["Supervised"], occluded["Supervised"])
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    example = next((out / "data" / "train2014").glob("*_000002*.png"))  # a scene of val
+    say(
+        f"\nDone in {summary['seconds']:.0f} s. Written:\n"
+        f"  {out / 'overview.png'}   what it finds in unseen scenes\n"
+        f"  {out / 'summary.json'}   the numbers\n"
+        f"  {out / 'maskris' / 'last'}   the model\n"
+        f'Next: maskris predict {example} "the red circle" --model {out / "maskris"}'
+    )
+    return 0
+
+
+def _data(folder: Path, seed: int, images: int) -> "ReferringTable":
+    """The embedded data set in the REFER layout, prepared; made only if the folder hasn't got this very one."""
     from maskris.data.prepare import prepare
     from maskris.data.shapes import write_shapes
     from maskris.data.table import ReferringTable
-    from maskris.evaluation.report import scores_table
 
-    start = time.perf_counter()
-    data = out / "data"
-    file = data / "shapes.parquet"
-    if not file.exists():
-        rich.print("[bold]1/4[/] Drawing scenes and their expressions")
-        write_shapes(data, images=IMAGES, seed=seed, progress=True)
-        prepare(data, file, dataset="shapes", split_by="unc", progress=False)
-    table = ReferringTable.open(file)
-    unseen = table.split([name for name in table.splits if name != "train"])
-
-    names = {"MaskRIS": "maskris", "Supervised": "supervised"} if compare else {"MaskRIS": "maskris"}
-    results: dict[str, Evaluation] = {}
-    occluded: dict[str, Evaluation] = {}
-    models: dict[str, RISModel] = {}
-    for name, method in names.items():
-        rich.print(f"[bold]2/4[/] Training CARIS on {len(table.split('train'))} referents: {name}")
-        models[name] = _train(method, table, out / method, seed, overrides or [])
-        rich.print("[bold]3/4[/] Evaluating on unseen scenes, clean and with a quarter of each image hidden")
-        results[name], occluded[name] = _evaluate(models[name], unseen, out / method)
-        rich.print(results[name])
-    groups = {}
-    for name in names:
-        groups[name] = results[name].scores
-        groups[f"{name}, {OCCLUSION:.0%} hidden"] = occluded[name].scores
-    rich.print(scores_table(groups, title="Unseen scenes", heading="model"))
-
-    rich.print("[bold]4/4[/] Drawing")
-    picture = _draw(models, unseen, results)
-    picture.save(out / "overview.png")
-    summary = {"seconds": round(time.perf_counter() - start, 1), **_numbers(results["MaskRIS"])}
-    summary["occlusion_25"] = _numbers(occluded["MaskRIS"])
-    if compare:
-        summary["supervised"] = _numbers(results["Supervised"])
-        summary["supervised"]["occlusion_25"] = _numbers(occluded["Supervised"])
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    rich.print(
-        f"Done in {summary['seconds']:.0f} s. Look at {out / 'overview.png'}; numbers: {out / 'summary.json'}; "
-        f"model: {out / 'maskris' / 'last'}\n"
-        f'Next: maskris predict PHOTO.png "the red circle" --model {out / "maskris"}'
-    )
+    table, made = folder / "shapes.parquet", folder / "made.json"
+    what = json.dumps({"images": IMAGES | {"train": images}, "size": SIZE, "seed": seed})
+    if not (table.is_file() and made.is_file() and made.read_text() == what):
+        write_shapes(folder, images=IMAGES | {"train": images}, seed=seed, size=SIZE, progress=True)
+        prepare(folder, table, dataset="shapes", split_by="unc", progress=False)
+        made.write_text(what)
+    return ReferringTable.open(table)
 
 
-def _train(method: str, table: "ReferringTable", folder: Path, seed: int, overrides: list[str]) -> "RISModel":
+def _train(
+    method: str, table: "ReferringTable", folder: Path, seed: int, overrides: list[str]
+) -> "tuple[RISModel, int | None]":
+    """The trained model, and the signal that stopped the training early."""
     from maskris.apps.recipe import Recipe
     from maskris.data.dataset import ReferringDataset
     from maskris.training.trainer import Trainer
 
     recipe = Recipe(f"shapes-{method}", [f"--training.seed={seed}", *overrides])
     config = recipe.training
-    import torch
-
-    torch.manual_seed(seed)  # the random weights that the training starts from
     model, strategy = recipe.instantiate()
     dataset = ReferringDataset(
         table.split(recipe.splits.train),
@@ -102,11 +124,8 @@ def _train(method: str, table: "ReferringTable", folder: Path, seed: int, overri
         referents_per_image=config.referents_per_image,
         cache_images=config.cache_images,
     )
-    result = Trainer(model, strategy, dataset, None, config, folder).fit("auto")
-    (folder / "recipe.yaml").write_text(recipe.to_yaml())
-    if result.interrupted is not None:
-        raise KeyboardInterrupt
-    return model
+    trainer = Trainer(model, strategy, dataset, None, config, folder, files={"recipe.yaml": recipe.to_yaml()})
+    return model, trainer.fit("auto").interrupted
 
 
 def _evaluate(model: "RISModel", table: "ReferringTable", folder: Path) -> "tuple[Evaluation, Evaluation]":
@@ -114,40 +133,62 @@ def _evaluate(model: "RISModel", table: "ReferringTable", folder: Path) -> "tupl
     from maskris.evaluation.robustness import PatchOcclusion
 
     hidden = PatchOcclusion(OCCLUSION, OCCLUSION_PATCH)
-    clean = evaluate(model, table, batch_size=64, name=folder.name)
-    occluded = evaluate(model, table, batch_size=64, name=folder.name, perturb=hidden)
+    clean = evaluate(model, table, batch_size=64, workers=0, name=folder.name)
+    occluded = evaluate(model, table, batch_size=64, workers=0, name=folder.name, perturb=hidden)
     clean.save(folder / "unseen.parquet")
     occluded.save(folder / "unseen_occluded.parquet")
     return clean, occluded
 
 
-def _numbers(evaluation: "Evaluation") -> dict[str, Any]:
-    scores = evaluation.scores.to_dict()
-    return {key: scores[key] for key in ("oiou", "miou", "precision")}
+def _report(clean: "dict[str, Evaluation]", occluded: "dict[str, Evaluation]") -> None:
+    from maskris.evaluation.report import scores_table
+
+    groups = {}
+    for name, evaluation in clean.items():
+        show(evaluation)
+        groups[name] = _scores(evaluation, "val")
+        groups[f"{name}, {OCCLUSION:.0%} hidden"] = _scores(occluded[name], "val")
+    show(scores_table(groups, title="Unseen scenes (val)", heading="model"))
 
 
-def _draw(models: "dict[str, RISModel]", table: "ReferringTable", results: "dict[str, Evaluation]") -> Any:
+def _scores(evaluation: "Evaluation", split: str) -> "Scores":
+    return evaluation.breakdown("split")[f"shapes unc {split}"]
+
+
+def _numbers(clean: "Evaluation", occluded: "Evaluation") -> dict[str, Any]:
+    """What summary.json holds: scenes like those of the training on top, the other splits below."""
+
+    def scores(evaluation: "Evaluation", split: str) -> dict[str, Any]:
+        values = _scores(evaluation, split).to_dict()
+        return {key: values[key] for key in ("oiou", "miou", "precision")}
+
+    others = {
+        split: scores(clean, split) | {"occlusion_25": scores(occluded, split)} for split in IMAGES if "test" in split
+    }
+    return {**scores(clean, "val"), "occlusion_25": scores(occluded, "val"), "splits": others}
+
+
+def _draw(models: "dict[str, RISModel]", table: "ReferringTable", results: "dict[str, Evaluation]") -> "Image":
     """Expressions of every kind as they come, the first on each image; nothing is chosen by its result."""
     from maskris.inference.overview import Panel, overview
     from maskris.inference.predictor import Predictor
 
     rows = next(iter(results.values())).rows.to_pylist()
     kinds = sorted({row["kind"] for row in rows})
+    place = {referent.ref_id: i for i, referent in enumerate(table)}
     chosen: list[tuple[int, int]] = []
     images: set[int] = set()
-    place = {(r.ref_id, r.dataset): i for i, r in enumerate(table)}
     for turn in range(EXAMPLES):
         for row in rows:
-            if row["kind"] == kinds[turn % len(kinds)] and row["image_id"] not in images:
+            fits = row["split"] == "val" and row["kind"] == kinds[turn % len(kinds)]
+            if fits and row["image_id"] not in images:
                 images.add(row["image_id"])
-                chosen.append((place[row["ref_id"], row["dataset"]], row["number"]))
+                chosen.append((place[row["ref_id"]], row["number"]))
                 break
-    panels = []
     predictors = {name: Predictor(model) for name, model in models.items()}
+    panels = []
     for i, number in chosen:
         photo, text = table.image_path(i), table.expressions(i)[number]
         masks = {name: predictor.predict(text, image=photo).mask for name, predictor in predictors.items()}
         panels.append(Panel(photo, text, masks, table.mask(i)))
-    return overview(
-        panels, columns=3 if len(models) == 1 else 2, title="Unseen scenes", subtitle="IoU beside each mask"
-    )
+    return overview(panels, columns=3 if len(models) == 1 else 2, title="Unseen scenes")

@@ -28,7 +28,7 @@ _LONG_RELATIONS = {
     "below": "somewhere below",
 }
 _ORDINALS = ("second", "third", "fourth")  # the first and the last are a matter of location
-_FILLED = {"circle": 79, "square": 77, "triangle": 44, "diamond": 50, "cross": 56, "ring": 59, "star": 29}
+_FILLED = {"circle": 79, "square": 77, "triangle": 44, "diamond": 50, "cross": 64, "ring": 63, "star": 38}
 """How much of the square around it a shape fills, in per cent."""
 
 

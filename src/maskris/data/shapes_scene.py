@@ -25,19 +25,19 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring", "star")
 TEXTURES = ("plain", "striped", "dotted")
 
-# Corners of a five-pointed star of radius 1000, y downwards.
+# Corners of a stout five-pointed star of radius 1000, y downwards.
 _STAR = np.array(
     [
         (0, -1000),
-        (235, -324),
+        (306, -421),
         (951, -309),
-        (380, 124),
+        (494, 161),
         (588, 809),
-        (0, 400),
+        (0, 520),
         (-588, 809),
-        (-380, 124),
+        (-494, 161),
         (-951, -309),
-        (-235, -324),
+        (-306, -421),
     ]
 )
 
@@ -86,7 +86,7 @@ def make_scene(seed: int, split: str, number: int, objects: tuple[int, int] = (3
     key = (seed, "shapes", split, number)
     dice = Dice(*key)
     count = dice.between(objects[0], objects[1] + 1)
-    smallest, largest = (110, 210) if objects[1] <= 5 else (80, 150)
+    smallest, largest = (120, 220) if objects[1] <= 5 else (80, 150)
     for _ in range(200):
         # Few shapes in one scene, so that the noun alone is seldom enough.
         shapes = dice.sample(SHAPES, min(3, count))
@@ -149,13 +149,13 @@ def _inside(thing: Thing, size: int) -> np.ndarray:
     if thing.shape == "circle":
         inside = squared <= r * r
     elif thing.shape == "ring":
-        inside = (squared <= r * r) & (4 * squared >= r * r)
+        inside = (squared <= r * r) & (5 * squared >= r * r)
     elif thing.shape == "square":
         inside = 8 * np.maximum(ax, ay) <= 7 * r
     elif thing.shape == "diamond":
         inside = ax + ay <= r
     elif thing.shape == "cross":
-        inside = (3 * np.minimum(ax, ay) <= r) & (np.maximum(ax, ay) <= r)
+        inside = (5 * np.minimum(ax, ay) <= 2 * r) & (np.maximum(ax, ay) <= r)
     elif thing.shape == "triangle":
         inside = (4 * dy <= 3 * r) & (7 * ax <= 4 * (dy + r))
     else:
