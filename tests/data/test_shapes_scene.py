@@ -136,9 +136,9 @@ SHARES = {  # of the square around the object
     "square": 49 / 64,
     "triangle": 7 / 16,
     "diamond": 1 / 2,
-    "cross": 5 / 9,
-    "ring": 3 * math.pi / 16,
-    "star": 0.2939,
+    "cross": 16 / 25,
+    "ring": math.pi / 5,
+    "star": 0.382,
 }
 
 
