@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,13 +79,13 @@ def _run(out: Path, compare: bool, seed: int, images: int, overrides: list[str],
     if compare:
         summary["supervised"] = _numbers(clean["Supervised"], occluded["Supervised"])
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    example = next((out / "data" / "train2014").glob("*_000002*.png"))  # a scene of val
+    val = unseen.split("val")
     say(
         f"\nDone in {summary['seconds']:.0f} s. Written:\n"
         f"  {out / 'overview.png'}   what it finds in unseen scenes\n"
         f"  {out / 'summary.json'}   the numbers\n"
         f"  {out / 'maskris' / 'last'}   the model\n"
-        f'Next: maskris predict {example} "the red circle" --model {out / "maskris"}'
+        f'Next: maskris predict {val.image_path(0)} "{val.expressions(0)[0]}" --model {out / "maskris"}'
     )
     return 0
 
@@ -169,22 +170,19 @@ def _numbers(clean: "Evaluation", occluded: "Evaluation") -> dict[str, Any]:
 
 
 def _draw(models: "dict[str, RISModel]", table: "ReferringTable", results: "dict[str, Evaluation]") -> "Image":
-    """Expressions of every kind as they come, the first on each image; nothing is chosen by its result."""
+    """Expressions drawn at random, each from another scene; nothing is chosen by its result."""
     from maskris.inference.overview import Panel, overview
     from maskris.inference.predictor import Predictor
 
     rows = next(iter(results.values())).rows.to_pylist()
-    kinds = sorted({row["kind"] for row in rows})
     place = {referent.ref_id: i for i, referent in enumerate(table)}
     chosen: list[tuple[int, int]] = []
     images: set[int] = set()
-    for turn in range(EXAMPLES):
-        for row in rows:
-            fits = row["split"] == "val" and row["kind"] == kinds[turn % len(kinds)]
-            if fits and row["image_id"] not in images:
-                images.add(row["image_id"])
-                chosen.append((place[row["ref_id"]], row["number"]))
-                break
+    rng = random.Random(0)
+    for row in rng.sample(rows, len(rows)):
+        if row["split"] == "val" and row["image_id"] not in images and len(chosen) < EXAMPLES:
+            images.add(row["image_id"])
+            chosen.append((place[row["ref_id"]], row["number"]))
     predictors = {name: Predictor(model) for name, model in models.items()}
     panels = []
     for i, number in chosen:

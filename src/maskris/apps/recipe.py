@@ -113,7 +113,7 @@ class Recipe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.training.seed)
             try:
-                built = self._parser.instantiate_classes(self._values)
+                built = self._parser.instantiate(self._values)
             except (ValueError, TypeError, OSError) as error:
                 raise self._error(explain(str(error))) from error
         return built.model, built.strategy
@@ -134,7 +134,7 @@ class Recipe:
         """The resolved recipe, every default written out; `Recipe` reads it again."""
         values = self._values.clone()
         values.pop("config")
-        text: str = self._parser.dump(values, skip_none=False)
+        text: str = self._parser.dump(values, skip_unset=False)
         return text
 
 
