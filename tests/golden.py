@@ -51,6 +51,7 @@ def without_dropout(model: nn.Module) -> nn.Module:
 
 def by_official_name(values: dict[str, Tensor], model: nn.Module, names: list[str]) -> dict[str, list[Tensor]]:
     """Our tensors for official names; a fused official projection has three."""
-    from maskris.models.convert import CARIS_RULES, rename
+    from maskris.models.official.caris import CARIS_RULES
+    from maskris.models.official.rules import rename
 
     return {name: [values[ours] for ours in rename(name, CARIS_RULES) or []] for name in names}

@@ -20,8 +20,9 @@ from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTok
 from maskris.data.preprocess import Preprocess
 from maskris.models.caris import CARIS
 from maskris.models.checkpoints import Checkpoint, read_checkpoint
-from maskris.models.infer import caris_config, kind_of, swin_config
-from maskris.models.names import CARIS_RULES, SWIN_IMAGENET_RULES, Rule, dropped, rename
+from maskris.models.official.caris import CARIS_RULES, caris_config
+from maskris.models.official.encoders import SWIN_IMAGENET_RULES, swin_config
+from maskris.models.official.rules import Rule, dropped, rename
 
 _RULES = {"CARIS": CARIS_RULES}
 
@@ -155,6 +156,25 @@ class ConversionReport:
         from rich.markup import escape
 
         return escape(str(self))
+
+
+def kind_of(weights: Mapping[str, Tensor]) -> Literal["maskris", "swin"]:
+    """What the names say: the whole official network, or an ImageNet Swin.
+
+    Raises:
+        ValueError: If they say neither.
+    """
+    if any(name.startswith("backbone.vis_encoder.") for name in weights) and any(
+        n.startswith("pixel_decoder.") for n in weights
+    ):
+        return "maskris"
+    if "patch_embed.proj.weight" in weights and any(name.startswith("layers.0.blocks.") for name in weights):
+        return "swin"
+    raise ValueError(
+        "These weights are neither those of the official MaskRIS or CARIS (backbone.vis_encoder.*, pixel_decoder.*) "
+        "nor of a Swin trained on ImageNet (patch_embed.*, layers.*): the first names are "
+        f"{', '.join(list(weights)[:3])}"
+    )
 
 
 def convert_checkpoint(

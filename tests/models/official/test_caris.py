@@ -9,8 +9,10 @@ from golden import reference
 from models import literal
 
 from maskris.models.caris import CARIS
-from maskris.models.infer import bert_config, caris_config, kind_of, swin_config
-from maskris.models.names import CARIS_RULES, SWIN_IMAGENET_RULES, dropped, rename
+from maskris.models.convert import kind_of
+from maskris.models.official.caris import CARIS_RULES, caris_config
+from maskris.models.official.encoders import SWIN_IMAGENET_RULES, bert_config, swin_config
+from maskris.models.official.rules import dropped, rename
 
 SIZES = {"b": ("swin_base", 226_572_792), "t": ("swin_tiny", 166_832_346)}
 
