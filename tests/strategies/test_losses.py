@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from golden import reference
 
-from maskris.strategies.losses import hard_cross_entropy, soft_cross_entropy, soft_prediction
+from maskris.batch import Batch
+from maskris.strategies.losses import MaskCriterion, hard_cross_entropy, soft_cross_entropy, soft_prediction
 
 
 def test_hard_loss_is_the_official_one(shared):
@@ -52,3 +53,33 @@ def test_half_precision_logits_are_summed_in_single():
     loss = hard_cross_entropy(logits.bfloat16(), masks)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(hard_cross_entropy(logits.bfloat16().float(), masks).item())
+
+
+def test_soft_masks_that_are_certain_are_hard_masks():
+    masks = torch.rand(2, 5, 7) > 0.5
+    for logits in (torch.randn(2, 1, 5, 7), torch.randn(2, 2, 5, 7)):
+        soft, hard = hard_cross_entropy(logits, masks.float()), hard_cross_entropy(logits, masks)
+        assert soft.item() == pytest.approx(hard.item(), abs=1e-6)
+
+
+def test_at_the_logits_resolution_the_loss_is_the_plain_mean_of_cris():
+    logits, soft = torch.randn(3, 1, 6, 8), torch.rand(3, 24, 32)
+    batch = Batch(
+        images=torch.zeros(3, 3, 24, 32),
+        input_ids=torch.zeros(3, 2, dtype=torch.long),
+        attention_mask=torch.ones(3, 2, dtype=torch.long),
+        image_index=torch.arange(3),
+        masks=soft,
+    )
+    ours = MaskCriterion(1.0, 1.0, "logits")(None, logits, batch)
+    expected = F.binary_cross_entropy_with_logits(logits[:, 0], F.interpolate(soft[:, None], size=(6, 8))[:, 0])
+    assert ours.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"background": 0.0}, "must be positive"), ({"resolution": "photo"}, "must be 'masks' or 'logits', not 'photo'")],
+)
+def test_wrong_criteria_are_named(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        MaskCriterion(**arguments)

@@ -38,6 +38,35 @@ def test_by_default_the_first_step_is_where_the_ramp_begins(golden):
         assert learning_rate(step, 1000, 1e-4, **options_of(case)) == pytest.approx(rates[1], rel=1e-12, abs=1e-20)
 
 
+def test_the_step_schedule_drops_where_pytorch_does():
+    steps_per_epoch, epochs = 7, 50
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1e-4)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[35, 45], gamma=0.1)
+    for epoch in range(epochs):
+        for step in range(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch):
+            ours = learning_rate(step, epochs * steps_per_epoch, 1e-4, schedule="step", decay_at=(0.7, 0.9))
+            assert ours == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+
+
+def test_the_cosine_goes_down_to_the_least_rate_and_the_constant_stays():
+    rates = [learning_rate(step, 10, 1.0, schedule="cosine", min_lr=0.2) for step in (0, 5, 10, 12)]
+    assert rates == pytest.approx([1.0, 0.6, 0.2, 0.2])
+    assert {learning_rate(step, 10, 1.0, schedule="constant") for step in (0, 5, 10, 12)} == {1.0}
+    assert learning_rate(1, 10, 1.0, schedule="constant", warmup_steps=2, warmup_ratio=0.0) == 0.5
+
+
+def test_adam_takes_its_decay_into_the_gradient():
+    config = toy_config(optimizer="adam", weight_decay=0.5, lr=0.1, steps=10)
+    model = toy_model()
+    optimizer = make_optimizer(model, config)
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert not isinstance(optimizer, torch.optim.AdamW)
+    assert optimizer.param_groups[1]["weight_decay"] == 0.5
+
+
 def test_every_group_keeps_its_base():
     config = toy_config(min_lr=1e-5, steps=10)
     optimizer = make_optimizer(toy_model(), config)

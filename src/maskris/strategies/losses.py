@@ -1,7 +1,7 @@
 """What a pass learns from: ground-truth masks for the clean pass, soft predictions for the distorted one."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,30 +24,45 @@ class Criterion(Protocol):
 
 @dataclass(frozen=True)
 class MaskCriterion:
-    """Cross entropy against the ground-truth masks at the size of the masks (MaskRIS equation 1).
+    """Cross entropy against the ground-truth masks (MaskRIS equation 1).
 
     Two channels: weighted, divided by the sum of the pixels' weights. One channel: binary, weighted the same way.
 
     Attributes:
         background: Weight of background pixels.
         referent: Weight of the referent's pixels.
+        resolution: ``"masks"`` upsamples the logits to the masks (CARIS, LAVT); ``"logits"`` resizes the masks to the
+            logits, to the nearest pixel (CRIS, ETRIS, with both weights 1).
+
+    Raises:
+        ValueError: If a weight is not positive, or the resolution is unknown.
     """
 
     background: float = CLASS_WEIGHTS[0]
     referent: float = CLASS_WEIGHTS[1]
+    resolution: Literal["masks", "logits"] = "masks"
+
+    def __post_init__(self) -> None:
+        """Check the values (they come from recipes)."""
+        if min(self.background, self.referent) <= 0:
+            raise ValueError(f"The weights of the classes must be positive, not {self.background}, {self.referent}")
+        if self.resolution not in ("masks", "logits"):
+            raise ValueError(f"resolution must be 'masks' or 'logits', not {self.resolution!r}")
 
     def __call__(self, model: RISModel, logits: Tensor, batch: Batch) -> Tensor:
-        """Loss of logits ``[N, C, h, w]`` upsampled to the masks ``[N, H, W]``.
+        """Loss of logits ``[N, C, h, w]`` against masks ``[N, H, W]``, brought to one size.
 
         Raises:
             ValueError: If the batch has no masks.
         """
         if batch.masks is None:
             raise ValueError("This batch has no masks to learn from: the data set was opened without them")
-        height, width = batch.masks.shape[-2:]
-        return hard_cross_entropy(
-            model.upsample(logits, (height, width)), batch.masks, (self.background, self.referent)
-        )
+        masks = batch.masks
+        if self.resolution == "masks":
+            logits = model.upsample(logits, (masks.shape[1], masks.shape[2]))
+        elif masks.shape[1:] != logits.shape[2:]:
+            masks = F.interpolate(masks[:, None].to(logits.dtype), size=logits.shape[2:], mode="nearest")[:, 0]
+        return hard_cross_entropy(logits, masks, (self.background, self.referent))
 
 
 def hard_cross_entropy(logits: Tensor, masks: Tensor, weights: tuple[float, float] = CLASS_WEIGHTS) -> Tensor:
@@ -55,19 +70,22 @@ def hard_cross_entropy(logits: Tensor, masks: Tensor, weights: tuple[float, floa
 
     Args:
         logits: ``[N, C, H, W]``; two channels for softmax, one for sigmoid.
-        masks: ``[N, H, W]`` bool.
+        masks: ``[N, H, W]`` bool, or float in [0, 1] where outlines are soft.
         weights: Of background and referent.
 
     Returns:
-        Scalar, ``sum_p w(y_p) * -log q_p(y_p) / sum_p w(y_p)``.
+        Scalar, ``sum_p w(y_p) * -log q_p(y_p) / sum_p w(y_p)``; the weight of a soft pixel lies between the two.
     """
     # In fp32 even under autocast: millions of pixels are summed.
     logits = logits.float()
-    if logits.shape[1] == 2:
+    if logits.shape[1] == 2 and not masks.is_floating_point():
         return F.cross_entropy(logits, masks.long(), weight=logits.new_tensor(weights))
-    weight = torch.where(masks, weights[1], weights[0]).to(logits.dtype)
-    loss = F.binary_cross_entropy_with_logits(logits[:, 0], masks.to(logits.dtype), weight, reduction="sum")
-    return loss / weight.sum()
+    share = masks.to(logits.dtype)
+    if logits.shape[1] == 2:
+        return soft_cross_entropy(logits, torch.stack([1 - share, share], dim=1), weights, normalize=True)
+    # (1 - y) w0 * -log(1 - q) + y w1 * -log q, whose weights add up to the same sum as the masks' own.
+    loss = weights[0] * (1 - share) * F.softplus(logits[:, 0]) + weights[1] * share * F.softplus(-logits[:, 0])
+    return loss.sum() / (weights[0] * (1 - share) + weights[1] * share).sum()
 
 
 def soft_cross_entropy(

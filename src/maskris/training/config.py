@@ -4,9 +4,11 @@ This module is light (it does not import torch), so that the command line can sh
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Precision = Literal["fp32", "bf16", "fp16"]
+OptimizerName = Literal["adamw", "adam"]
+Schedule = Literal["poly", "step", "cosine", "constant"]
 
 _HARMLESS = frozenset(
     {"workers", "cache_images", "evaluate_every", "evaluate_at_end", "evaluation_batch_size", "save_every", "log_every"}
@@ -24,13 +26,18 @@ class TrainingConfig:
         batch_size: Referents (images, where `referents_per_image` is above 1) in one step, over all processes and all
             parts of an accumulated step.
         accumulation: Parts that a batch is cut into, one after the other, to save memory. Must divide `batch_size`.
+        optimizer: adamw, or adam, whose weight decay is not decoupled (CRIS and ETRIS use it with none).
         lr: Learning rate of the decoder; the model scales it for its pretrained encoders (0.1 in CARIS).
-        weight_decay: Decoupled weight decay of AdamW; the model exempts norms and embeddings.
+        weight_decay: Weight decay of the optimiser; the model exempts norms and embeddings.
         warmup_steps: Steps over which the rate rises linearly to `lr`; 0 turns warm-up off.
         warmup_ratio: Share of `lr` at which the warm-up begins.
         first_step_full_rate: Run step 0 at the full rate in spite of the warm-up, as the official code does.
-        power: Exponent of the polynomial decay after the warm-up.
-        min_lr: Rate at the end, in absolute terms for all parameter groups alike, as in the official code.
+        schedule: Decay after the warm-up: poly (CARIS, LAVT), step (CRIS, ETRIS), cosine or constant.
+        power: Exponent of the polynomial decay.
+        decay_at: Shares of the run at which the step schedule multiplies the rate by `gamma` (epoch 35 of 50: 0.7).
+        gamma: Factor of each drop of the step schedule.
+        min_lr: Rate at the end of poly and cosine, in absolute terms for all parameter groups alike, as in the official
+            code.
         clip: Largest norm of the gradient of all parameters together; null turns clipping off.
         precision: Numbers in which the model computes: fp32, bf16 (most GPUs and CPUs since 2020) or fp16 (GPUs only).
         seed: Order, sentences, masks and dropout are functions of it; the same seed repeats the run.
@@ -56,12 +63,16 @@ class TrainingConfig:
     steps: int | None = None
     batch_size: int = 16
     accumulation: int = 1
+    optimizer: OptimizerName = "adamw"
     lr: float = 1e-4
     weight_decay: float = 1e-2
     warmup_steps: int = 1500
     warmup_ratio: float = 1e-3
     first_step_full_rate: bool = False
+    schedule: Schedule = "poly"
     power: float = 0.9
+    decay_at: tuple[float, ...] = (0.7,)
+    gamma: float = 0.1
     min_lr: float = 0.0
     clip: float | None = 1.0
     precision: Precision = "fp32"
@@ -96,6 +107,11 @@ class TrainingConfig:
         self._check("lr", self.lr > 0, "positive")
         self._check("warmup_ratio", 0 <= self.warmup_ratio <= 1, "between 0 and 1")
         self._check("clip", self.clip is None or self.clip > 0, "positive, or null for no clipping")
+        object.__setattr__(self, "decay_at", tuple(self.decay_at))  # a list from YAML
+        self._check("decay_at", all(0 < share < 1 for share in self.decay_at), "shares of the run, between 0 and 1")
+        self._check("gamma", 0 < self.gamma <= 1, "above 0 and at most 1")
+        self._check("optimizer", self.optimizer in get_args(OptimizerName), "adamw or adam")
+        self._check("schedule", self.schedule in get_args(Schedule), "poly, step, cosine or constant")
         self._check("precision", self.precision in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16")
         self._check("device", self.device in ("auto", "cpu"), "auto or cpu")
         if self.batch_size % self.accumulation:

@@ -1,9 +1,12 @@
-"""AdamW and the learning rate of every step as a pure function of the step: no scheduler, no state to save."""
+"""The optimiser, and the learning rate of every step as a pure function of the step: no scheduler, no state to save."""
 
-from torch.optim import AdamW, Optimizer
+import math
+from collections.abc import Sequence
+
+from torch.optim import Adam, AdamW, Optimizer
 
 from maskris.models.base import RISModel
-from maskris.training.config import TrainingConfig
+from maskris.training.config import Schedule, TrainingConfig
 
 
 def learning_rate(
@@ -14,10 +17,13 @@ def learning_rate(
     warmup_steps: int = 0,
     warmup_ratio: float = 1e-3,
     first_step_full_rate: bool = False,
+    schedule: Schedule = "poly",
     power: float = 0.9,
+    decay_at: Sequence[float] = (0.7,),
+    gamma: float = 0.1,
     min_lr: float = 0.0,
 ) -> float:
-    """The rate in force during a step: a linear warm-up, then polynomial decay.
+    """The rate in force during a step: a linear warm-up, then decay.
 
     The decay counts from step 0, so that the rate drops a little right after the warm-up, as in the official code.
 
@@ -29,23 +35,34 @@ def learning_rate(
         warmup_ratio: Share of the full rate at step 0.
         first_step_full_rate: The official code runs step 0 at the full rate; ``True`` repeats that, ``False`` starts
             where the ramp starts.
-        power: After the warm-up: ``(b - min_lr) (1 - step / T)^power + min_lr``.
+        schedule: What follows the warm-up. ``"poly"``: ``(b - min_lr) (1 - step / T)^power + min_lr``; ``"cosine"``:
+            ``(b - min_lr) (1 + cos(pi step / T)) / 2 + min_lr``; ``"step"``: b times `gamma` for every drop that is
+            past; ``"constant"``: b.
+        power: Of ``"poly"``.
+        decay_at: Shares of T at which ``"step"`` drops.
+        gamma: Factor of each drop.
         min_lr: Absolute, the same for groups with a high and a low base.
     """
     if step == 0 and first_step_full_rate:
         return base
     if warmup_steps and step <= warmup_steps:
         return base * (1 - (1 - step / warmup_steps) * (1 - warmup_ratio))
-    remaining: float = max(0.0, 1 - step / total) ** power
+    if schedule == "constant":
+        return base
+    if schedule == "step":
+        # Rounded, because 0.7 * 50 epochs may lie a hair above 35.
+        return base * gamma ** sum(step >= round(share * total) for share in decay_at)
+    done = min(1.0, step / total)
+    remaining: float = (1 - done) ** power if schedule == "poly" else (1 + math.cos(math.pi * done)) / 2
     return (base - min_lr) * remaining + min_lr
 
 
-def make_optimizer(model: RISModel, config: TrainingConfig) -> AdamW:
-    """AdamW (betas 0.9 and 0.999, eps 1e-8) over the model's own parameter groups.
+def make_optimizer(model: RISModel, config: TrainingConfig) -> Optimizer:
+    """AdamW or Adam (betas 0.9 and 0.999, eps 1e-8) over the model's own parameter groups.
 
     Args:
         model: Already on the device where it will be trained.
-        config: Supplies `lr` and `weight_decay`.
+        config: Supplies `optimizer`, `lr` and `weight_decay`.
 
     Raises:
         ValueError: If a trainable parameter of the model is in none of its groups.
@@ -57,7 +74,8 @@ def make_optimizer(model: RISModel, config: TrainingConfig) -> AdamW:
         raise ValueError(f"{type(model).__name__}.parameter_groups leaves out {', '.join(forgotten)}")
     # One kernel for many small tensors: five times faster on CPUs than a loop over them. Not there for all devices.
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in model.parameters())
-    return AdamW([{**group, "base_lr": group["lr"]} for group in groups], lr=config.lr, fused=fused)
+    kind: type[Adam | AdamW] = {"adamw": AdamW, "adam": Adam}[config.optimizer]
+    return kind([{**group, "base_lr": group["lr"]} for group in groups], lr=config.lr, fused=fused)
 
 
 def set_learning_rate(optimizer: Optimizer, step: int, total: int, config: TrainingConfig) -> float:
@@ -70,7 +88,10 @@ def set_learning_rate(optimizer: Optimizer, step: int, total: int, config: Train
             warmup_steps=config.warmup_steps,
             warmup_ratio=config.warmup_ratio,
             first_step_full_rate=config.first_step_full_rate,
+            schedule=config.schedule,
             power=config.power,
+            decay_at=config.decay_at,
+            gamma=config.gamma,
             min_lr=config.min_lr,
         )
     return max(float(group["lr"]) for group in optimizer.param_groups)
