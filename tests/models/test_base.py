@@ -13,12 +13,19 @@ from torch import Tensor, nn
 from transformers import AutoBackbone, AutoConfig, AutoModel, BertTokenizer
 
 import maskris
+from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.models.base import RISModel, evaluation_mode, foreground_logit, load_model
 from maskris.models.caris import CARIS
 from maskris.models.encoders import build_tokenizer
 
 LETTERBOX = {"height": 48, "width": 80, "resize": "letterbox", "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25]}
+
+
+def small_batch(model: CARIS) -> Batch:
+    tokens = model.tokenizer(["the red circle", "blue square"])
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    return Batch(images, tokens.input_ids, tokens.attention_mask, torch.arange(2))
 
 
 def equal(one: nn.Module, other: nn.Module) -> bool:
@@ -249,3 +256,27 @@ def test_evaluation_mode_gives_every_module_its_mode_back() -> None:
 def test_the_public_names() -> None:
     assert maskris.CARIS is CARIS
     assert maskris.RISModel is RISModel
+
+
+def test_a_model_without_token_features_says_which_ones_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Plain(CARIS):
+        token_features = RISModel.token_features
+
+    model = small_caris()
+    model.__class__ = Plain
+    batch = small_batch(model)
+    monkeypatch.setattr(CARIS, "token_features", lambda self, batch: (batch.images, batch.images))
+    with pytest.raises(NotImplementedError, match=r"Plain does not define token_features.*models that do: .*CARIS"):
+        model.token_features(batch)
+
+
+def test_other_weights_are_lent_for_one_call() -> None:
+    model, other = small_caris(0), small_caris(1)
+    batch = small_batch(model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        expected = other(batch)
+    logits = model.forward_with(other.state_dict(), batch)
+    assert torch.equal(logits, expected)
+    assert not logits.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download, snapshot_download
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -75,6 +77,37 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         """Logits ``[N, C, h, w]`` of a batch; uint8 images are normalised first."""
         features = self.encode_image(self.preprocess.normalize(batch.images))
         return self.segment(features, batch.input_ids, batch.attention_mask, batch.image_index)
+
+    def forward_with(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
+        """Logits of a batch with `weights`, named as in ``state_dict()``, in place of the model's own; no gradient.
+
+        The module's mode is what decides about dropout, as in any call. Tensors are lent, not copied.
+        """
+        with torch.no_grad():
+            return cast(Tensor, functional_call(self, weights, (batch,)))
+
+    def token_features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the encoders make of patches and words, before they are merged; for methods that compare the two.
+
+        Args:
+            batch: `N` expressions with normalised images; masks are not needed.
+
+        Returns:
+            Patches ``[N, h, w, Dv]`` of the image that each expression speaks of, and words ``[N, L, Dw]`` in the order
+            of ``batch.input_ids``. Padding and special tokens have vectors too: it is for the caller to leave them out.
+
+        Raises:
+            NotImplementedError: If the model does not offer them.
+        """
+        import maskris
+
+        public = [getattr(maskris, name) for name in maskris.__all__]
+        models = [entry for entry in public if isinstance(entry, type) and issubclass(entry, RISModel)]
+        offering = [model.__name__ for model in models if model.token_features is not RISModel.token_features]
+        raise NotImplementedError(
+            f"{type(self).__name__} does not define token_features(batch), the features of patches and words that this "
+            f"method compares; models that do: {', '.join(offering) or 'none so far'}"
+        )
 
     def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Bring logits ``[N, C, h, w]`` to ``[N, C, *size]``, bilinearly as the model's authors do it."""
