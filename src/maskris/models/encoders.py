@@ -100,8 +100,8 @@ class TextEncoder(nn.Module):
         self.config = _describe(self.model)
         self.width = int(self.config["hidden_size"])
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, extra: Tensor) -> Tensor:
-        """Encode words followed by extra vectors.
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, extra: Tensor | None = None) -> Tensor:
+        """Encode words, followed by extra vectors where there are any.
 
         Args:
             input_ids: ``[N, L]`` int64.
@@ -112,7 +112,8 @@ class TextEncoder(nn.Module):
             ``[N, L + P, T]``.
         """
         words = cast(Any, self.model).embeddings(input_ids=input_ids)  # [N, L, T]
-        hidden = torch.cat([words, extra.to(words.dtype)], dim=1)
+        extra = words[:, :0] if extra is None else extra.to(words.dtype)
+        hidden = torch.cat([words, extra], dim=1)
         visible = torch.cat([attention_mask.bool(), attention_mask.new_ones(extra.shape[:2]).bool()], dim=1)
         additive = torch.zeros(visible.shape, dtype=hidden.dtype, device=hidden.device)
         additive = additive.masked_fill(~visible, torch.finfo(hidden.dtype).min)[:, None, None]  # [N, 1, 1, L + P]
