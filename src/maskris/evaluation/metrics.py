@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from maskris.evaluation.protocol import Protocol, exact
+from maskris.evaluation.protocol import Comparison, Protocol, exact
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,6 +77,17 @@ class Counts:
     def box_iou(self) -> npt.NDArray[np.float64]:
         """``[N]`` float64, intersection over union of the boxes; 0 where both masks are empty."""
         return self.box_intersection / np.maximum(self.box_union, 1)
+
+    def reaches(self, threshold: float, comparison: Comparison = ">=") -> npt.NDArray[np.bool_]:
+        """``[N]`` bool, whether the IoU is at least (or above) a threshold; never where both masks are empty."""
+        x = exact(threshold)  # integers on both sides, so 7 of 10 pixels are exactly 0.7
+        left, right = self.intersection * x.denominator, self.union * x.numerator
+        return (left >= right) & (self.union > 0) if comparison == ">=" else left > right
+
+    @property
+    def box_hits(self) -> npt.NDArray[np.bool_]:
+        """``[N]`` bool, whether the IoU of the boxes is above 0.5."""
+        return 2 * self.box_intersection > self.box_union
 
     @classmethod
     def from_tensor(cls, counts: Tensor) -> "Counts":
@@ -221,14 +232,11 @@ class Metrics:
         sums["union"] += int(union[exists].sum())
         sums["union_empty"] += int(union[~exists].sum())
         sums["iou"] += sum(int(value) for value in np.ldexp(counts.iou, _UNIT).tolist())
-        sums["box_hits"] += int((2 * counts.box_intersection > counts.box_union).sum())
+        sums["box_hits"] += int(counts.box_hits.sum())
         sums["kept_empty"] += int((~exists & ~found).sum())
         sums["found"] += int((exists & found).sum())
         for label, threshold in zip(self._labels, self.protocol.thresholds, strict=True):
-            x = exact(threshold)  # integers on both sides, so 7 of 10 pixels are exactly 0.7
-            left, right = counts.intersection * x.denominator, union * x.numerator
-            hits = (left >= right) & (union > 0) if self.protocol.comparison == ">=" else left > right
-            sums[label] += int(hits.sum())
+            sums[label] += int(counts.reaches(threshold, self.protocol.comparison).sum())
         return self
 
     def merge(self, *others: "Metrics") -> "Metrics":

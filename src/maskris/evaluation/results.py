@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,16 @@ class Evaluation:
         return int(self.rows.num_rows)
 
     @cached_property
+    def counts(self) -> Counts:
+        """The pixel counts of all rows."""
+        return Counts(*(self._column(name) for name in COUNTS))
+
+    @property
+    def exists(self) -> npt.NDArray[np.bool_]:
+        """``[N]`` bool, whether the expression has a referent at all."""
+        return self._column("target_area") > 0
+
+    @cached_property
     def scores(self) -> Scores:
         """The metrics of all rows together."""
         return self._score(np.arange(len(self)))
@@ -116,13 +126,19 @@ class Evaluation:
         Raises:
             ValueError: If there is no such breakdown.
         """
-        if by not in BREAKDOWNS:
-            raise ValueError(f"Unknown breakdown {by!r}; choose one of {', '.join(BREAKDOWNS)}")
         labels, order = self._labels(by)
         return {label: self._score(np.flatnonzero(labels == label)) for label in order if (labels == label).any()}
 
+    def parts(self, by: str) -> dict[str, "Evaluation"]:
+        """The groups of `breakdown` as evaluations of their own, by the same names and in the same order."""
+        labels, order = self._labels(by)
+        chosen = ((label, labels == label) for label in order)
+        return {label: replace(self, rows=self.rows.filter(pa.array(rows))) for label, rows in chosen if rows.any()}
+
     def _labels(self, by: str) -> tuple[npt.NDArray[Any], list[str]]:
         """The group of each row, and the groups in their order."""
+        if by not in BREAKDOWNS:
+            raise ValueError(f"Unknown breakdown {by!r}; choose one of {', '.join(BREAKDOWNS)}")
         if by == "length":
             return _binned(self._column("words"), LENGTHS)
         if by in ("size", "relative size"):
@@ -140,8 +156,8 @@ class Evaluation:
         return np.asarray(self.rows[name].to_numpy())
 
     def _score(self, chosen: npt.NDArray[np.int64]) -> Scores:
-        counts = Counts(*(self._column(name)[chosen] for name in COUNTS))
-        return Metrics(self.protocol).add(counts, self._column("target_area")[chosen] > 0).compute()
+        counts = Counts(*(values[chosen] for values in vars(self.counts).values()))
+        return Metrics(self.protocol).add(counts, self.exists[chosen]).compute()
 
     def tables(self) -> list[Table]:
         """Tables for the terminal; see `report.tables`."""

@@ -1,0 +1,168 @@
+"""Intervals: exact sums, known coverage, the same draws everywhere, and sense in degenerate cases."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from evaluation.made_up import made_up
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maskris.evaluation.bootstrap import Interval, intervals, paired, ratio_interval, ratios, resample
+from maskris.rng import Dice
+
+
+def with_empty(protocol):
+    """Half of the expressions without a referent, half of those with an empty prediction."""
+    i = np.arange(40)
+    base = made_up(protocol).rows
+    target = np.where(i % 2 == 0, 0, base["target_pixels"].to_numpy())
+    prediction = np.where(i % 4 == 0, 0, base["prediction_pixels"].to_numpy())
+    intersection = np.minimum(np.minimum(target, prediction), base["intersection"].to_numpy())
+    box = np.minimum(intersection, base["box_union"].to_numpy())
+    columns = {"target_pixels": target, "target_area": target, "prediction_pixels": prediction}
+    return made_up(protocol, **columns, intersection=intersection, box_intersection=box)
+
+
+@pytest.mark.parametrize("protocol", ["maskris", "lavt", "cris", "grefcoco"])
+@pytest.mark.parametrize("make", [made_up, with_empty])
+def test_every_metric_is_a_ratio_of_sums(protocol, make):
+    result = make(protocol)
+    pairs = ratios(result)
+    assert set(pairs) == set(result.metrics) - {"N"}
+    for name, (above, below) in pairs.items():
+        assert above.sum() / below.sum() == pytest.approx(result.metrics[name], abs=1e-14), name
+
+
+def test_excluded_expressions_are_left_out_of_the_sums():
+    result = with_empty("maskris")
+    result = replace(result, protocol=replace(result.protocol, name="mine", empty_target="exclude"))
+    for name, (above, below) in ratios(result).items():
+        assert above.sum() / below.sum() == pytest.approx(result.metrics[name], abs=1e-14), name
+
+
+def test_sums_are_those_of_drawn_rows(monkeypatch):
+    values = np.random.default_rng(0).integers(0, 10**9, (7, 3)).astype(float)
+    expected = values[Dice("bootstrap", 5).array(0, 7, (20, 7))].sum(1)
+    assert np.array_equal(resample(values, 20, 5), expected)
+    monkeypatch.setattr("maskris.evaluation.bootstrap._DRAWS_AT_ONCE", 15)  # the pieces don't matter
+    assert np.array_equal(resample(values, 20, 5), expected)
+    assert not np.array_equal(resample(values, 20, 6), expected)
+    with pytest.raises(ValueError, match="at least one resample, not 0"):
+        resample(values, 0, 0)
+
+
+def test_the_ends_are_pinned():
+    """Draws come from counter-based bits, so these numbers are those of every machine."""
+    found = ratio_interval(np.arange(50.0) % 7, np.arange(50.0) % 11 + 1, resamples=500, seed=3)
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (0.5157894736842106, 0.3976884783089196, 0.6406171751831586), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_intervals_of_normal_means_cover_as_often_as_they_say(level):
+    rng, hits = np.random.default_rng(0), 0
+    for trial in range(600):
+        sample = rng.normal(3.0, 2.0, 60)
+        hits += ratio_interval(sample, np.ones(60), level=level, resamples=400, seed=trial).contains(3.0)
+    assert hits / 600 == pytest.approx(level, abs=0.035)  # percentile intervals of 60 draws are a trifle short
+
+
+def test_the_ends_agree_with_the_normal_theory():
+    sample = np.random.default_rng(1).normal(0.0, 1.0, 2000)
+    found = ratio_interval(sample, np.ones(2000), resamples=4000)
+    half = 1.96 * sample.std() / np.sqrt(2000)
+    assert found.value == pytest.approx(sample.mean())
+    assert (found.low, found.high) == pytest.approx((sample.mean() - half, sample.mean() + half), abs=0.06 * half)
+
+
+def test_values_are_those_of_the_evaluation():
+    result = with_empty("grefcoco")
+    found = intervals(result)
+    assert {name: interval.value for name, interval in found.items()} == {
+        name: value for name, value in result.metrics.items() if name != "N"
+    }
+    assert all(interval.low <= interval.value <= interval.high for interval in found.values())
+    narrow, wide = (intervals(result, ["mIoU"], level=level)["mIoU"] for level in (0.5, 0.99))
+    assert wide.low < narrow.low <= narrow.high < wide.high
+
+
+def test_one_metric_has_the_interval_that_it_has_among_all():
+    assert intervals(made_up(), ["Pr@0.5"])["Pr@0.5"] == intervals(made_up())["Pr@0.5"]
+
+
+def test_clusters_are_drawn_as_a_whole():
+    """Sixty expressions of which each image has ten alike: as sure as six numbers, not as sixty."""
+    values = np.repeat([0.1, 0.2, 0.4, 0.5, 0.8, 0.9], 10)
+    pixels = (100 * values).astype(int)
+    columns = {"prediction_pixels": pixels, "target_pixels": np.full(60, 100), "intersection": pixels}
+    columns |= {"box_intersection": pixels, "box_union": np.full(60, 100)}
+    result = made_up(n=60, **columns, image_id=np.repeat(np.arange(6), 10), ref_id=np.repeat(np.arange(12), 5))
+    alone, image, referent = (
+        intervals(result, ["mIoU"], unit=unit)["mIoU"] for unit in ("expression", "image", "referent")
+    )
+    six = ratio_interval(np.unique(values), np.ones(6))
+    assert (image.low, image.high) == pytest.approx((six.low, six.high), abs=1e-12)
+    assert image.high - image.low > referent.high - referent.low > alone.high - alone.low
+
+
+def test_the_same_number_in_two_data_sets_is_another_image():
+    names = [("a", "b")[i // 20] for i in range(40)]
+    numbers = np.arange(40) % 20
+    together = made_up(dataset=names, image_id=numbers)
+    assert intervals(together, unit="image") == intervals(together)  # every expression is alone on its image
+
+
+def test_equal_evaluations_differ_by_exactly_nothing():
+    result = made_up()
+    shuffled = replace(result, rows=result.rows.take(pa.array(np.random.default_rng(0).permutation(40))))
+    for interval in paired(result, shuffled).values():
+        assert (interval.value, interval.low, interval.high) == (0, 0, 0)
+
+
+def test_a_difference_that_is_everywhere_is_sure_although_the_scores_are_not():
+    better = made_up()
+    prediction, intersection = (better.rows[name].to_numpy() for name in ("prediction_pixels", "intersection"))
+    worse = made_up(intersection=np.maximum(intersection - 2, 0), prediction_pixels=prediction + 2)
+    found = paired(better, worse)["oIoU"]
+    assert found.value == better.metrics["oIoU"] - worse.metrics["oIoU"]
+    assert 0 < found.low <= found.value <= found.high
+    single = intervals(better)["oIoU"]
+    assert found.high - found.low < 0.3 * (single.high - single.low)
+    back = paired(worse, better)["oIoU"]
+    assert (back.value, back.low, back.high) == pytest.approx((-found.value, -found.high, -found.low))
+
+
+def test_what_can_not_be_compared():
+    with pytest.raises(ValueError, match="different protocols, maskris and cris"):
+        paired(made_up(), made_up("cris"))
+    with pytest.raises(ValueError, match="of 40 and 39 expressions"):
+        paired(made_up(), made_up(n=39))
+    other = made_up(expression=["x", *("word " * (i % 14 + 1) for i in range(1, 40))])
+    with pytest.raises(ValueError, match=r"1 of 40 differ, such as .*'word '.* and .*'x'"):
+        paired(made_up(), other)
+    with pytest.raises(ValueError, match="no metric mAP in this evaluation, but oIoU, mIoU"):
+        intervals(made_up(), ["mAP"])
+    with pytest.raises(ValueError, match="unit must be expression, image, referent, not 'photo'"):
+        intervals(made_up(), unit="photo")
+    with pytest.raises(ValueError, match=r"between 0 and 1, not 95"):
+        intervals(made_up(), level=95)
+
+
+@given(n=st.integers(0, 4), protocol=st.sampled_from(["maskris", "cris", "grefcoco"]), empty=st.booleans())
+def test_degenerate_evaluations(n, protocol, empty):
+    zero = np.zeros(n, dtype=int)
+    names = ("intersection", "prediction_pixels", "target_pixels", "target_area", "box_intersection", "box_union")
+    result = made_up(protocol, n=n, **(dict.fromkeys(names, zero) if empty else {}))
+    for name, interval in intervals(result, resamples=20).items():
+        value = result.metrics[name]
+        if np.isnan(value):
+            assert interval == Interval(None, None, None)
+            assert not interval.contains(0.5)
+        else:
+            assert interval.value == value
+            assert interval.low <= interval.high
+            if n == 1 or empty:
+                assert (interval.low, interval.high) == pytest.approx((value, value))
