@@ -7,18 +7,22 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from training_jobs import (
+    average_together,
     count_communication,
     fail_together,
     misuse,
     run_and_die,
     run_and_die_while_saving,
+    run_averaged,
+    run_averaged_and_die_while_saving,
     run_noiseless,
     run_plain,
     run_two,
     stop_together,
 )
-from training_toys import distributed, same, start, weights
+from training_toys import averages, distributed, same, start, weights
 
 from maskris.training import checkpoint
 
@@ -68,6 +72,30 @@ def test_a_run_killed_while_saving_ends_with_the_same_weights(tmp_path, whole):
     assert run(run_plain, tmp_path, {"steps": 30}) == 0
     assert same(weights(tmp_path), weights(whole[0]))
     assert {path.name for path in tmp_path.iterdir()} == {"last", "metrics.jsonl"}
+
+
+def test_a_killed_run_goes_on_with_the_state_of_its_strategy(tmp_path):
+    out = tmp_path / "parts"
+    for step in (0, 11):
+        assert run(run_averaged, out, step) == -signal.SIGKILL
+    assert checkpoint.load_state(out / "last")["step"] == 8
+    for call in (4, 7, 18):  # the third file of the first saving, a fsync, a renaming
+        assert run(run_averaged_and_die_while_saving, out, call) == -signal.SIGKILL
+    assert checkpoint.load_state(out / "last")["step"] < 30
+    assert run(run_averaged, out) == 0
+    assert run(run_averaged, tmp_path / "whole") == 0
+    assert same(weights(out), weights(tmp_path / "whole"))
+    assert same(averages(out), averages(tmp_path / "whole"))
+    assert not same(averages(out), weights(out))
+
+
+def test_the_state_of_a_strategy_is_the_same_in_all_processes_and_after_a_stop(tmp_path):
+    distributed(average_together, 2, tmp_path)
+    ours = [load_file(tmp_path / f"{name}{rank}.safetensors") for name in ("parts", "whole") for rank in (0, 1)]
+    assert all(same(one, ours[0]) for one in ours)
+    assert {"norm.running_mean", "norm.num_batches_tracked", "head.weight"} <= ours[0].keys()
+    assert same(averages(tmp_path / "parts"), ours[0])
+    assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])

@@ -4,12 +4,15 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-from training_toys import KillSelf, ToyModel, TwoPasses, toy_config, toy_run, toy_trainer
+from training_toys import Averaged, KillSelf, ToyModel, TwoPasses, toy_config, toy_run, toy_trainer
 
+from maskris.batch import Batch
 from maskris.training import checkpoint
 from maskris.training.parallel import ParallelModel, make_accelerator
 from maskris.training.trainer import NonFiniteError
@@ -23,7 +26,17 @@ def run_plain(out: Path, changes: dict) -> None:
     toy_run(out, **changes)
 
 
-def run_and_die_while_saving(out: Path, call: int) -> None:
+def run_averaged(out: Path, die: int | None = None) -> None:
+    """With batch statistics, which the average takes over."""
+    hook = None if die is None else KillSelf(die)
+    toy_run(out, strategy=Averaged(hook), steps=30, save_every=4, batch_norm=True)
+
+
+def run_averaged_and_die_while_saving(out: Path, call: int) -> None:
+    run_and_die_while_saving(out, call, strategy=Averaged(), save_every=4, batch_norm=True)
+
+
+def run_and_die_while_saving(out: Path, call: int, **changes: Any) -> None:
     """Dies in the given call of the functions that write a checkpoint to the disk."""
     calls = 0
 
@@ -41,7 +54,7 @@ def run_and_die_while_saving(out: Path, call: int) -> None:
     checkpoint.shutil.rmtree = dying(checkpoint.shutil.rmtree)
     Path.rename = dying(Path.rename)
     checkpoint.save_file = dying(checkpoint.save_file)
-    toy_run(out, steps=30, save_every=10)
+    toy_run(out, **({"steps": 30, "save_every": 10} | changes))
 
 
 OPTIONS = {"dropout": 0.0, "steps": 6, "batch_size": 8}
@@ -97,6 +110,15 @@ def run_two(out: Path) -> None:
     toy_run(out, batch_size=8)
 
 
+def average_together(out: Path) -> None:
+    """Uninterrupted and stopped in the middle; every process writes down its own average."""
+    options = {"batch_size": 8, "batch_norm": True}
+    for name, hook in (("parts", KillSelf(3, signal.SIGTERM)), ("parts", None), ("whole", None)):
+        strategy = Averaged(hook if os.environ["RANK"] == "1" else None)
+        toy_run(out / name, strategy=strategy, **options)
+        save_file(strategy.state_dict(), out / f"{name}{os.environ['RANK']}.safetensors")
+
+
 def misuse(out: Path) -> None:
     # Without a GPU, processes find each other on the CPU although nobody asked for it.
     accelerator = make_accelerator(toy_config(device="cpu" if torch.cuda.is_available() else "auto"))
@@ -105,5 +127,9 @@ def misuse(out: Path) -> None:
     with pytest.raises(AttributeError, match=r"must call model\(batch\), not model\.encode_image"):
         parallel.encode_image(torch.zeros(1, 3, 8, 8))
     assert parallel.upsample(torch.zeros(1, 2, 4, 4), (8, 8)).shape == (1, 2, 8, 8)
+    batch = Batch(torch.zeros(1, 3, 8, 8), torch.ones(1, 2).long(), torch.ones(1, 2).long(), torch.zeros(1).long())
+    assert not parallel.forward_with(parallel.state_dict(), batch).requires_grad
+    with pytest.raises(NotImplementedError, match="ToyModel does not define token_features"):
+        parallel.token_features(batch)
     with pytest.raises(ValueError, match=r"batch_size = 3 can't be cut into equal pieces for 2 processes"):
         make_accelerator(toy_config(batch_size=3))

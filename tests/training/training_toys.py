@@ -20,6 +20,8 @@ from maskris.data.preprocess import Preprocess
 from maskris.models.base import RISModel
 from maskris.rng import Random, generator
 from maskris.strategies.base import Strategy
+from maskris.strategies.ema import EMATeacher
+from maskris.strategies.masking import ImageMasking
 from maskris.training.config import TrainingConfig
 from maskris.training.trainer import Trainer, TrainingResult
 
@@ -34,35 +36,37 @@ class ToyModel(RISModel):
         preprocess: dict[str, Any] | None = None,
         max_tokens: int = 8,
         tokenizer: PreTrainedTokenizerBase | None = None,
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
         words = tokenizer or BertTokenizer(vocab={word: i for i, word in enumerate(WORDS)})
         self.set_inputs(preprocess or {"height": 8, "width": 8}, words, max_tokens)
         self.set_config()
         self.image = nn.Conv2d(3, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
         self.words = nn.Embedding(len(WORDS), width)
         self.drop = nn.Dropout(dropout)
         self.head = nn.Conv2d(width, 2, 1)
         self.register_buffer("constant", torch.arange(3.0))
 
     def encode_image(self, images: Tensor) -> Tensor:
-        return self.image(images)
+        return self.norm(self.image(images))
 
     def segment(self, features: Tensor, input_ids: Tensor, attention_mask: Tensor, image_index: Tensor) -> Tensor:
         words = self.words(input_ids).mean(1)[:, :, None, None]
         return self.head(self.drop(torch.tanh(features[image_index] * words)))
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        slow = [*self.image.parameters(), *self.words.parameters()]
+        slow = [*self.image.parameters(), *self.norm.parameters(), *self.words.parameters()]
         return [
             {"name": "encoders", "params": slow, "lr": 0.1 * lr, "weight_decay": 0.0},
             {"name": "head", "params": [*self.head.parameters()], "lr": lr, "weight_decay": weight_decay},
         ]
 
 
-def toy_model(dropout: float = 0.0) -> ToyModel:
+def toy_model(dropout: float = 0.0, batch_norm: bool = False) -> ToyModel:
     torch.manual_seed(0)
-    return ToyModel(dropout=dropout)
+    return ToyModel(dropout=dropout, batch_norm=batch_norm)
 
 
 class TwoPasses(Strategy):
@@ -93,6 +97,19 @@ class OnePass(TwoPasses):
 
     def losses(self, model: RISModel, batch: Batch, rng: Random) -> Iterator[Tensor]:
         yield sum(TwoPasses.losses(self, model, batch, rng), torch.zeros(()))
+
+
+class Averaged(EMATeacher):
+    """A method that carries state from step to step; its hook is that of `TwoPasses`."""
+
+    def __init__(self, hook: Callable[[int], None] | None = None) -> None:
+        super().__init__(decay=0.8, image=ImageMasking(0.5, 2))
+        self._hook = hook
+
+    def losses(self, model: RISModel, batch: Batch, rng: Random) -> Iterator[Tensor]:
+        if self._hook is not None:
+            self._hook(int(rng.key[2]))
+        yield from super().losses(model, batch, rng)
 
 
 class ToyData:
@@ -154,7 +171,7 @@ def toy_config(**changes: Any) -> TrainingConfig:
 def toy_trainer(out: Path, **changes: Any) -> Trainer:
     """`changes` are those of the configuration and of the trainer's arguments together."""
     arguments: dict[str, Any] = {
-        "model": toy_model(changes.pop("dropout", 0.3)),
+        "model": toy_model(changes.pop("dropout", 0.3), changes.pop("batch_norm", False)),
         "strategy": TwoPasses(),
         "train": ToyData(),
         "validation": None,
@@ -170,6 +187,10 @@ def toy_run(out: Path, resume: str | Path = "auto", **changes: Any) -> TrainingR
 
 def weights(out: Path, name: str = "last") -> dict[str, Tensor]:
     return load_file(out / name / "model.safetensors")
+
+
+def averages(out: Path) -> dict[str, Tensor]:
+    return load_file(out / "last" / "strategy.safetensors")
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

@@ -1,7 +1,7 @@
 """`Strategy`: how a model learns from a batch, independent of model, data set and training loop."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
@@ -39,3 +39,27 @@ class Strategy(ABC):
         Yields:
             Weighted scalar losses, as many as `terms` has names.
         """
+
+    def after_step(self, model: RISModel, step: int) -> None:  # noqa: B027 (most strategies have nothing to do)
+        """Take note of an update of the weights; for strategies that carry state from step to step.
+
+        The state must be a function of what this method and `losses` were given: then it is the same in all processes
+        and in a resumed run. Batch statistics are those of the first process.
+
+        Args:
+            model: The network itself, with its new weights; its ``state_dict()`` has the plain names.
+            step: Number of the step, from 0. A step that fp16's gradient scaler skipped is not announced.
+        """
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What has to be in a checkpoint for a killed run to go on as if nothing had happened."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state_dict` gave, on the device of the model.
+
+        Raises:
+            ValueError: If it is not the state of such a strategy.
+        """
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no state, but was given {', '.join(sorted(state)[:3])}, …")

@@ -5,12 +5,18 @@ published draws can be replayed. All is vectorised on the device of its input.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from maskris.batch import Batch
 from maskris.data.tokenizer import ExpressionTokenizer
+from maskris.rng import Random
+from maskris.strategies.sampling import ORDERS
+
+Sampling = Literal["random", "grid", "block", "cutout"]
 
 
 def patch_grid(height: int, width: int, patch_size: int) -> tuple[int, int]:
@@ -63,19 +69,24 @@ class ImageMasking:
     """Random patches of every image are zeroed, independently per image and in all channels alike.
 
     Attributes:
-        ratio: Share of the patches to remove (0.75 in the paper).
+        ratio: Share of the patches to remove (0.75 in the paper); 0 leaves the images as they are.
         patch_size: Side of a patch in pixels (32 in the paper, at 448 x 448).
+        sampling: Which patches go together: ``"random"`` (the paper's), ``"grid"``, ``"block"`` or ``"cutout"``; see
+            `maskris.strategies.sampling`.
     """
 
     ratio: float = 0.75
     patch_size: int = 32
+    sampling: Sampling = "random"
 
     def __post_init__(self) -> None:
         """Check the values.
 
         Raises:
-            ValueError: If `ratio` is outside [0, 1] or `patch_size` is not positive.
+            ValueError: If `ratio` is outside [0, 1], `patch_size` is not positive or `sampling` is unknown.
         """
+        if self.sampling not in ORDERS:
+            raise ValueError(f"sampling must be one of {', '.join(ORDERS)}, not {self.sampling!r}")
         if not 0 <= self.ratio <= 1:
             raise ValueError(f"The share of masked patches must lie in [0, 1], not {self.ratio}")
         if self.patch_size < 1:
@@ -83,8 +94,10 @@ class ImageMasking:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Mask normalised images ``[I, C, H, W]``; `generator` lives on their device."""
+        if self.ratio == 0:
+            return images
         rows, columns = patch_grid(images.shape[-2], images.shape[-1], self.patch_size)
-        noise = torch.rand(images.shape[0], rows * columns, generator=generator, device=images.device)
+        noise = ORDERS[self.sampling](images.shape[0], rows, columns, self.ratio, generator)
         return zero_patches(images, removed_patches(noise, self.ratio), self.patch_size)
 
 
@@ -95,7 +108,7 @@ class TextMasking:
     Special tokens (padding, unknown, start, end, mask) are never chosen, and the attention mask does not change.
 
     Attributes:
-        ratio: Probability that a word token is chosen (0.15 in the paper).
+        ratio: Probability that a word token is chosen (0.15 in the paper); 0 leaves the words as they are.
         mask: Share of the chosen that become the mask token.
         random: Share of the chosen that become a token drawn from the whole vocabulary; the rest stays.
     """
@@ -124,12 +137,14 @@ class TextMasking:
             generator: Lives on the device of `input_ids`.
 
         Returns:
-            A new tensor ``[N, L]``.
+            ``[N, L]``.
 
         Raises:
             ValueError: If the tokenizer has no mask token though one is needed.
         """
-        if self.ratio > 0 and self.mask > 0 and tokenizer.mask_id is None:
+        if self.ratio == 0:
+            return input_ids
+        if self.mask > 0 and tokenizer.mask_id is None:
             raise ValueError("This tokenizer has no mask token: choose mask = 0 and random up to 1, or ratio = 0")
         shape, device = input_ids.shape, input_ids.device
         choice = torch.rand(shape, generator=generator, device=device)
@@ -154,3 +169,15 @@ class TextMasking:
         fate = choice / self.ratio  # uniform in [0, 1) among the chosen
         changed = torch.where(fate < self.mask, mask_id, torch.where(fate < self.mask + self.random, tokens, input_ids))
         return torch.where(chosen, changed, input_ids)
+
+
+def mask_batch(
+    batch: Batch, tokenizer: ExpressionTokenizer, image: ImageMasking, text: TextMasking, rng: Random
+) -> Batch:
+    """The batch with masked images and words; drawn anew in every step, differently on every rank."""
+    device = batch.images.device
+    return replace(
+        batch,
+        images=image(batch.images, rng.generator("image mask", device=device)),
+        input_ids=text(batch.input_ids, tokenizer, rng.generator("text mask", device=device)),
+    )

@@ -1,7 +1,6 @@
 """MaskRIS (Lee et al., arXiv 2411.19067): masking as distortion, and learning from the clean prediction."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,8 +9,8 @@ from maskris.batch import Batch
 from maskris.models.base import RISModel, evaluation_mode
 from maskris.rng import Random
 from maskris.strategies.base import Strategy
-from maskris.strategies.losses import Criterion, MaskCriterion, soft_cross_entropy, soft_prediction
-from maskris.strategies.masking import ImageMasking, TextMasking
+from maskris.strategies.losses import CLASS_WEIGHTS, Criterion, MaskCriterion, soft_cross_entropy, soft_prediction
+from maskris.strategies.masking import ImageMasking, TextMasking, mask_batch
 
 
 class MaskRIS(Strategy):
@@ -28,11 +27,13 @@ class MaskRIS(Strategy):
         fused: One forward pass over both halves instead of two: the same gradient from one loss, faster on small
             inputs, twice the memory. Only for models without batch statistics.
         normalize_soft_loss: Divide the distorted term by the sum of the class weights instead of the number of pixels.
+        soft_weights: Of background and referent in the distorted term; (1, 1) is the plain cross entropy of CRIS and
+            ETRIS.
         teacher_without_dropout: Let the soft prediction come from a pass of its own in evaluation mode instead of the
             clean training pass (the official code does the latter).
 
     Raises:
-        ValueError: If `clean_weight` is outside [0, 1].
+        ValueError: If `clean_weight` is outside [0, 1], or a soft weight is not positive.
     """
 
     def __init__(
@@ -43,16 +44,20 @@ class MaskRIS(Strategy):
         criterion: Criterion | None = None,
         fused: bool = False,
         normalize_soft_loss: bool = False,
+        soft_weights: tuple[float, float] = CLASS_WEIGHTS,
         teacher_without_dropout: bool = False,
     ) -> None:
         if not 0 <= clean_weight <= 1:
             raise ValueError(f"clean_weight must lie in [0, 1], not {clean_weight}")
+        if min(soft_weights) <= 0:
+            raise ValueError(f"soft_weights must be positive, not {soft_weights[0]}, {soft_weights[1]}")
         self.image = image or ImageMasking()
         self.text = text or TextMasking()
         self.clean_weight = clean_weight
         self.criterion = criterion or MaskCriterion()
         self.fused = fused
         self.normalize_soft_loss = normalize_soft_loss
+        self.soft_weights = soft_weights
         self.teacher_without_dropout = teacher_without_dropout
         self.terms = ("total",) if fused else ("clean", "distorted")
 
@@ -81,19 +86,13 @@ class MaskRIS(Strategy):
 
     def distort(self, model: RISModel, batch: Batch, rng: Random) -> Batch:
         """The batch with masked images and words; drawn anew in every step, differently on every rank."""
-        device = batch.images.device
-        return replace(
-            batch,
-            images=self.image(batch.images, rng.generator("image mask", device=device)),
-            input_ids=self.text(batch.input_ids, model.tokenizer, rng.generator("text mask", device=device)),
-        )
+        return mask_batch(batch, model.tokenizer, self.image, self.text, rng)
 
     def learn(self, logits: Tensor, teacher: Tensor) -> Tensor:
         """Cross entropy of the distorted logits with the teacher's soft prediction, at the model's own stride."""
-        return soft_cross_entropy(logits, soft_prediction(teacher), normalize=self.normalize_soft_loss)
+        return soft_cross_entropy(logits, soft_prediction(teacher), self.soft_weights, self.normalize_soft_loss)
 
-    @staticmethod
-    def teach(model: RISModel, batch: Batch) -> Tensor:
+    def teach(self, model: RISModel, batch: Batch) -> Tensor:
         """Logits of the clean input without dropout and without gradient; every module's mode is restored."""
         with torch.no_grad(), evaluation_mode(model):
             logits: Tensor = model(batch)

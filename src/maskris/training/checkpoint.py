@@ -1,8 +1,9 @@
 """Checkpoints that survive a kill at any moment: ``last`` to go on from, ``best`` to use.
 
-``last/`` is a model folder (`RISModel.save_pretrained`, usable for prediction as it is) with two more files:
-``optimizer.safetensors`` (moments under the names of their parameters) and ``state.json`` (the counters). Nothing is
-pickled. The learning rate and all randomness are functions of the step, so they need no state.
+``last/`` is a model folder (`RISModel.save_pretrained`, usable for prediction as it is) with more files:
+``optimizer.safetensors`` (moments under the names of their parameters), ``strategy.safetensors`` (only where the method
+keeps state) and ``state.json`` (the counters). Nothing is pickled. The learning rate and all randomness are functions
+of the step, so they need no state.
 """
 
 import json
@@ -19,9 +20,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from maskris.models.base import RISModel
+from maskris.strategies.base import Strategy
 
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
+STRATEGY = "strategy.safetensors"
 STATE = "state.json"
 
 
@@ -86,18 +89,23 @@ def save_model(folder: Path, model: RISModel) -> None:
         model.save_pretrained(new)
 
 
-def save_training(folder: Path, model: RISModel, optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Replace `folder` by the model, the optimiser's moments and the counters, atomically.
+def save_training(
+    folder: Path, model: RISModel, optimizer: Optimizer, strategy: Strategy, state: dict[str, Any]
+) -> None:
+    """Replace `folder` by the model, the optimiser's moments, the strategy's state and the counters, atomically.
 
     Args:
         folder: Usually ``<run>/last``.
         model: As it is after the step that `state` names.
         optimizer: Its moments are tensors, as those of all optimisers of PyTorch.
+        strategy: The method, after the same step.
         state: JSON types.
     """
     with replace_folder(folder) as new:
         model.save_pretrained(new)
         save_file(_moments(model, optimizer), new / OPTIMIZER)
+        if kept := strategy.state_dict():
+            save_file({name: value.contiguous() for name, value in kept.items()}, new / STRATEGY)
         (new / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
 
 
@@ -115,16 +123,17 @@ def load_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def load_training(folder: Path, model: RISModel, optimizer: Optimizer) -> None:
-    """Bring the weights and the moments back, bit for bit.
+def load_training(folder: Path, model: RISModel, optimizer: Optimizer, strategy: Strategy) -> None:
+    """Bring the weights, the moments and the strategy's state back, bit for bit.
 
     Args:
         folder: What `save_training` wrote.
         model: On its device; of the same architecture.
         optimizer: Over the model's parameters.
+        strategy: Of the class and settings that `check_same_run` has compared.
 
     Raises:
-        CheckpointError: If the weights or moments are not those of such a model.
+        CheckpointError: If the weights, moments or state are not those of such a model and strategy.
     """
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
@@ -139,6 +148,12 @@ def load_training(folder: Path, model: RISModel, optimizer: Optimizer) -> None:
         raise CheckpointError(f"{folder / OPTIMIZER} has moments of unknown parameters: {', '.join(unknown)}")
     saved = {i: moments[name] for i, name in enumerate(names) if name in moments}
     optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
+    device = next(model.parameters()).device
+    kept = load_file(folder / STRATEGY, device=str(device)) if (folder / STRATEGY).is_file() else {}
+    try:
+        strategy.load_state_dict(kept)
+    except ValueError as error:
+        raise CheckpointError(f"{folder} can't be continued: {error}") from error
 
 
 def _moments(model: RISModel, optimizer: Optimizer) -> dict[str, Tensor]:

@@ -7,7 +7,9 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, DistributedType
+from accelerate.utils import broadcast
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -51,7 +53,8 @@ class ParallelModel:
     """What strategies see as the model: its call goes through autocast and, with several processes, through DDP.
 
     Everything else (`upsample`, `tokenizer`, `preprocess`, …) is the model's own. With several processes, the parts of
-    the forward pass can't be called one by one, because DDP would not see it and gradients would stay local.
+    the forward pass can't be called one by one, because DDP would not see it and gradients would stay local. What gives
+    no gradient (`token_features`, `forward_with`) goes past DDP.
 
     Args:
         model: On the accelerator's device. With several processes, it takes the weights of the first.
@@ -81,6 +84,28 @@ class ParallelModel:
                 f"A strategy must call model(batch), not model.{name}: gradients would not be averaged over processes"
             )
         return getattr(self._model, name)
+
+    def token_features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """See `RISModel.token_features`; without gradient, float32 whatever the precision."""
+        with torch.no_grad(), self._accelerator.autocast():
+            patches, words = self._model.token_features(batch)
+        return patches.float(), words.float()
+
+    def forward_with(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
+        """See `RISModel.forward_with`; float32 whatever the precision."""
+        with self._accelerator.autocast():
+            return self._model.forward_with(weights, batch).float()
+
+    def share_statistics(self) -> None:
+        """Give all processes the first one's batch statistics now; DDP does it only before the next forward pass."""
+        if self._module is self._model:
+            return
+        norms = [module for module in self._model.modules() if isinstance(module, _BatchNorm)]
+        if buffers := [buffer for norm in norms for buffer in norm.buffers()]:
+            # In one message; double holds float32 and the counters alike.
+            sent = broadcast(torch.cat([buffer.double().flatten() for buffer in buffers]))
+            for buffer, value in zip(buffers, sent.split([buffer.numel() for buffer in buffers]), strict=True):
+                buffer.copy_(value.view_as(buffer))
 
     def synchronised(self, yes: bool) -> AbstractContextManager[Any]:
         """Whether the gradients of the forward and backward pass within are averaged over processes or kept local."""

@@ -63,7 +63,7 @@ class RunFolder:
             )
         return source
 
-    def load(self, source: Path, model: RISModel, optimizer: Optimizer) -> RunState:
+    def load(self, source: Path, model: RISModel, optimizer: Optimizer, strategy: Strategy) -> RunState:
         """Bring everything back to where it was when `source` was written.
 
         Raises:
@@ -71,7 +71,7 @@ class RunFolder:
         """
         values = checkpoint.load_state(source)
         checkpoint.check_same_run(values["run"], self._identity, source)
-        checkpoint.load_training(source, model, optimizer)
+        checkpoint.load_training(source, model, optimizer, strategy)
         if self._accelerator.scaler is not None:
             self._accelerator.scaler.load_state_dict(values["scaler"])
         return RunState.from_dict(values)
@@ -82,7 +82,7 @@ class RunFolder:
             for name, text in files.items():
                 (self.path / name).write_text(text, encoding="utf-8")
 
-    def save_last(self, model: RISModel, optimizer: Optimizer, state: RunState) -> None:
+    def save_last(self, model: RISModel, optimizer: Optimizer, strategy: Strategy, state: RunState) -> None:
         """Write ``last``."""
         if self._accelerator.is_main_process:
             scaler = self._accelerator.scaler
@@ -92,7 +92,7 @@ class RunFolder:
                 "run": self._identity,
                 "versions": versions(),
             }
-            checkpoint.save_training(self.last, model, optimizer, values)
+            checkpoint.save_training(self.last, model, optimizer, strategy, values)
         self._accelerator.wait_for_everyone()
 
     def save_best(self, model: RISModel) -> None:

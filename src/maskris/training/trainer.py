@@ -133,7 +133,7 @@ class Trainer:
         start = time.perf_counter()
         checkpoint = self.folder.start(resume)
         if checkpoint is not None:
-            self.state = self.folder.load(checkpoint, self.model, self.optimizer)
+            self.state = self.folder.load(checkpoint, self.model, self.optimizer, self.strategy)
         self.accelerator.wait_for_everyone()  # nobody writes before all have read
         self.folder.write(self.files)
         self.model.train()
@@ -157,10 +157,10 @@ class Trainer:
                         raise signals.Stopped
                     self._evaluate_if_due()
                     if self.state.step % self.config.save_every == 0 or self.state.step == self.total_steps:
-                        self.folder.save_last(self.model, self.optimizer, self.state)
+                        self._save_last()
                 interrupted = None
             except signals.Stopped:
-                self.folder.save_last(self.model, self.optimizer, self.state)
+                self._save_last()
                 interrupted = self._stop.received or signals.SIGNALS[0]  # another process may have got it
                 self._tracker.say(
                     f"Stopped by signal {interrupted} after step {self.state.step}; {self.out / 'last'} saved"
@@ -192,7 +192,11 @@ class Trainer:
             self._fail(step, parts, table)
         if self.accelerator.scaler is None and not math.isfinite(norm_value):
             self._fail(step, parts, None)
-        if not update(self.accelerator, self.optimizer):
+        if update(self.accelerator, self.optimizer):
+            if type(self.strategy).after_step is not Strategy.after_step:
+                parallel.share_statistics()
+                self.strategy.after_step(self.model, step)
+        else:
             state.skipped += 1
         state.step += 1
         state.window.add(means, norm_value, expressions * self.world_size, time.perf_counter() - start)
@@ -204,6 +208,9 @@ class Trainer:
             others = {"lr": lr, "grad_norm": mean.norm, "expressions_per_second": rate, "skipped": state.skipped}
             self._tracker.train(state.step, state.step / self.steps_per_epoch, named, **others)
         return bool(stop)
+
+    def _save_last(self) -> None:
+        self.folder.save_last(self.model, self.optimizer, self.strategy, self.state)
 
     def _backward(self, parallel: ParallelModel, batch: Batch, part: int) -> Tensor:
         """The gradients of all losses of a part of the batch; returns the losses ``[passes]``."""

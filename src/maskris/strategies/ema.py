@@ -1,0 +1,64 @@
+"""MaskRIS with a teacher of averaged weights (Mean Teacher, Tarvainen & Valpola, arXiv 1703.01780)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskris.batch import Batch
+from maskris.models.base import RISModel, evaluation_mode
+from maskris.strategies.maskris import MaskRIS
+
+
+class EMATeacher(MaskRIS):
+    """MaskRIS whose soft prediction comes from the average of the weights so far, on the clean input, without dropout.
+
+    After step k (from 0) the average moves to ``d a + (1 - d) w`` with ``d = min(decay, k / (k + 1))``: the plain mean
+    of all weights so far, until it forgets as fast as `decay` says. Batch statistics and other buffers are copied.
+    The average costs one more copy of the weights in memory and one more forward pass in each step. The model that is
+    trained, evaluated and saved is the student.
+
+    Args:
+        decay: What remains of the average after a step; 0.999 looks back about 1000 steps.
+        options: The arguments of `maskris.MaskRIS`, except `teacher_without_dropout`.
+
+    Raises:
+        ValueError: If `decay` is outside [0, 1).
+    """
+
+    def __init__(self, decay: float = 0.999, **options: Any) -> None:
+        super().__init__(teacher_without_dropout=True, **options)
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must lie in [0, 1), not {decay}")
+        self.decay = decay
+        self._average: dict[str, Tensor] = {}  # by the names of model.state_dict()
+
+    def teach(self, model: RISModel, batch: Batch) -> Tensor:
+        """Logits of the clean input by the averaged weights; before the first step, by the model's own."""
+        with evaluation_mode(model):
+            return model.forward_with(self._follow(model), batch)
+
+    @torch.no_grad()
+    def after_step(self, model: RISModel, step: int) -> None:
+        """Move the average towards the new weights, in place."""
+        average, weights = self._follow(model), model.state_dict()
+        names = [name for name, _ in model.named_parameters()]
+        share = 1 - min(self.decay, step / (step + 1))
+        torch._foreach_lerp_([average[name] for name in names], [weights[name] for name in names], share)
+        for name in average.keys() - names:
+            average[name].copy_(weights[name])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The average, under the names of the model's weights."""
+        return self._average
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take the average back."""
+        self._average = dict(state)
+
+    def _follow(self, model: RISModel) -> dict[str, Tensor]:
+        """The average, which begins as a copy of the weights."""
+        if not self._average:
+            self._average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        return self._average
