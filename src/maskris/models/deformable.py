@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Shapes = list[tuple[int, int]]
-"""Height and width of each level."""
+from maskris.models.sampling import Shapes, can_sample_rows, sample_rows
 
 
 class DeformableAttention(nn.Module):
@@ -77,7 +76,7 @@ class DeformableAttention(nn.Module):
 
 
 def sample_levels(values: Tensor, locations: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
-    """The weighted sum of bilinear samples, zero outside a level.
+    """The weighted sum of bilinear samples, zero outside a level, by the fastest way there is (`sample_rows`).
 
     Args:
         values: ``[N, S, D]``.
@@ -88,6 +87,13 @@ def sample_levels(values: Tensor, locations: Tensor, weights: Tensor, shapes: Sh
     Returns:
         ``[N, Q, D]``.
     """
+    if can_sample_rows(values, locations.shape[2], shapes):
+        return sample_rows(values, locations, weights, shapes)
+    return sample_grid(values, locations, weights, shapes)
+
+
+def sample_grid(values: Tensor, locations: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
+    """`sample_levels` by `grid_sample`, for every device, precision and compiler."""
     n, q, heads, levels, points, _ = locations.shape
     grid = (2 * locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)  # [levels, N * heads, Q, points, 2]
     maps = values.unflatten(-1, (heads, -1)).permute(0, 2, 3, 1).flatten(0, 1)  # [N * heads, D / heads, S]
