@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from maskris.inference.predictor import Predictor as Predictor
     from maskris.models.base import RISModel as RISModel
     from maskris.models.caris import CARIS as CARIS
+    from maskris.models.etris import ETRIS as ETRIS
+    from maskris.models.lavt import LAVT as LAVT
     from maskris.strategies.maskris import MaskRIS as MaskRIS
     from maskris.strategies.supervised import Supervised as Supervised
     from maskris.training.trainer import Trainer as Trainer
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _HOME = {
     "Batch": "maskris.batch",
     "CARIS": "maskris.models.caris",
+    "ETRIS": "maskris.models.etris",
+    "LAVT": "maskris.models.lavt",
     "MaskRIS": "maskris.strategies.maskris",
     "Predictor": "maskris.inference.predictor",
     "Protocol": "maskris.evaluation.protocol",
@@ -41,6 +45,8 @@ __all__ = [  # noqa: RUF022 (in the order of the work: data, models, methods, re
     "ReferringTable",
     "RISModel",
     "CARIS",
+    "LAVT",
+    "ETRIS",
     "Supervised",
     "MaskRIS",
     "Trainer",

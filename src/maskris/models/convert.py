@@ -22,9 +22,11 @@ from maskris.models.caris import CARIS
 from maskris.models.checkpoints import Checkpoint, read_checkpoint
 from maskris.models.official.caris import CARIS_RULES, caris_config
 from maskris.models.official.encoders import SWIN_IMAGENET_RULES, swin_config
+from maskris.models.official.etris import ETRIS_RULES
+from maskris.models.official.lavt import LAVT_RULES
 from maskris.models.official.rules import Rule, dropped, rename
 
-_RULES = {"CARIS": CARIS_RULES}
+_RULES = {"CARIS": CARIS_RULES, "ETRIS": ETRIS_RULES, "LAVT": LAVT_RULES}
 
 
 def map_state(
@@ -45,8 +47,9 @@ def map_state(
             unknown.append(name)
             continue
         for new, part in zip(names, tensor.chunk(len(names)) if len(names) > 1 else [tensor], strict=False):
-            ours[new] = part
-            origin[new] = name
+            if new:
+                ours[new] = part
+                origin[new] = name
     return ours, origin, unknown
 
 
