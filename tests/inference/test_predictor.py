@@ -220,9 +220,9 @@ def test_other_precisions_give_float32_probabilities(model, photo):
 
 def test_saved_models_are_found(model, monkeypatch, photo):
     asked = []
-    monkeypatch.setattr("maskris.inference.predictor.load_model", lambda source: asked.append(source) or model)
-    predictor = Predictor.from_pretrained("runs/shapes", "cpu")
-    assert asked == ["runs/shapes"]
+    monkeypatch.setattr("maskris.inference.predictor.load_model", lambda *given: asked.append(given) or model)
+    predictor = Predictor.from_pretrained("runs/shapes", "cpu", model_class=type(model))
+    assert asked == [("runs/shapes", type(model))]
     assert predictor.name == "runs/shapes"
     assert Predictor(model).name == "ColourModel"
     assert predictor.device == torch.device("cpu")

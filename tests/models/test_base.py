@@ -226,10 +226,33 @@ def test_a_model_of_ones_own(tmp_path: Path) -> None:
     loaded = Blob.from_pretrained(tmp_path)
     assert loaded.scale.item() == 2.5
     assert loaded.preprocess.size == (8, 8)
-    with pytest.raises(ValueError, match=r"'Blob', which is no model of maskris; load it with its own class"):
-        load_model(tmp_path)
+    assert config["model_module"] == Blob.__module__
+    assert load_model(tmp_path).scale.item() == load_model(tmp_path, Blob).scale.item() == 2.5
     with pytest.raises(ValueError, match="holds a Blob, not a CARIS"):
         CARIS.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds a Blob, not a CARIS"):
+        load_model(tmp_path, CARIS)
+
+
+def test_code_that_a_file_names_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Blob().save_pretrained(tmp_path / "a")
+    (tmp_path / "trap.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = tmp_path / "a" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_module": "trap"}))
+    message = (
+        r"trap\.Blob, which is no model .* not run unasked; if it is yours: --model-class trap\.Blob, or load_model"
+    )
+    with pytest.raises(ValueError, match=message):
+        load_model(tmp_path / "a")
+    assert load_model(tmp_path / "a", Blob).scale.item() == 1.0
+
+
+def test_the_latest_class_of_a_name_is_taken(tmp_path: Path) -> None:
+    """As in a notebook whose cell was run twice."""
+    Blob().save_pretrained(tmp_path)
+    again = [type("Blob", (Blob,), {"__module__": Blob.__module__}) for _ in range(3)]
+    assert type(load_model(tmp_path)) is again[-1]
 
 
 def test_foreground_logit() -> None:

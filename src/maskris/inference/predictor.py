@@ -108,20 +108,23 @@ class Predictor:
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         *,
         batch_size: int = 16,
+        model_class: type[RISModel] | None = None,
     ) -> "Predictor":
-        """A predictor for a saved model of any class of this package.
+        """A predictor for a saved model.
 
         Args:
             source: A folder that `save_pretrained` or training wrote, or a Hub id.
             device: By default the fastest that is there: CUDA, else MPS, else the CPU.
             precision: As for the constructor.
             batch_size: As for the constructor.
+            model_class: The model's class, if it is none of this package.
 
         Raises:
             FileNotFoundError: If there is no model at `source`.
-            ValueError: If it is a model of a class that this package doesn't know.
+            ValueError: If it is a model of a class that is not known.
         """
-        return cls(load_model(source), device or fastest_device(), precision, batch_size=batch_size, name=str(source))
+        model = load_model(source, model_class)
+        return cls(model, device or fastest_device(), precision, batch_size=batch_size, name=str(source))
 
     @property
     def device(self) -> torch.device:

@@ -134,7 +134,10 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         }
         arguments |= {"preprocess": self.preprocess.to_dict(), "max_tokens": self.tokenizer.max_length, **resolved}
         self.config = arguments
-        self._hub_mixin_config = {"model_class": type(self).__name__, **arguments}
+        described = {"model_class": type(self).__name__}
+        if not type(self).__module__.startswith("maskris."):
+            described["model_module"] = type(self).__module__
+        self._hub_mixin_config = {**described, **arguments}
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_file({name: value.contiguous() for name, value in self.state_dict().items()}, save_directory / WEIGHTS)
@@ -181,21 +184,25 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         return model.eval()
 
 
-def load_model(source: str | Path) -> RISModel:
-    """Load a model of any class from a folder or the Hub, in evaluation mode.
+def load_model(source: str | Path, model_class: type[RISModel] | None = None) -> RISModel:
+    """Load a model from a folder or the Hub, in evaluation mode.
+
+    A class that ``config.json`` names is looked up among those of this package and those that are imported already;
+    nothing is imported because a file says so.
 
     Args:
         source: What `save_pretrained` or the trainer wrote, or a Hub id.
+        model_class: The model's class, if it is none of this package.
 
     Raises:
         FileNotFoundError: If there is no model at `source`.
-        ValueError: If its ``config.json`` does not name a class of this package.
+        ValueError: If its ``config.json`` names another class than `model_class`, or one that is not known.
     """
     path = Path(source)
     if path.is_dir() and not (path / "config.json").is_file():
         for name in ("best", "last"):  # a run folder
             if (path / name / "config.json").is_file():
-                return load_model(path / name)
+                return load_model(path / name, model_class)
         raise FileNotFoundError(f"{path} holds no model: there is no config.json in it, nor in its best/ or last/")
     # A Hub id is owner/name; whatever can't be one isn't worth a look at the network.
     if not path.is_dir() and (path.is_absolute() or str(source).startswith(".") or str(source).count("/") != 1):
@@ -204,13 +211,30 @@ def load_model(source: str | Path) -> RISModel:
         config = path / "config.json" if path.is_dir() else Path(str(hf_hub_download(str(source), "config.json")))
     except OSError as error:
         raise FileNotFoundError(f"There is no folder {path}, nor can it be had from the Hub: {error}") from error
-    name = json.loads(config.read_text()).get("model_class")
-    import maskris
+    return (model_class or _class_named_by(config)).from_pretrained(str(source))
 
-    model_class = getattr(maskris, name, None) if isinstance(name, str) else None
-    if not (isinstance(model_class, type) and issubclass(model_class, RISModel)):
-        raise ValueError(f"{config} names the class {name!r}, which is no model of maskris; load it with its own class")
-    return model_class.from_pretrained(str(source))
+
+def _class_named_by(config: Path) -> type[RISModel]:
+    """The class that a ``config.json`` names."""
+    described = json.loads(config.read_text(encoding="utf-8"))
+    name, module = described.get("model_class"), described.get("model_module")
+    if module is None:
+        import maskris
+
+        found = getattr(maskris, name, None) if isinstance(name, str) else None
+        if isinstance(found, type) and issubclass(found, RISModel):
+            return found
+        raise ValueError(f"{config} names the class {name!r}, which is no model of maskris")
+    known: list[type[RISModel]] = [RISModel]
+    for one in known:  # grows meanwhile
+        known += one.__subclasses__()
+    for one in reversed(known):  # the latest of a name: a notebook's cell may have run several times
+        if (one.__module__, one.__name__) == (module, name):
+            return one
+    raise ValueError(
+        f"{config} names the class {module}.{name}, which is no model of maskris and not imported yet. Code that a "
+        f"file names is not run unasked; if it is yours: --model-class {module}.{name}, or load_model(..., {name})"
+    )
 
 
 @contextmanager
