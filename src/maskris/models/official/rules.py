@@ -29,7 +29,8 @@ def rename(name: str, rules: list[Rule]) -> list[str] | None:
     """Our names for one published parameter: one, three for a fused projection, none if it is knowingly dropped.
 
     Returns:
-        ``None`` if no rule knows the name.
+        ``None`` if no rule knows the name. An empty name stands for a third of a fused projection that has no place:
+        ``"{,,v}"`` in a rule keeps the values alone, where ``"{q,k,v}"`` keeps all three.
     """
     for pattern, new in rules:
         match = re.fullmatch(pattern, name)
@@ -37,6 +38,8 @@ def rename(name: str, rules: list[Rule]) -> list[str] | None:
             if isinstance(new, Dropped):
                 return []
             ours = match.expand(new)
+            if "{,,v}" in ours:
+                return ["", "", ours.replace("{,,v}", "v")]
             return [ours.replace("{q,k,v}", part) for part in "qkv"] if "{q,k,v}" in ours else [ours]
     return None
 
