@@ -273,3 +273,31 @@ def test_missing_masks_are_an_error(small):
 def test_weight_outside_its_range_is_refused(weight):
     with pytest.raises(ValueError, match="clean_weight"):
         MaskRIS(clean_weight=weight)
+
+
+def test_masking_of_one_kind_leaves_the_other_input_as_it_is(small):
+    batch = small_batch()
+    only_text = MaskRIS(image=ImageMasking(0.0), text=TextMasking(0.5)).distort(small, batch, Random(0))
+    assert only_text.images is batch.images  # not even a copy
+    assert not torch.equal(only_text.input_ids, batch.input_ids)
+    only_image = MaskRIS(image=ImageMasking(0.5, 8), text=TextMasking(0.0)).distort(small, batch, Random(0))
+    assert only_image.input_ids is batch.input_ids
+    both = MaskRIS(image=ImageMasking(0.5, 8), text=TextMasking(0.5)).distort(small, batch, Random(0))
+    assert torch.equal(only_image.images, both.images)  # the draws of one don't depend on the other
+    assert torch.equal(only_text.input_ids, both.input_ids)
+
+
+def test_soft_weights_are_those_of_the_distorted_term_alone(small):
+    small = without_dropout(copy.deepcopy(small))
+    image = ImageMasking(0.5, 8)
+    clean, distorted = (x.item() for x in MaskRIS(image).losses(small, small_batch(), Random(1)))
+    plain = MaskRIS(image, soft_weights=(1.0, 1.0))
+    same, ours = (x.item() for x in plain.losses(small, small_batch(), Random(1)))
+    masked = plain.distort(small, small_batch(), Random(1))
+    target = small(small_batch()).softmax(1)
+    expected = -(target * small(masked).log_softmax(1)).sum(1).mean().item()
+    assert same == clean
+    assert ours == pytest.approx(0.5 * expected, rel=1e-5)
+    assert ours != pytest.approx(distorted, rel=1e-4)
+    with pytest.raises(ValueError, match="soft_weights must be positive, not 0, 1"):
+        MaskRIS(soft_weights=(0, 1))

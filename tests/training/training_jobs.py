@@ -131,5 +131,8 @@ def misuse(out: Path) -> None:
     assert not parallel.forward_with(parallel.state_dict(), batch).requires_grad
     with pytest.raises(NotImplementedError, match="ToyModel does not define token_features"):
         parallel.token_features(batch)
+    ToyModel.token_features = lambda self, batch: (self.image(batch.images).half(), self.words(batch.input_ids))
+    patches, words = parallel.token_features(batch)
+    assert (patches.dtype, patches.requires_grad, words.requires_grad) == (torch.float32, False, False)
     with pytest.raises(ValueError, match=r"batch_size = 3 can't be cut into equal pieces for 2 processes"):
         make_accelerator(toy_config(batch_size=3))

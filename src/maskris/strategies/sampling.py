@@ -14,7 +14,7 @@ Order = Callable[[int, int, int, float, torch.Generator], Tensor]
 """From images I, rows, columns, ratio and generator to ``[I, rows * columns]``, on the generator's device."""
 
 BLOCKS = 64
-"""Blocks drawn for one image; together they cover all but a few thousandths of it."""
+"""Blocks drawn for one image; together they cover more than any ratio asks for."""
 
 SMALLEST_BLOCK = 0.08
 """Least share of the image in one block, and `ASPECT` its most elongated shape, as in BEiT (16 of 196 patches)."""
