@@ -48,19 +48,25 @@ def etris_config(weights: Mapping[str, Tensor], *, nhead: int | None = None, num
         num_head: Heads of the decoder, which leave none either (8 as published).
 
     Raises:
-        ValueError: If a name is missing or a shape makes no sense.
+        ValueError: If a name is missing, or shapes and given numbers contradict each other.
     """
     clip = clip_config(inner(weights, "backbone."))
     fused = [i for i in range(STAGES) if f"bridger.linear1.{i}.weight" in weights]
     if not fused or fused != list(range(fused[0], STAGES)):
         raise ValueError(f"The bridges must be at the last stages, not at {fused}")
+    ladder_dim = shape(weights, f"bridger.linear1.{fused[0]}.weight", 2)[0]
+    nhead = nhead or (4 if clip["vision_patch_size"] is None else 8)
+    dim_ffn, width = shape(weights, "decoder.layers.0.ffn.0.weight", 2)
+    for heads, part, inside in ((nhead, "bridges'", ladder_dim), (num_head, "decoder's", width)):
+        if inside % heads:
+            raise ValueError(f"{heads} heads don't fit: they must divide the {part} width {inside}")
     return {
         "clip": clip,
-        "ladder_dim": shape(weights, f"bridger.linear1.{fused[0]}.weight", 2)[0],
-        "nhead": nhead or (4 if clip["vision_patch_size"] is None else 8),
+        "ladder_dim": ladder_dim,
+        "nhead": nhead,
         "multi_stage": len(fused),
         "stride": [shape(weights, f"neck.f{i + 3}_proj.0.weight", 4)[3] for i in range(STAGES)],
         "num_layers": count(weights, r"decoder\.layers\.(\d+)\."),
         "num_head": num_head,
-        "dim_ffn": shape(weights, "decoder.layers.0.ffn.0.weight", 2)[0],
+        "dim_ffn": dim_ffn,
     }
