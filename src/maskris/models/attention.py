@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# PyTorch before 2.7 can't tell exporting from compiling.
+_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
 
 class Attention(nn.Module):
     """Multi-head attention with an inner width of ``ratio * width``.
@@ -33,7 +36,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner, width)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Attend.
+        """Attend, in whichever of three forms takes the fewest operations; all compute the same function.
 
         Args:
             query: ``[N, Q, D]``.
@@ -44,11 +47,69 @@ class Attention(nn.Module):
         Returns:
             ``[N, Q, D]``.
         """
+        if _exporting():  # an exported program can't choose by the shapes it will meet
+            return self.wide(query, key, value, visible)
+        q, k = query.shape[1], key.shape[1]
+        inner, width = self.q_proj.weight.shape
+        # Multiplications for the larger side: projecting it twice and attending, or attending at the outer width.
+        wide, thin, lift = width * inner, self.heads * width, width * inner
+        if q * lift + q * k * thin < k * wide + q * k * inner:
+            return self.few_queries(query, key, value, visible)
+        if k * lift + q * k * thin < q * wide + q * k * inner:
+            return self.few_keys(query, key, value, visible)
+        return self.wide(query, key, value, visible)
+
+    def wide(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
+        """The published form: everything is projected to the inner width."""
         q, k, v = self._split(self.q_proj(query)), self._split(self.k_proj(key)), self._split(self.v_proj(value))
         mask = None if visible is None else visible[:, None, None]  # [N, 1, 1, K]
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # [N, heads, Q, inner / heads]
         output: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return output
+
+    def few_queries(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
+        """For a few words that read a picture: the keys and values stay as they are.
+
+        The key projection moves into the queries, ``(W_q x)·(W_k y) = (W_kᵀ W_q x)·y``, and its bias cancels in the
+        softmax; the value projection comes after the weighted sum, whose weights add up to one.
+        """
+        n, q, width = query.shape
+        scaled = self._split(self.q_proj(query)) * self._scale  # [N, heads, Q, inner / heads]
+        lifted = (scaled @ self._by_head(self.k_proj.weight)).flatten(1, 2)  # [N, heads * Q, D]
+        scores = lifted @ key.transpose(1, 2)  # [N, heads * Q, K]
+        if visible is not None:
+            scores = scores.masked_fill(~visible[:, None], float("-inf"))
+        mixed = (scores.softmax(-1).to(value.dtype) @ value).view(n, self.heads, q, width)
+        values = mixed @ self._by_head(self.v_proj.weight).transpose(1, 2)  # [N, heads, Q, inner / heads]
+        # Distributed training waits for the gradient of every parameter, that of the keys' bias too, which is zero.
+        bias = self.v_proj.bias + 0 * self.k_proj.bias
+        output: Tensor = self.out_proj(values.transpose(1, 2).flatten(2) + bias)
+        return output
+
+    def few_keys(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
+        """For a picture that reads a few words: the queries stay as they are.
+
+        The query projection moves into the keys and the output projection into the values.
+        """
+        n, k, width = key.shape
+        keys = self._split(self.k_proj(key)) * self._scale  # [N, heads, K, inner / heads]
+        lifted = (keys @ self._by_head(self.q_proj.weight)).flatten(1, 2)  # [N, heads * K, D]
+        bias = (keys @ self.q_proj.bias.view(self.heads, -1, 1))[..., 0]  # [N, heads, K]
+        if visible is not None:
+            bias = bias.masked_fill(~visible[:, None], float("-inf"))
+        scores = query @ lifted.transpose(1, 2) + bias.flatten(1)[:, None]  # [N, Q, heads * K]
+        shares = scores.view(n, -1, self.heads, k).softmax(-1).flatten(2)
+        outer = self.out_proj.weight.view(width, self.heads, -1).permute(1, 2, 0)  # [heads, inner / heads, D]
+        values = (self._split(self.v_proj(value)) @ outer).flatten(1, 2)  # [N, heads * K, D]
+        return shares.to(values.dtype) @ values + self.out_proj.bias
+
+    @property
+    def _scale(self) -> float:
+        return float((self.q_proj.out_features // self.heads) ** -0.5)
+
+    def _by_head(self, weight: Tensor) -> Tensor:
+        by_head: Tensor = weight.unflatten(0, (self.heads, -1))  # [heads, inner / heads, D]
+        return by_head
 
     def _split(self, x: Tensor) -> Tensor:
         split: Tensor = x.unflatten(-1, (self.heads, -1))

@@ -127,11 +127,11 @@ class _SampleRows(torch.autograd.Function):
         return cast(Tensor, out).view(n, q, -1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         table, rows, x, y, weights = ctx.saved_tensors
         layout: _Table = ctx.layout
-        levels, points = weights.shape[3:]
+        heads, levels, points = weights.shape[2:]
         flat = table.view(-1, table.shape[3] // heads)
         grad = grad.reshape(-1, flat.shape[1])  # [N * Q * heads, D / heads]
         index = rows.view(-1)
