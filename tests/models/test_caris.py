@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from models.small import BERT, SWIN, small_caris
+from models.families import vision
+from models.small import SWIN, small_caris
 from torch import Tensor, nn
 
 from maskris.batch import Batch
@@ -176,8 +177,7 @@ def test_names_in_checkpoints_are_stable(model: CARIS) -> None:
         ({"vision": {"model_type": "bert"}}, "bert is not among the backbones"),
         ({"vision": {"model_type": "swin", "embed_dm": 8}}, "A configuration of swin has no key embed_dm"),
         ({"vision": SWIN | {"out_features": ["stage1", "stage4"]}}, "swin gives 2 feature maps; four are needed"),
-        ({"text": {"model_type": "gpt2", "n_layer": 1, "n_embd": 24, "n_head": 2}}, "gpt2 cannot take conditional"),
-        ({"text": {"model_type": "distilbert", "n_layers": 1, "dim": 24, "n_heads": 2}}, "distilbert cannot take"),
+        ({"text": {"model_type": "gpt2", "n_layer": 1, "n_embd": 24, "n_head": 2}}, "gpt2 cannot be the text encoder"),
         ({"preprocess": {"size": 64}}, "Preprocess has no size"),
     ],
 )
@@ -186,45 +186,9 @@ def test_arguments_that_contradict_each_other(changes: dict[str, Any], message: 
         small_caris(**changes)
 
 
-BACKBONES: dict[str, dict[str, Any]] = {
-    "convnext": {"hidden_sizes": [8, 16, 32, 64], "depths": [1, 1, 1, 1]},
-    "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16, 32, 64], "depths": [1, 1, 1, 1], "layer_type": "basic"},
-    "pvt_v2": {"hidden_sizes": [8, 16, 32, 64], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]},
-    "dinov2": {"hidden_size": 32, "num_hidden_layers": 5, "num_attention_heads": 2, "image_size": 56},
-}
-
-
-@pytest.mark.parametrize("kind", BACKBONES)
-def test_other_backbones(kind: str) -> None:
-    model = small_caris(vision={"model_type": kind, **BACKBONES[kind]}).train()
-    images = torch.randn(2, 3, 56, 70)
-    logits = model(batch_of(model, images, ["left", "the red circle"], [0, 1]))
-    assert logits.shape[:2] == (2, 2)
-    logits.square().sum().backward()
-    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    rebuilt = small_caris(**{key: model.config[key] for key in ("vision", "text")})
-    rebuilt.load_state_dict(model.state_dict())
-    assert rebuilt.vision.config == model.vision.config
-    with torch.no_grad():
-        model.eval()
-        for ours, again in zip(model.vision(images), rebuilt.vision(images), strict=True):
-            assert torch.equal(ours, again)
-
-
 def test_batch_norm_in_a_backbone_is_noticed(model: CARIS) -> None:
     assert not model.has_batch_statistics
-    assert small_caris(vision={"model_type": "resnet", **BACKBONES["resnet"]}).has_batch_statistics
-
-
-def test_a_vision_transformer_gives_its_last_four_layers() -> None:
-    model = small_caris(vision={"model_type": "dinov2", **BACKBONES["dinov2"]})
-    assert model.config["vision"]["out_features"] == ["stage2", "stage3", "stage4", "stage5"]
-
-
-def test_roberta_reads_too() -> None:
-    model = small_caris(text=BERT | {"model_type": "roberta", "pad_token_id": 0})
-    with torch.no_grad():
-        assert model(batch_of(model, torch.randn(1, 3, 64, 64), ["left"], [0])).shape == (1, 2, 16, 16)
+    assert small_caris(vision=vision("resnet")).has_batch_statistics
 
 
 def test_models_can_be_copied_and_moved(model: CARIS) -> None:
@@ -236,6 +200,7 @@ def test_models_can_be_copied_and_moved(model: CARIS) -> None:
 
 @pytest.mark.parametrize("cast", [torch.bfloat16])
 def test_mixed_precision_stays_close(model: CARIS, cast: torch.dtype) -> None:
+    torch.manual_seed(0)
     batch = batch_of(model, torch.randn(2, 3, 64, 64), ["the red circle", "left"], [0, 1])
     with torch.no_grad():
         exact = model(batch)

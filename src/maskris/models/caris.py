@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.models.base import RISModel
 from maskris.models.decoder import CARISDecoder, Initialization
@@ -32,7 +33,7 @@ class CARISFeatures(NamedTuple):
 
 
 class CARIS(RISModel):
-    """CARIS with any vision backbone that gives four maps and any BERT-like text encoder.
+    """CARIS with any vision backbone that gives four maps and any text encoder whose words extra vectors can join.
 
     Args:
         vision: Hub id, local folder, or configuration with ``model_type`` (random weights then).
@@ -126,7 +127,15 @@ class CARIS(RISModel):
         words = self.encode_text(features.prompts[image_index], input_ids, attention_mask)[:, : input_ids.shape[1]]
         levels = [level[image_index] for level in features.levels]
         laterals = [lateral[image_index] for lateral in features.laterals]
-        return cast(Tensor, self.decoder(levels, laterals, words, attention_mask.bool()))
+        summary = self.text.summary_index(attention_mask)
+        return cast(Tensor, self.decoder(levels, laterals, words, attention_mask.bool(), summary))
+
+    def token_features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The coarsest map ``[N, h, w, Dv]`` and the words, which know the image from its prompts, ``[N, L, Dw]``."""
+        maps = self.vision(self.preprocess.normalize(batch.images))
+        prompts = self.conditional_prompts(maps[-1])[batch.image_index]
+        words = self.encode_text(prompts, batch.input_ids, batch.attention_mask)[:, : batch.input_ids.shape[1]]
+        return maps[-1][batch.image_index].movedim(1, -1), words
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The official six groups: encoders at `encoder_lr` times the rate; norms and tables without decay.
@@ -134,11 +143,11 @@ class CARIS(RISModel):
         As published (ARCHITECTURE section 8): biases and the group norms of the decoder are decayed, all embeddings of
         the text encoder, the bias tables of the vision encoder and the learned prompts are not.
         """
-        vision_tables = ("relative_position_bias_table", "position_embeddings", "absolute_pos_embed")
-        text = _split_decay(self.text, lambda name, norm: norm or "embeddings" in name)
-        vision = _split_decay(self.vision, lambda name, norm: norm or any(table in name for table in vision_tables))
+        text, vision = _split_decay(self.text, self.text.decays), _split_decay(self.vision, self.vision.decays)
         rest = nn.ModuleDict({"conditional_prompts": self.conditional_prompts, "decoder": self.decoder})
-        own = _split_decay(rest, lambda name, norm: norm or name.endswith("_prompts.weight"))
+        own = _split_decay(
+            rest, lambda name, part: not (isinstance(part, nn.LayerNorm) or name.endswith("_prompts.weight"))
+        )
         groups = []
         parts = (("text", text, self.encoder_lr), ("vision", vision, self.encoder_lr), ("decoder", own, 1.0))
         for part, (undecayed, decayed), factor in parts:
@@ -174,13 +183,13 @@ class ConditionalPrompts(nn.Module):
 
 
 def _split_decay(
-    module: nn.Module, undecayed: Callable[[str, bool], bool]
+    module: nn.Module, decays: Callable[[str, nn.Module], bool]
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters without and with weight decay; `undecayed` sees a name and whether it belongs to a layer norm."""
+    """The parameters without and with weight decay; `decays` sees a parameter's name and the module it belongs to."""
     without: list[nn.Parameter] = []
     with_decay: list[nn.Parameter] = []
     for prefix, part in module.named_modules():
         for name, parameter in part.named_parameters(recurse=False):
             full = f"{prefix}.{name}"
-            (without if undecayed(full, isinstance(part, nn.LayerNorm)) else with_decay).append(parameter)
+            (with_decay if decays(full, part) else without).append(parameter)
     return without, with_decay

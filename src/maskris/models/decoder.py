@@ -70,8 +70,21 @@ class CARISDecoder(nn.Module):
         levels = tuple(conv(x) for conv, x in zip(self.input_convs, reversed(maps), strict=False))
         return levels, tuple(conv(x) for conv, x in zip(self.lateral_convs, maps, strict=False))
 
-    def forward(self, levels: Sequence[Tensor], laterals: Sequence[Tensor], words: Tensor, visible: Tensor) -> Tensor:
-        """Levels, laterals ``[N, D, h, w]``, words ``[N, L, T]`` and their mask to logits ``[N, 2, h, w]``."""
+    def forward(
+        self, levels: Sequence[Tensor], laterals: Sequence[Tensor], words: Tensor, visible: Tensor, summary: Tensor
+    ) -> Tensor:
+        """Levels and laterals of an image and the words about it to logits.
+
+        Args:
+            levels: ``[N, D, h, w]`` each, coarsest first.
+            laterals: ``[N, D, h, w]`` each, finest first.
+            words: ``[N, L, T]``.
+            visible: ``[N, L]`` bool, false for padding.
+            summary: ``[N]`` int64, the word that stands for the whole sentence.
+
+        Returns:
+            ``[N, 2, h, w]`` at the finest map's size: background, referent.
+        """
         shapes: Shapes = [(level.shape[2], level.shape[3]) for level in levels]
         vis = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)  # [N, S, D]
         position = torch.cat(
@@ -93,7 +106,8 @@ class CARISDecoder(nn.Module):
         for lateral, conv in zip(reversed(laterals), reversed(self.output_convs), strict=True):
             y = lateral + F.interpolate(y, size=lateral.shape[-2:], mode="bilinear", align_corners=False)
             y = F.relu(conv(y))
-        classes = self.lang_embed(torch.stack([text[:, length:].mean(1), text[:, 0]], dim=1))  # [N, 2, D]
+        sentence = text[torch.arange(n, device=text.device), summary]
+        classes = self.lang_embed(torch.stack([text[:, length:].mean(1), sentence], dim=1))  # [N, 2, D]
         # The last 1x1 convolution is linear, so it is applied to the two class vectors instead of to every pixel.
         for module in self.mask_feature[:-1]:
             y = module(y)

@@ -1,0 +1,153 @@
+"""Vision encoders of `transformers` and timm, as functions from images to four feature maps."""
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone
+from transformers.models.swin.modeling_swin import SwinLayer, SwinMLP
+
+from maskris.models.sources import Source, describe, read_config
+
+PADDING = ("swin", "swinv2", "maskformer-swin")
+"""Backbones that pad images of any size themselves, as published."""
+
+_UNDECAYED = (  # single vectors and tables of the families: positions, tokens without a patch, scales of layers
+    *("relative_position", "position_embeddings", "absolute_pos_embed", "pos_embed"),
+    *("cls_token", "mask_token", "register_tokens", "reg_token"),
+    *("layer_scale", "lambda", "gamma", "logit_scale", "grn"),
+)
+
+
+class VisionEncoder(nn.Module):
+    """Any `AutoBackbone` with four stages or more, as a function from images to four feature maps.
+
+    The maps are those of the last four stages, unless a configuration names others in ``out_features``. A plain vision
+    transformer counts every layer as a stage: its maps are those of its last four layers, all at the same stride.
+
+    Args:
+        source: Hub id, local folder or configuration.
+        drop_path: Stochastic depth of the last block, growing linearly from 0 at the first.
+
+    Attributes:
+        config: The configuration as JSON types; `VisionEncoder(config)` builds the same architecture.
+        channels: Channels of the four maps.
+        strides: Pixels of the image per pixel of the four maps.
+
+    Raises:
+        ValueError: If the backbone does not offer four stages, or reads images of one size alone.
+    """
+
+    def __init__(self, source: Source, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.backbone = _build(source, drop_path)
+        self.config = describe(self.backbone)
+        self.channels: list[int] = list(cast(Any, self.backbone).channels)
+        if len(self.channels) != 4:
+            raise ValueError(f"{self.config['model_type']} gives {len(self.channels)} feature maps; four are needed")
+        if self.config["model_type"] == "swin":
+            # The official backbone has no norm after the last stage but the stage's own.
+            cast(Any, self.backbone).swin.layernorm = nn.Identity()
+            for layer in self.backbone.modules():
+                if isinstance(layer, SwinLayer):
+                    layer.mlp = cast(Any, SwinMLPWithDropPath(layer.mlp, layer.drop_path))
+        self.strides, unused = _probe(self.backbone, self.config["model_type"])
+        for name in unused:  # such as what serves pretraining alone; distributed training refuses dead parameters
+            self.backbone.get_parameter(name).requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Normalised images ``[I, 3, H, W]`` to four maps, finest first (strides 4, 8, 16 and 32 for Swin)."""
+        return tuple(self.backbone(self.fit(images)).feature_maps)
+
+    def fit(self, images: Tensor) -> Tensor:
+        """Images at the next size that the coarsest stride divides, bilinearly; so every map covers the whole image.
+
+        Backbones cut off what doesn't fill a patch, and each map would show another part of the image. Swin pads by
+        itself, as published: its images pass unchanged.
+        """
+        if self.config["model_type"] in PADDING:
+            return images
+        step = max(self.strides)
+        height, width = (-(-side // step) * step for side in images.shape[2:])
+        if (height, width) == tuple(images.shape[2:]):
+            return images
+        return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False)
+
+    def decays(self, name: str, module: nn.Module) -> bool:
+        """Whether a parameter should decay: not those of norms, position tables, lone tokens and scales of layers.
+
+        Args:
+            name: The parameter's full name in this encoder.
+            module: The module it belongs to.
+        """
+        norm = isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _BatchNorm))
+        return not (norm or any(part in name for part in _UNDECAYED))
+
+
+class SwinMLPWithDropPath(nn.Module):
+    """The MLP of a Swin block with stochastic depth, which `transformers` applies to the attention alone.
+
+    Args:
+        mlp: The block's MLP, whose parameters keep their names.
+        drop_path: The block's stochastic depth; both residuals use the same rate (Swin, ARCHITECTURE section 2).
+    """
+
+    def __init__(self, mlp: SwinMLP, drop_path: nn.Module) -> None:
+        super().__init__()
+        self.fc1, self.activation_fn, self.fc2 = mlp.fc1, mlp.activation_fn, mlp.fc2
+        self.drop_path = drop_path
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """``[I, tokens, C]`` to the same shape."""
+        return cast(Tensor, self.drop_path(self.fc2(self.activation_fn(self.fc1(hidden_states)))))
+
+
+def _build(source: Source, drop_path: float) -> nn.Module:
+    config = read_config(source, drop_path_rate=drop_path)
+    if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
+        raise ValueError(
+            f"{config.model_type} is not among the backbones of transformers; choose a Swin, ConvNeXt, ResNet, PVTv2, "
+            "DINOv2 or DINOv3, another model of AutoBackbone, or a model of timm "
+            "({'model_type': 'timm_backbone', 'backbone': 'resnet50'})"
+        )
+    chosen = isinstance(source, dict) and ("out_features" in source or "out_indices" in source)
+    if config.model_type == "timm_backbone":  # whose stages are known only when it is built
+        config.out_indices = config.out_indices if chosen else [1, 2, 3, 4]
+    elif not chosen and len(config.out_features) != 4:
+        config.out_features = list(config.stage_names[-4:])
+    # AutoBackbone.from_pretrained asks the Hub before anything else, even about local folders: name the class instead.
+    model_class: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+    if isinstance(source, dict):
+        return cast(nn.Module, AutoBackbone.from_config(config))
+    return cast(nn.Module, model_class.from_pretrained(source, config=config))
+
+
+def _probe(backbone: nn.Module, kind: str, height: int = 224, width: int = 256) -> tuple[list[int], list[str]]:
+    """Strides of the maps, and the parameters on which no map depends; on the meta device, where nothing is computed.
+
+    The height is a multiple of all usual strides (14, 16, 32), the width differs from it.
+    """
+    training = backbone.training
+    backbone.eval()
+    try:
+        with torch.inference_mode(False), torch.enable_grad():  # wherever the model is built
+            parameters = {
+                n: torch.empty_like(p, device="meta").requires_grad_() for n, p in backbone.named_parameters()
+            }
+            buffers = {n: torch.empty_like(b, device="meta") for n, b in backbone.named_buffers()}
+            images = torch.empty(1, 3, height, width, device="meta")
+            maps = functional_call(backbone, {**parameters, **buffers}, (images,)).feature_maps
+            total = torch.stack([x.sum() for x in maps]).sum()
+            gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"This {kind} reads images of one size alone ({height} x {width} pixels fail: {error}); choose a backbone "
+            "for all sizes, such as Swin, ConvNeXt or DINOv2"
+        ) from error
+    finally:
+        backbone.train(training)
+    unused = [name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None]
+    return [round(height / x.shape[2]) for x in maps], unused
