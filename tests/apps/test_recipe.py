@@ -7,14 +7,34 @@ import yaml
 from apps.conftest import BERT, RECIPE, SWIN, WORDS
 
 from maskris.apps.recipe import Recipe, RecipeError, Splits, find, shipped
+from maskris.strategies.masking import ImageMasking, TextMasking
 
-TINY = [
-    f"--model.vision={json.dumps(SWIN)}",
-    f"--model.text={json.dumps(BERT)}",
-    f"--model.tokenizer={json.dumps(WORDS)}",
-]
+CLIP_RESNET = {
+    **{"embed_dim": 16, "vision_layers": [1, 1, 1, 1], "vision_width": 4},
+    **{"vocab_size": 20, "transformer_width": 16, "transformer_layers": 3},
+}
+TINY = {  # what a recipe would load from the Hub, by the class of its model
+    "CARIS": {"vision": SWIN, "text": BERT},
+    "ETRIS": {"clip": CLIP_RESNET},
+}
+SIZES = {"CARIS": (448, 448), "ETRIS": (416, 416)}
+SETTINGS = {"CARIS": (50, 16, 1e-4), "ETRIS": (50, 32, 1e-4)}  # epochs, batch size, learning rate
+METHODS = {
+    "maskris": "MaskRIS",
+    "supervised": "Supervised",
+    "aml": "AML",
+    "ema": "EMATeacher",
+    "augmentation": "MaskedAugmentation",
+}
 NAMES = [f"{data}-{method}" for data in ("refcoco", "refcoco+", "refcocog-umd", "refcocog-google", "combined")
          for method in ("supervised", "maskris")]  # fmt: skip
+METHODS = {
+    "maskris": "MaskRIS",
+    "supervised": "Supervised",
+    "masked-augmentation": "MaskedAugmentation",
+    "ema": "EMATeacher",
+    "aml": "AML",
+}
 
 
 def written(folder, **changes):
@@ -46,7 +66,7 @@ def test_every_shipped_recipe_can_be_built(name):
     recipe = Recipe(name, [] if name.startswith("shapes-") else TINY)
     model, strategy = recipe.instantiate()
     assert type(model).__name__ == "CARIS"
-    assert type(strategy).__name__ == {"maskris": "MaskRIS", "supervised": "Supervised"}[name.split("-")[-1]]
+    assert type(strategy).__name__ == next(METHODS[method] for method in METHODS if name.endswith(f"-{method}"))
     if not name.startswith("shapes-"):
         assert model.preprocess.size == (448, 448)
         assert (recipe.training.epochs, recipe.training.batch_size, recipe.training.lr) == (50, 16, 1e-4)
@@ -55,9 +75,37 @@ def test_every_shipped_recipe_can_be_built(name):
 
 
 def test_methods_are_trained_alike():
-    for data in ("refcoco", "refcoco+", "refcocog-umd", "refcocog-google", "combined"):
-        ours, theirs = Recipe(f"{data}-maskris"), Recipe(f"{data}-supervised")
+    names = [name.removesuffix("-maskris") for name in shipped() if name.endswith("-maskris")]
+    assert {f"{name}-supervised" for name in names} == {name for name in shipped() if name.endswith("-supervised")}
+    for name in names:
+        ours, theirs = Recipe(f"{name}-maskris"), Recipe(f"{name}-supervised")
         assert (ours.training, ours.splits) == (theirs.training, theirs.splits)
+    shapes = [yaml.safe_load(Recipe(f"shapes-{method}").to_yaml()) for method in METHODS]
+    for values in shapes:
+        del values["strategy"]
+    assert all(values == shapes[0] for values in shapes)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "settings"),
+    [
+        (["--strategy", "maskris.strategies.aml.AML", "--strategy.patch_size", "8"], "AML", {"patch_size": 8}),
+        (["--strategy=maskris.strategies.ema.EMATeacher", "--strategy.decay=0.9"], "EMATeacher", {"decay": 0.9}),
+        (
+            ["--strategy", "maskris.strategies.masked_augmentation.MaskedAugmentation", "--strategy.clean_weight=0.5"],
+            "MaskedAugmentation",
+            {"clean_weight": 0.5, "terms": ("clean", "masked"), "image": ImageMasking(0.75, 8)},  # as in the recipe
+        ),
+        (["--strategy.image=null"], "MaskRIS", {"image": None, "text": TextMasking()}),
+        (["--strategy.text=null"], "MaskRIS", {"image": ImageMasking(0.75, 8), "text": None}),
+        (["--strategy.image.sampling=grid"], "MaskRIS", {"image": ImageMasking(0.75, 8, "grid")}),
+        (["--strategy.soft_weights=[1, 1]"], "MaskRIS", {"soft_weights": (1, 1)}),
+    ],
+)
+def test_the_method_can_be_changed_on_the_command_line(overrides, name, settings):
+    strategy = Recipe("shapes-maskris", overrides).instantiate()[1]
+    assert type(strategy).__name__ == name
+    assert {key: vars(strategy)[key] for key in settings} == settings
 
 
 def test_overrides_win(recipe):

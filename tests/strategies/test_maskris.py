@@ -275,12 +275,13 @@ def test_weight_outside_its_range_is_refused(weight):
         MaskRIS(clean_weight=weight)
 
 
-def test_masking_of_one_kind_leaves_the_other_input_as_it_is(small):
+@pytest.mark.parametrize("nothing", [(None, None), (ImageMasking(0.0), TextMasking(0.0))])
+def test_masking_of_one_kind_leaves_the_other_input_as_it_is(small, nothing):
     batch = small_batch()
-    only_text = MaskRIS(image=ImageMasking(0.0), text=TextMasking(0.5)).distort(small, batch, Random(0))
+    only_text = MaskRIS(image=nothing[0], text=TextMasking(0.5)).distort(small, batch, Random(0))
     assert only_text.images is batch.images  # not even a copy
     assert not torch.equal(only_text.input_ids, batch.input_ids)
-    only_image = MaskRIS(image=ImageMasking(0.5, 8), text=TextMasking(0.0)).distort(small, batch, Random(0))
+    only_image = MaskRIS(image=ImageMasking(0.5, 8), text=nothing[1]).distort(small, batch, Random(0))
     assert only_image.input_ids is batch.input_ids
     both = MaskRIS(image=ImageMasking(0.5, 8), text=TextMasking(0.5)).distort(small, batch, Random(0))
     assert torch.equal(only_image.images, both.images)  # the draws of one don't depend on the other

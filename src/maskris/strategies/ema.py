@@ -1,13 +1,14 @@
 """MaskRIS with a teacher of averaged weights (Mean Teacher, Tarvainen & Valpola, arXiv 1703.01780)."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from maskris.batch import Batch
 from maskris.models.base import RISModel, evaluation_mode
+from maskris.strategies.losses import CLASS_WEIGHTS, Criterion
+from maskris.strategies.masking import IMAGE_MASKING, TEXT_MASKING, ImageMasking, TextMasking
 from maskris.strategies.maskris import MaskRIS
 
 
@@ -21,14 +22,30 @@ class EMATeacher(MaskRIS):
 
     Args:
         decay: What remains of the average after a step; 0.999 looks back about 1000 steps.
-        options: The arguments of `maskris.MaskRIS`, except `teacher_without_dropout`.
+        image: As those that follow, see `maskris.MaskRIS`.
+        text: Masking of the words.
+        clean_weight: Weight of the clean term.
+        criterion: What supervises the clean pass.
+        fused: One forward pass of the student over both halves.
+        normalize_soft_loss: Divide the distorted term by the sum of the class weights.
+        soft_weights: Of background and referent in the distorted term.
 
     Raises:
         ValueError: If `decay` is outside [0, 1).
     """
 
-    def __init__(self, decay: float = 0.999, **options: Any) -> None:
-        super().__init__(teacher_without_dropout=True, **options)
+    def __init__(
+        self,
+        decay: float = 0.999,
+        image: ImageMasking | None = IMAGE_MASKING,
+        text: TextMasking | None = TEXT_MASKING,
+        clean_weight: float = 0.5,
+        criterion: Criterion | None = None,
+        fused: bool = False,
+        normalize_soft_loss: bool = False,
+        soft_weights: tuple[float, float] = CLASS_WEIGHTS,
+    ) -> None:
+        super().__init__(image, text, clean_weight, criterion, fused, normalize_soft_loss, soft_weights, True)
         if not 0 <= decay < 1:
             raise ValueError(f"decay must lie in [0, 1), not {decay}")
         self.decay = decay

@@ -1,7 +1,8 @@
 """What a pass learns from: ground-truth masks for the clean pass, soft predictions for the distorted one."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +15,19 @@ CLASS_WEIGHTS = (0.9, 1.1)
 """Weights of background and referent in the official implementation."""
 
 
-class Criterion(Protocol):
-    """Whatever supervises the clean pass: ground truth here; pseudo masks or boxes in weakly supervised methods."""
+class Criterion(ABC):
+    """Whatever supervises the clean pass: ground truth here; pseudo masks or boxes in weakly supervised methods.
 
+    A class and not a protocol, so that recipes can name one.
+    """
+
+    @abstractmethod
     def __call__(self, model: RISModel, logits: Tensor, batch: Batch) -> Tensor:
         """Scalar loss of the clean logits ``[N, C, h, w]``."""
-        ...
 
 
 @dataclass(frozen=True)
-class MaskCriterion:
+class MaskCriterion(Criterion):
     """Cross entropy against the ground-truth masks (MaskRIS equation 1).
 
     Two channels: weighted, divided by the sum of the pixels' weights. One channel: binary, weighted the same way.

@@ -9,7 +9,7 @@ from maskris.models.base import RISModel
 from maskris.rng import Random
 from maskris.strategies.base import Strategy
 from maskris.strategies.losses import Criterion, MaskCriterion
-from maskris.strategies.masking import ImageMasking, TextMasking, mask_batch
+from maskris.strategies.masking import IMAGE_MASKING, TEXT_MASKING, ImageMasking, TextMasking, mask_batch
 
 
 class MaskedAugmentation(Strategy):
@@ -18,8 +18,8 @@ class MaskedAugmentation(Strategy):
     The draws are those of `maskris.MaskRIS` at the same seed, so that the two differ in what they learn from.
 
     Args:
-        image: Masking of the images.
-        text: Masking of the words.
+        image: Masking of the images; ``None`` leaves them as they are.
+        text: Masking of the words; ``None`` leaves them as they are.
         clean_weight: 0 trains on masked inputs only, in one pass; above 0 a clean pass of this weight comes first, and
             the masked one weighs the rest.
         criterion: What supervises both passes; cross entropy with the masks by default.
@@ -30,8 +30,8 @@ class MaskedAugmentation(Strategy):
 
     def __init__(
         self,
-        image: ImageMasking | None = None,
-        text: TextMasking | None = None,
+        image: ImageMasking | None = IMAGE_MASKING,
+        text: TextMasking | None = TEXT_MASKING,
         clean_weight: float = 0.0,
         criterion: Criterion | None = None,
     ) -> None:
@@ -39,8 +39,8 @@ class MaskedAugmentation(Strategy):
             raise ValueError(
                 f"clean_weight must lie in [0, 1), not {clean_weight}; clean inputs alone are maskris.Supervised"
             )
-        self.image = image or ImageMasking()
-        self.text = text or TextMasking()
+        self.image = image
+        self.text = text
         self.clean_weight = clean_weight
         self.criterion = criterion or MaskCriterion()
         self.terms = ("clean", "masked") if clean_weight else ("masked",)

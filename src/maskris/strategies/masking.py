@@ -171,13 +171,18 @@ class TextMasking:
         return torch.where(chosen, changed, input_ids)
 
 
+IMAGE_MASKING, TEXT_MASKING = ImageMasking(), TextMasking()
+"""The masks of the paper."""
+
+
 def mask_batch(
-    batch: Batch, tokenizer: ExpressionTokenizer, image: ImageMasking, text: TextMasking, rng: Random
+    batch: Batch, tokenizer: ExpressionTokenizer, image: ImageMasking | None, text: TextMasking | None, rng: Random
 ) -> Batch:
     """The batch with masked images and words; drawn anew in every step, differently on every rank."""
     device = batch.images.device
-    return replace(
-        batch,
-        images=image(batch.images, rng.generator("image mask", device=device)),
-        input_ids=text(batch.input_ids, tokenizer, rng.generator("text mask", device=device)),
-    )
+    images, input_ids = batch.images, batch.input_ids
+    if image is not None:
+        images = image(images, rng.generator("image mask", device=device))
+    if text is not None:
+        input_ids = text(input_ids, tokenizer, rng.generator("text mask", device=device))
+    return replace(batch, images=images, input_ids=input_ids)

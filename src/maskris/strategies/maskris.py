@@ -10,7 +10,7 @@ from maskris.models.base import RISModel, evaluation_mode
 from maskris.rng import Random
 from maskris.strategies.base import Strategy
 from maskris.strategies.losses import CLASS_WEIGHTS, Criterion, MaskCriterion, soft_cross_entropy, soft_prediction
-from maskris.strategies.masking import ImageMasking, TextMasking, mask_batch
+from maskris.strategies.masking import IMAGE_MASKING, TEXT_MASKING, ImageMasking, TextMasking, mask_batch
 
 
 class MaskRIS(Strategy):
@@ -20,8 +20,8 @@ class MaskRIS(Strategy):
     own soft prediction. At inference nothing changes.
 
     Args:
-        image: Masking of the images.
-        text: Masking of the words.
+        image: Masking of the images; ``None`` leaves them as they are.
+        text: Masking of the words; ``None`` leaves them as they are.
         clean_weight: Weight of the clean term; the distorted term weighs ``1 - clean_weight``.
         criterion: What supervises the clean pass; cross entropy with the masks by default.
         fused: One forward pass over both halves instead of two: the same gradient from one loss, faster on small
@@ -38,8 +38,8 @@ class MaskRIS(Strategy):
 
     def __init__(
         self,
-        image: ImageMasking | None = None,
-        text: TextMasking | None = None,
+        image: ImageMasking | None = IMAGE_MASKING,
+        text: TextMasking | None = TEXT_MASKING,
         clean_weight: float = 0.5,
         criterion: Criterion | None = None,
         fused: bool = False,
@@ -51,8 +51,8 @@ class MaskRIS(Strategy):
             raise ValueError(f"clean_weight must lie in [0, 1], not {clean_weight}")
         if min(soft_weights) <= 0:
             raise ValueError(f"soft_weights must be positive, not {soft_weights[0]}, {soft_weights[1]}")
-        self.image = image or ImageMasking()
-        self.text = text or TextMasking()
+        self.image = image
+        self.text = text
         self.clean_weight = clean_weight
         self.criterion = criterion or MaskCriterion()
         self.fused = fused
