@@ -19,22 +19,8 @@ TINY = {  # what a recipe would load from the Hub, by the class of its model
 }
 SIZES = {"CARIS": (448, 448), "ETRIS": (416, 416)}
 SETTINGS = {"CARIS": (50, 16, 1e-4), "ETRIS": (50, 32, 1e-4)}  # epochs, batch size, learning rate
-METHODS = {
-    "maskris": "MaskRIS",
-    "supervised": "Supervised",
-    "aml": "AML",
-    "ema": "EMATeacher",
-    "augmentation": "MaskedAugmentation",
-}
 NAMES = [f"{data}-{method}" for data in ("refcoco", "refcoco+", "refcocog-umd", "refcocog-google", "combined")
          for method in ("supervised", "maskris")]  # fmt: skip
-METHODS = {
-    "maskris": "MaskRIS",
-    "supervised": "Supervised",
-    "masked-augmentation": "MaskedAugmentation",
-    "ema": "EMATeacher",
-    "aml": "AML",
-}
 
 
 def written(folder, **changes):
@@ -63,14 +49,18 @@ def test_all_published_settings_are_shipped():
 
 @pytest.mark.parametrize("name", shipped())
 def test_every_shipped_recipe_can_be_built(name):
-    recipe = Recipe(name, [] if name.startswith("shapes-") else TINY)
+    kind = yaml.safe_load(find(name).read_text())["model"]["class_path"].removeprefix("maskris.")
+    small = TINY[kind] | {"tokenizer": WORDS}
+    recipe = Recipe(name, [] if "shapes-" in name else [f"--model.{k}={json.dumps(v)}" for k, v in small.items()])
     model, strategy = recipe.instantiate()
-    assert type(model).__name__ == "CARIS"
-    assert type(strategy).__name__ == next(METHODS[method] for method in METHODS if name.endswith(f"-{method}"))
-    if not name.startswith("shapes-"):
-        assert model.preprocess.size == (448, 448)
-        assert (recipe.training.epochs, recipe.training.batch_size, recipe.training.lr) == (50, 16, 1e-4)
-        assert model.tokenizer.max_length == 20
+    assert type(model).__name__ == kind
+    assert name.startswith(kind.lower()) is (kind != "CARIS"), "CARIS is the network that isn't named"
+    assert type(strategy).__name__ == METHODS[name.split("-")[-1]]
+    if "shapes-" not in name:
+        assert model.preprocess.size == SIZES[kind]
+        assert (recipe.training.epochs, recipe.training.batch_size, recipe.training.lr) == SETTINGS[kind]
+        clips_words = 22 if "refcocog" in name else 17
+        assert model.tokenizer.max_length == (20 if kind == "CARIS" else clips_words)
     assert recipe.splits.exclude_overlap is name.startswith("combined")
 
 
@@ -80,9 +70,9 @@ def test_methods_are_trained_alike():
     for name in names:
         ours, theirs = Recipe(f"{name}-maskris"), Recipe(f"{name}-supervised")
         assert (ours.training, ours.splits) == (theirs.training, theirs.splits)
-    shapes = [yaml.safe_load(Recipe(f"shapes-{method}").to_yaml()) for method in METHODS]
-    for values in shapes:
-        del values["strategy"]
+    shapes = [yaml.safe_load(Recipe(name).to_yaml()) for name in shipped() if name.startswith("shapes-")]
+    assert len(shapes) == len(METHODS)
+    assert len({values.pop("strategy")["class_path"] for values in shapes}) == len(METHODS)
     assert all(values == shapes[0] for values in shapes)
 
 
