@@ -113,19 +113,18 @@ class LAVT(RISModel):
         return self.fuse(images, words, batch.attention_mask)[-1].movedim(1, -1), words
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """The official groups, all at one rate: only norms and bias tables of the vision encoder are not decayed.
+        """The official groups, all at one rate: only norms and tables of the vision encoder are not decayed.
 
         As published (ARCHITECTURE, optimiser): biases, the batch norms of the decoder and the layer norms of the text
         encoder are decayed. Frozen parameters are in no group; see `trained_text_layers`.
         """
-        tables = ("relative_position_bias_table", "position_embeddings", "absolute_pos_embed")
-        norms = [module for module in self.vision.modules() if isinstance(module, nn.LayerNorm)]
-        undecayed = {id(parameter) for norm in norms for parameter in norm.parameters()}
-        undecayed |= {id(p) for name, p in self.vision.named_parameters() if any(table in name for table in tables)}
-        vision = list(self.vision.parameters())
+        vision: dict[bool, list[nn.Parameter]] = {False: [], True: []}
+        for prefix, module in self.vision.named_modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                vision[self.vision.decays(f"{prefix}.{name}", module)].append(parameter)
         groups = {
-            "vision, no decay": [parameter for parameter in vision if id(parameter) in undecayed],
-            "vision": [parameter for parameter in vision if id(parameter) not in undecayed],
+            "vision, no decay": vision[False],
+            "vision": vision[True],
             "fusion": [*self.fusions.parameters(), *self.gates.parameters()],
             "decoder": list(self.decoder.parameters()),
             "text": list(self.text.parameters()),

@@ -18,22 +18,20 @@ Walk = Generator[Tensor, Tensor, None]
 class StagedVisionEncoder(VisionEncoder):
     """The backbones of `VisionEncoder` whose stages can be told apart; the same weights under the same names.
 
-    These are Swin, ConvNeXt (V1, V2, DINOv3), ResNet, HGNetV2, PVTv2, DINOv2 and those of timm that are chains of
-    modules (ResNet, ConvNeXt, Swin, EfficientNet and many more).
+    These are Swin (V1, V2), ConvNeXt (V1, V2, DINOv3), ResNet, HGNetV2, PVTv2, the vision transformers of DINOv2 and
+    DINOv3, and those of timm that are chains of modules (ResNet, ConvNeXt, EfficientNet and many more).
 
     Args:
         source: Hub id, local folder or configuration.
         drop_path: Stochastic depth of the last block, growing linearly from 0 at the first.
 
     Raises:
-        ValueError: If the backbone does not offer four stages, if it is not known how its stages follow each other, or
-            if it goes on after the last of the four, where nothing would ever learn.
+        ValueError: If the backbone is none for `VisionEncoder`, or it is not known how its stages follow each other.
     """
 
     def __init__(self, source: Source, drop_path: float = 0.0) -> None:
         super().__init__(source, drop_path)
-        kind = self.config["model_type"]
-        backbone = cast(Any, self.backbone)
+        kind, backbone = self.config["model_type"], cast(Any, self.backbone)
         if kind not in _WALKS:
             raise ValueError(
                 f"The stages of a {kind} can't be told apart, which is needed to change the image's features between "
@@ -41,17 +39,12 @@ class StagedVisionEncoder(VisionEncoder):
             )
         if kind == "timm_backbone" and not hasattr(backbone._backbone, "return_layers"):
             raise ValueError(
-                f"timm's {self.config['backbone']} is no chain of modules (it gives features through "
+                f"timm's {self.config['backbone']} is no chain of modules (it is a "
                 f"{type(backbone._backbone).__name__}), so that its features can't be changed between the stages; "
                 "choose one such as timm's resnet50 or convnext_tiny"
             )
-        if "stem" in backbone.out_features:
-            raise ValueError("The stem of a backbone is not among the stages that can be changed; leave it out")
-        if kind != "timm_backbone" and backbone.out_features[-1] != backbone.stage_names[-1]:  # timm cuts the rest off
-            raise ValueError(
-                f"The last of out_features must be the backbone's last stage {backbone.stage_names[-1]}, not "
-                f"{backbone.out_features[-1]}: what follows would be computed by nobody and never learn"
-            )
+        if backbone.out_features[0] == "stem":
+            raise ValueError(f"The stem of a {kind} is no stage; leave it out of out_features")
 
     def walk(self, images: Tensor) -> Walk:
         """Run normalised images ``[I, 3, H, W]`` through the four stages, stopping after each.
@@ -64,7 +57,7 @@ class StagedVisionEncoder(VisionEncoder):
 
         The maps are those that the next stage reads, not yet normalised; see `normalize`.
         """
-        return _WALKS[self.config["model_type"]](self.backbone, images)
+        return _WALKS[self.config["model_type"]](self.backbone, self.fit(images))
 
     def normalize(self, stage: int, x: Tensor) -> Tensor:
         """The backbone's own norm of a stage, 0 to 3, for a map ``[I, c, h, w]``; the same map where it has none.
@@ -72,11 +65,12 @@ class StagedVisionEncoder(VisionEncoder):
         For the unchanged maps of `walk` this gives the four maps of `VisionEncoder`.
         """
         backbone = cast(Any, self.backbone)
+        name = backbone.out_features[stage]
         norm: Any = None
         if hasattr(backbone, "hidden_states_norms"):  # Swin, ConvNeXt
-            norm = backbone.hidden_states_norms[backbone.out_features[stage]]
-        elif getattr(backbone.config, "apply_layernorm", False):  # DINOv2
-            norm = backbone.layernorm
+            norm = backbone.hidden_states_norms[name]
+        elif getattr(backbone.config, "apply_layernorm", False):  # DINOv2 and DINOv3
+            norm = backbone.norm if hasattr(backbone, "norm") else backbone.layernorm
         if norm is None:
             return x
         if getattr(norm, "data_format", "") == "channels_first":
@@ -86,11 +80,12 @@ class StagedVisionEncoder(VisionEncoder):
 
 def _swin(backbone: Any, images: Tensor) -> Walk:
     """The next stage begins with the downsampling, which therefore reads the changed map."""
-    x, size = backbone.swin.embeddings(images)  # [I, h * w, c]
-    for name, stage in zip(backbone.stage_names[1:], backbone.swin.encoder.layers, strict=True):
+    # Shifted windows at all sizes, as in the Swin of detection and in SwinBackbone.forward.
+    network, options = (backbone.swin, {"always_partition": True}) if hasattr(backbone, "swin") else (backbone, {})
+    x, size = network.embeddings(images)  # [I, h * w, c]
+    for name, stage in zip(backbone.stage_names[1:], network.encoder.layers, strict=True):
         for block in stage.blocks:
-            # Shifted windows at all sizes, as in the Swin of detection and in SwinBackbone.forward.
-            x = block(x, size, always_partition=True)[0]
+            x = block(x, size, **options)[0]
         if name in backbone.out_features:
             x = _tokens((yield _map(x, size)))
         if stage.downsample is not None:
@@ -123,11 +118,15 @@ def _pvt(backbone: Any, images: Tensor) -> Walk:
 def _vit(backbone: Any, images: Tensor) -> Walk:
     """Patches can be changed between layers; the class token and registers go on as they are and read them."""
     x = backbone.embeddings(images)  # [I, 1 + registers + h * w, c]
-    rows, columns = backbone.embeddings.patch_embeddings.patch_size
+    patch = backbone.config.patch_size
+    rows, columns = (patch, patch) if isinstance(patch, int) else patch
     size = (images.shape[2] // rows, images.shape[3] // columns)
     others = x.shape[1] - size[0] * size[1]
-    for name, layer in zip(backbone.stage_names[1:], backbone.encoder.layer, strict=True):
-        x = layer(x)
+    options, layers = {}, backbone.get_submodule("encoder.layer" if hasattr(backbone, "encoder") else "model.layer")
+    if hasattr(backbone, "rope_embeddings"):
+        options["position_embeddings"] = backbone.rope_embeddings(images)
+    for name, layer in zip(backbone.stage_names[1:], layers, strict=True):
+        x = layer(x, **options)
         if name in backbone.out_features:
             x = torch.cat([x[:, :others], _tokens((yield _map(x[:, others:], size)))], dim=1)
 
@@ -152,6 +151,7 @@ def _tokens(x: Tensor) -> Tensor:
 
 _WALKS: dict[str, Callable[[Any, Tensor], Walk]] = {
     "swin": _swin,
+    "swinv2": _swin,
     "convnext": _chain("embeddings", "encoder.stages"),
     "convnextv2": _chain("embeddings", "encoder.stages"),
     "dinov3_convnext": _chain("", "model.stages"),
@@ -160,5 +160,6 @@ _WALKS: dict[str, Callable[[Any, Tensor], Walk]] = {
     "pvt_v2": _pvt,
     "dinov2": _vit,
     "dinov2_with_registers": _vit,
+    "dinov3_vit": _vit,
     "timm_backbone": _timm,
 }
