@@ -19,6 +19,13 @@ TINY = {  # what a recipe would load from the Hub, by the class of its model
 }
 SIZES = {"CARIS": (448, 448), "ETRIS": (416, 416)}
 SETTINGS = {"CARIS": (50, 16, 1e-4), "ETRIS": (50, 32, 1e-4)}  # epochs, batch size, learning rate
+METHODS = {
+    "maskris": "MaskRIS",
+    "supervised": "Supervised",
+    "aml": "AML",
+    "ema": "EMATeacher",
+    "augmentation": "MaskedAugmentation",
+}
 NAMES = [f"{data}-{method}" for data in ("refcoco", "refcoco+", "refcocog-umd", "refcocog-google", "combined")
          for method in ("supervised", "maskris")]  # fmt: skip
 
