@@ -15,13 +15,15 @@ WITH_POOLER = ("bert", "camembert", "data2vec-text", "ernie", "megatron-bert", "
 TEXT_ENCODERS = (*WITH_POOLER, "clip_text_model", "deberta-v2", "distilbert", "electra")
 """Every ``model_type`` that `TextEncoder` takes; DeBERTa v3 calls itself deberta-v2."""
 
+_MEASURES = (
+    "its layers measure how far words are apart, and extra vectors would be farther away the more padding there is"
+)
 _WHY_NOT = {
     "albert": "its layers begin with a projection, which vectors that join the words would have to go through",
     "deberta": "of the DeBERTas only v2 and v3 let the caller say how far words are apart",
-    "mpnet": "its layers measure how far words are apart, and extra vectors would be farther away the more padding "
-    "there is",
+    "mpnet": _MEASURES,
     "siglip": "it was trained with padding that words can see",
-    "t5": "its layers measure how far words are apart, and extra vectors would be farther away the more padding there is",
+    "t5": _MEASURES,
 }
 
 
@@ -138,8 +140,8 @@ def _build(source: Source) -> nn.Module:
         )
     if getattr(config, "conv_kernel_size", 0) > 0:  # DeBERTa v2 xlarge and xxlarge
         raise ValueError(
-            f"This {kind} convolves its words (conv_kernel_size = {config.conv_kernel_size}), so that the last would mix "
-            "with the padding or the extra vectors behind it; choose a DeBERTa v3, or a v2 without convolution"
+            f"This {kind} convolves its words (conv_kernel_size = {config.conv_kernel_size}), so that the last would "
+            "mix with the padding or the extra vectors behind it; choose a DeBERTa v3, or a v2 without convolution"
         )
     options = {"add_pooling_layer": False} if kind in WITH_POOLER else {}
     model_class: Any = CLIPTextModel if kind == "clip_text_model" else AutoModel

@@ -1,5 +1,6 @@
 """Vision encoders of `transformers` and timm, as functions from images to four feature maps."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
-from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone
+from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, TimmBackbone, TimmBackboneConfig
 from transformers.models.swin.modeling_swin import SwinLayer, SwinMLP
 
 from maskris.models.sources import Source, describe, read_config
@@ -29,8 +30,10 @@ class VisionEncoder(nn.Module):
     transformer counts every layer as a stage: its maps are those of its last four layers, all at the same stride.
 
     Args:
-        source: Hub id, local folder or configuration.
-        drop_path: Stochastic depth of the last block, growing linearly from 0 at the first.
+        source: Hub id, local folder or configuration. Weights of timm are named as on the Hub
+            (``timm/resnet50.a1_in1k``), or by a folder of that format.
+        drop_path: Stochastic depth of the last block, growing linearly from 0 at the first; without effect where a
+            backbone has none (ResNet of `transformers`, VGG).
 
     Attributes:
         config: The configuration as JSON types; `VisionEncoder(config)` builds the same architecture.
@@ -45,22 +48,22 @@ class VisionEncoder(nn.Module):
         super().__init__()
         self.backbone = _build(source, drop_path)
         self.config = describe(self.backbone)
-        self.channels: list[int] = list(cast(Any, self.backbone).channels)
-        if len(self.channels) != 4:
-            raise ValueError(f"{self.config['model_type']} gives {len(self.channels)} feature maps; four are needed")
+        if (number := len(cast(Any, self.backbone).channels)) != 4:
+            raise ValueError(f"{self.config['model_type']} gives {number} feature maps; four are needed")
         if self.config["model_type"] == "swin":
             # The official backbone has no norm after the last stage but the stage's own.
             cast(Any, self.backbone).swin.layernorm = nn.Identity()
             for layer in self.backbone.modules():
                 if isinstance(layer, SwinLayer):
                     layer.mlp = cast(Any, SwinMLPWithDropPath(layer.mlp, layer.drop_path))
-        self.strides, unused = _probe(self.backbone, self.config["model_type"])
+        self.channels, self.strides, unused = _probe(self.backbone, self.config["model_type"])
         for name in unused:  # such as what serves pretraining alone; distributed training refuses dead parameters
             self.backbone.get_parameter(name).requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Normalised images ``[I, 3, H, W]`` to four maps, finest first (strides 4, 8, 16 and 32 for Swin)."""
-        return tuple(self.backbone(self.fit(images)).feature_maps)
+        maps = self.backbone(self.fit(images)).feature_maps
+        return tuple(x.movedim(-1, 1) for x in maps) if _channels_last(self.backbone) else tuple(maps)
 
     def fit(self, images: Tensor) -> Tensor:
         """Images at the next size that the coarsest stride divides, bilinearly; so every map covers the whole image.
@@ -107,6 +110,8 @@ class SwinMLPWithDropPath(nn.Module):
 
 def _build(source: Source, drop_path: float) -> nn.Module:
     config = read_config(source, drop_path_rate=drop_path)
+    if config.model_type in ("timm_backbone", "timm_wrapper"):
+        return _build_timm(source, config, drop_path)
     if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
         raise ValueError(
             f"{config.model_type} is not among the backbones of transformers; choose a Swin, ConvNeXt, ResNet, PVTv2, "
@@ -114,9 +119,7 @@ def _build(source: Source, drop_path: float) -> nn.Module:
             "({'model_type': 'timm_backbone', 'backbone': 'resnet50'})"
         )
     chosen = isinstance(source, dict) and ("out_features" in source or "out_indices" in source)
-    if config.model_type == "timm_backbone":  # whose stages are known only when it is built
-        config.out_indices = config.out_indices if chosen else [1, 2, 3, 4]
-    elif not chosen and len(config.out_features) != 4:
+    if not chosen and len(config.out_features) != 4:
         config.out_features = list(config.stage_names[-4:])
     # AutoBackbone.from_pretrained asks the Hub before anything else, even about local folders: name the class instead.
     model_class: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
@@ -125,10 +128,41 @@ def _build(source: Source, drop_path: float) -> nn.Module:
     return cast(nn.Module, model_class.from_pretrained(source, config=config))
 
 
-def _probe(backbone: nn.Module, kind: str, height: int = 224, width: int = 256) -> tuple[list[int], list[str]]:
-    """Strides of the maps, and the parameters on which no map depends; on the meta device, where nothing is computed.
+def _build_timm(source: Source, config: Any, drop_path: float) -> nn.Module:
+    weights = {}
+    if not isinstance(source, dict):
+        name = f"local-dir:{source}" if Path(source).is_dir() else str(source)
+        architecture = config.architecture
+        config, weights = TimmBackboneConfig(backbone=name), {"pretrained": True}
+    if not (isinstance(source, dict) and "out_indices" in source):
+        config.out_indices = [-4, -3, -2, -1]
+    options: dict[str, Any] = {"drop_path_rate": drop_path, "dynamic_img_size": True}
+    while True:  # networks of timm take what concerns them, and name what they don't know
+        try:
+            backbone = TimmBackbone._from_config(config, **weights, **options)
+            break
+        except TypeError as error:
+            unknown = [option for option in options if option in str(error)]
+            if not unknown:
+                raise
+            options = {option: value for option, value in options.items() if option not in unknown}
+    if weights:  # what is saved must not have to be downloaded
+        cast(Any, backbone).config.backbone = architecture
+    return cast(nn.Module, backbone)
 
-    The height is a multiple of all usual strides (14, 16, 32), the width differs from it.
+
+def _channels_last(backbone: nn.Module) -> bool:
+    layout = getattr(getattr(backbone, "_backbone", None), "output_fmt", "")  # of timm's networks: Swin has NHWC
+    return str(getattr(layout, "value", layout)) == "NHWC"
+
+
+def _probe(
+    backbone: nn.Module, kind: str, height: int = 224, width: int = 448
+) -> tuple[list[int], list[int], list[str]]:
+    """Channels and strides of the maps, and the parameters on which no map depends.
+
+    On the meta device, where nothing is computed; not all that backbones say of themselves is so (FocalNet's channels).
+    Both sides are multiples of all usual strides (14, 16, 32), and they differ.
     """
     training = backbone.training
     backbone.eval()
@@ -142,7 +176,7 @@ def _probe(backbone: nn.Module, kind: str, height: int = 224, width: int = 256) 
             maps = functional_call(backbone, {**parameters, **buffers}, (images,)).feature_maps
             total = torch.stack([x.sum() for x in maps]).sum()
             gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
-    except (RuntimeError, ValueError) as error:
+    except (AssertionError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"This {kind} reads images of one size alone ({height} x {width} pixels fail: {error}); choose a backbone "
             "for all sizes, such as Swin, ConvNeXt or DINOv2"
@@ -150,4 +184,5 @@ def _probe(backbone: nn.Module, kind: str, height: int = 224, width: int = 256) 
     finally:
         backbone.train(training)
     unused = [name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None]
-    return [round(height / x.shape[2]) for x in maps], unused
+    channels, rows = (3, 1) if _channels_last(backbone) else (1, 2)
+    return [x.shape[channels] for x in maps], [round(height / x.shape[rows]) for x in maps], unused
