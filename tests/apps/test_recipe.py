@@ -16,9 +16,14 @@ CLIP_RESNET = {
 TINY = {  # what a recipe would load from the Hub, by the class of its model
     "CARIS": {"vision": SWIN, "text": BERT},
     "ETRIS": {"clip": CLIP_RESNET},
+    "LAVT": {"vision": SWIN, "text": BERT},
 }
-SIZES = {"CARIS": (448, 448), "ETRIS": (416, 416)}
-SETTINGS = {"CARIS": (50, 16, 1e-4), "ETRIS": (50, 32, 1e-4)}  # epochs, batch size, learning rate
+SIZES = {"CARIS": (448, 448), "ETRIS": (416, 416), "LAVT": (480, 480)}
+SETTINGS = {
+    "CARIS": (50, 16, 1e-4),
+    "ETRIS": (50, 32, 1e-4),
+    "LAVT": (40, 32, 5e-5),
+}  # epochs, batch size, learning rate
 METHODS = {
     "maskris": "MaskRIS",
     "supervised": "Supervised",
@@ -67,7 +72,7 @@ def test_every_shipped_recipe_can_be_built(name):
         assert model.preprocess.size == SIZES[kind]
         assert (recipe.training.epochs, recipe.training.batch_size, recipe.training.lr) == SETTINGS[kind]
         clips_words = 22 if "refcocog" in name else 17
-        assert model.tokenizer.max_length == (20 if kind == "CARIS" else clips_words)
+        assert model.tokenizer.max_length == (clips_words if kind == "ETRIS" else 20)
     assert recipe.splits.exclude_overlap is name.startswith("combined")
 
 
