@@ -73,9 +73,12 @@ class BridgedCLIP(nn.Module):
         patch = clip.config["vision_patch_size"]
         cells = (8, 16, 32) if resnet else (patch,) * 3
         check_strides(strides, cells)
-        for name, layers in (("text", clip.text.blocks), ("image", [] if resnet else clip.visual.blocks)):
-            if len(layers) % STAGES:
-                raise ValueError(f"{len(layers)} blocks of the {name} encoder can't be dealt out to {STAGES} stages")
+        blocks = {"text": len(clip.text.blocks)}
+        if not isinstance(clip.visual, ModifiedResNet):
+            blocks["image"] = len(clip.visual.blocks)
+        for name, number in blocks.items():
+            if number % STAGES:
+                raise ValueError(f"{number} blocks of the {name} encoder can't be dealt out to {STAGES} stages")
         self.divisor = max(cells[-1], cells[0] * strides[0])
         self.clip = clip
         self.bridger = Bridger(
@@ -123,7 +126,8 @@ class BridgedCLIP(nn.Module):
         maps = []
         for stage in range(STAGES):
             if stage < len(states):
-                state = ImageState(*(None if part is None else part[image_index] for part in states[stage]))
+                image, token = states[stage]
+                state = ImageState(image[image_index], None if token is None else token[image_index])
             else:
                 state = self._advance(stage, state)
             for block in text.blocks[stage * share : (stage + 1) * share]:
@@ -156,7 +160,8 @@ class BridgedCLIP(nn.Module):
     def _finish(self, last: Tensor) -> Tensor:
         visual = self.clip.visual
         if isinstance(visual, ModifiedResNet):
-            return visual.attnpool(last)
+            pooled: Tensor = visual.attnpool(last)
+            return pooled
         patches = visual.finish(last.flatten(2).transpose(1, 2))  # [N, h w, E]
         return patches.transpose(1, 2).unflatten(2, last.shape[-2:])
 

@@ -40,7 +40,7 @@ def test_every_key_is_mapped_to_the_right_shape_or_knowingly_dropped(real: tuple
 
 
 def test_what_is_dropped_is_dead(real: tuple[str, ETRIS, dict[str, Any]]) -> None:
-    size, model, described = real
+    _, model, described = real
     left = dropped((key["name"] for key in described["keys"]), ETRIS_RULES)
     assert list(left.values()) == [["backbone.logit_scale"]]
     queries_and_keys = 3 * 2 * (512 * 512 + 512)
