@@ -101,9 +101,8 @@ def test_names_and_configuration_are_those_of_the_plain_encoder() -> None:
     ("source", "message"),
     [
         (
-            {"model_type": "hiera", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}
-            | {"image_size": [224, 256]},
-            r"stages of a hiera can't be told apart.*choose one of convnext, .*swin, swinv2, timm",
+            {"model_type": "focalnet", "embed_dim": 8, "hidden_sizes": [8, 16, 32, 64], "depths": [1, 1, 1, 1]},
+            r"stages of a focalnet can't be told apart.*choose one of convnext, .*swin, swinv2, timm",
         ),
         (
             {"model_type": "resnet", **BACKBONES["resnet"], "out_features": ["stem", "stage2", "stage3", "stage4"]},

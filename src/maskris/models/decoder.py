@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskris.models.attention import Attention, sine_encoding
-from maskris.models.deformable import DeformableAttention, Shapes, pixel_centres
+from maskris.models.deformable import DeformableAttention, pixel_centres
+from maskris.models.sampling import Shapes
 
 Initialization = Literal["published", "scratch"]
 

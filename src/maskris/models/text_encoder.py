@@ -94,9 +94,8 @@ class TextEncoder(nn.Module):
         encoder = cast(Any, self.model).encoder
         if not encoder.relative_attention:
             return None
-        between_words = build_relative_position(
-            words, words, bucket_size=encoder.position_buckets, max_position=encoder.max_relative_positions
-        )
+        options = {"bucket_size": encoder.position_buckets, "max_position": encoder.max_relative_positions}
+        between_words: Tensor = build_relative_position(words, words, **options)
         distances = between_words.new_zeros(1, length, length)
         distances[:, : words.shape[1], : words.shape[1]] = between_words
         return distances
@@ -144,8 +143,7 @@ def _build(source: Source) -> nn.Module:
             "mix with the padding or the extra vectors behind it; choose a DeBERTa v3, or a v2 without convolution"
         )
     options = {"add_pooling_layer": False} if kind in WITH_POOLER else {}
-    model_class: Any = CLIPTextModel if kind == "clip_text_model" else AutoModel
     if isinstance(source, dict):
-        build = CLIPTextModel._from_config if kind == "clip_text_model" else AutoModel.from_config
-        return cast(nn.Module, build(config, **options))
+        return cast(nn.Module, AutoModel.from_config(config, **options))
+    model_class: Any = CLIPTextModel if kind == "clip_text_model" else AutoModel  # which would take the whole CLIP
     return cast(nn.Module, model_class.from_pretrained(source, config=config, **options))
