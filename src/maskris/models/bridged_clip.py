@@ -163,7 +163,8 @@ class BridgedCLIP(nn.Module):
             pooled: Tensor = visual.attnpool(last)
             return pooled
         patches = visual.finish(last.flatten(2).transpose(1, 2))  # [N, h w, E]
-        return patches.transpose(1, 2).unflatten(2, last.shape[-2:])
+        projected: Tensor = patches.transpose(1, 2).unflatten(2, last.shape[-2:])
+        return projected
 
 
 def check_strides(strides: Sequence[int], cells: Sequence[int]) -> None:
