@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from maskris.inference.predictor import Predictor as Predictor
     from maskris.models.base import RISModel as RISModel
     from maskris.models.caris import CARIS as CARIS
+    from maskris.models.cris import CRIS as CRIS
     from maskris.models.etris import ETRIS as ETRIS
     from maskris.models.lavt import LAVT as LAVT
     from maskris.strategies.maskris import MaskRIS as MaskRIS
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Batch": "maskris.batch",
     "CARIS": "maskris.models.caris",
+    "CRIS": "maskris.models.cris",
     "ETRIS": "maskris.models.etris",
     "LAVT": "maskris.models.lavt",
     "MaskRIS": "maskris.strategies.maskris",
@@ -46,6 +48,7 @@ __all__ = [  # noqa: RUF022 (in the order of the work: data, models, methods, re
     "RISModel",
     "CARIS",
     "LAVT",
+    "CRIS",
     "ETRIS",
     "Supervised",
     "MaskRIS",

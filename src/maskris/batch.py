@@ -15,7 +15,8 @@ class Batch:
         input_ids: ``[N, L]`` int64 token ids, padded at the right.
         attention_mask: ``[N, L]`` int64, 1 for tokens and 0 for padding.
         image_index: ``[N]`` int64, the image that each expression speaks of.
-        masks: ``[N, H, W]`` bool, the referents; ``None`` where there is no ground truth.
+        masks: ``[N, H, W]`` bool, or float in [0, 1] where outlines are soft: the referents; ``None`` where there is no
+            ground truth.
         index: ``[N, 2]`` int64, the row of the table and the number of the expression in it, for reports;
             ``None`` where the batch does not come from a table.
     """

@@ -176,7 +176,14 @@ def test_it_reports_its_special_ids():
     tokenizer = bert()
     assert tokenizer.special_ids == {PAD, UNK, CLS, SEP, MASK}
     assert (tokenizer.pad_id, tokenizer.mask_id) == (PAD, MASK)
-    assert tokenizer.vocabulary_size == len(SPECIAL) + len(WORDS)
+    assert tokenizer.vocabulary_size == tokenizer.replacement_count == len(SPECIAL) + len(WORDS)
+
+
+def test_special_tokens_behind_the_words_replace_none():
+    tokenizer = clip(5)
+    end, start = tokenizer.tokenizer.eos_token_id, tokenizer.tokenizer.bos_token_id
+    assert (start, end) == (tokenizer.vocabulary_size - 2, tokenizer.vocabulary_size - 1)
+    assert tokenizer.replacement_count == tokenizer.vocabulary_size - 2
 
 
 def test_it_survives_saving_and_pickling(tmp_path):

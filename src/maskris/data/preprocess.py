@@ -11,8 +11,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from maskris.data.letterbox import place, warp
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -40,7 +44,8 @@ class Preprocess:
         height: Height of the model's input in pixels.
         width: Width of the model's input in pixels.
         resize: ``"stretch"`` fills the input and distorts the aspect ratio (MaskRIS, CARIS, LAVT);
-            ``"letterbox"`` keeps the ratio and pads with the mean colour (CRIS, ETRIS).
+            ``"letterbox"`` keeps the ratio and pads with the mean colour, bicubic and without antialiasing; its masks
+            have soft outlines (CRIS, ETRIS; see `maskris.data.letterbox`).
         mean: Per channel, on a scale of [0, 1].
         std: Per channel, on a scale of [0, 1].
     """
@@ -87,40 +92,39 @@ class Preprocess:
             raise ValueError(f"Preprocess has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
         return cls(**values)
 
-    def placement(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Where an image of `height` x `width` lies in the model's input: top, left, height, width."""
-        if self.resize == "stretch":
-            return 0, 0, self.height, self.width
-        scale = min(self.height / height, self.width / width)
-        h = min(self.height, max(1, round(height * scale)))
-        w = min(self.width, max(1, round(width * scale)))
-        return (self.height - h) // 2, (self.width - w) // 2, h, w
-
     def image(self, image: Image.Image) -> Tensor:
-        """Resize a photo of any mode to RGB ``[3, height, width]`` uint8, bilinearly with antialiasing as PIL does."""
-        top, left, h, w = self.placement(image.height, image.width)
-        scaled = v2.functional.resize(to_rgb(image), [h, w], v2.InterpolationMode.BILINEAR, antialias=True)
-        resized = torch.from_numpy(np.asarray(scaled).transpose(2, 0, 1).copy())  # contiguous: batches stack faster
-        if (h, w) == self.size:
-            return resized
-        colour = (torch.tensor(self.mean) * 255).round().to(torch.uint8)
-        canvas = colour.view(3, 1, 1).repeat(1, self.height, self.width)
-        canvas[:, top : top + h, left : left + w] = resized
-        return canvas
+        """Resize a photo of any mode to RGB ``[3, height, width]`` uint8.
+
+        A stretch is bilinear with antialiasing as PIL does it, a letterbox bicubic without.
+        """
+        photo = to_rgb(image)
+        if self.resize == "stretch":
+            photo = v2.functional.resize(photo, list(self.size), v2.InterpolationMode.BILINEAR, antialias=True)
+        # Contiguous and a copy: batches stack faster, and PIL's memory can't be written to.
+        pixels = torch.from_numpy(np.asarray(photo).transpose(2, 0, 1).copy())
+        if self.resize == "stretch":
+            return pixels
+        colour = (torch.tensor(self.mean) * 255).round()
+        placement = place((photo.height, photo.width), self.size)
+        return warp(pixels.float(), self.size, placement, colour, "cubic").round_().clamp_(0, 255).to(torch.uint8)
 
     def mask(self, mask: np.ndarray) -> Tensor:
-        """Resize a mask: ``[h, w]`` bool array to ``[height, width]`` bool (nearest pixel, as PIL does it).
+        """Resize a mask: ``[h, w]`` bool array to ``[height, width]``.
+
+        A stretch takes the nearest pixel, as PIL does it, and gives bool; a letterbox is linear and gives float32 in
+        [0, 1].
 
         Raises:
             ValueError: If the mask is not a plane.
         """
         if mask.ndim != 2:
             raise ValueError(f"A mask has a height and a width, not the shape {list(mask.shape)}")
-        top, left, h, w = self.placement(*mask.shape)
-        resized = Image.fromarray(mask.astype(np.uint8)).resize((w, h), Image.Resampling.NEAREST)
-        canvas = torch.zeros(self.size, dtype=torch.bool)
-        canvas[top : top + h, left : left + w] = torch.from_numpy(np.asarray(resized) != 0)
-        return canvas
+        if self.resize == "letterbox":
+            plane = torch.from_numpy(mask.astype(np.float32))[None]
+            placement = place((mask.shape[0], mask.shape[1]), self.size)
+            return warp(plane, self.size, placement, torch.zeros(1), "linear")[0].clamp_(0, 1)
+        resized = Image.fromarray(mask.astype(np.uint8)).resize((self.width, self.height), Image.Resampling.NEAREST)
+        return torch.from_numpy(np.asarray(resized) != 0)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Make ``[..., 3, H, W]`` uint8 images float32 with mean 0 and deviation 1; float images pass unchanged."""
@@ -138,15 +142,22 @@ class Preprocess:
             size: Height and width of the photo.
 
         Returns:
-            ``[N, size[0], size[1]]`` float, bilinear (``align_corners=False``), the padding of a letterbox cut off.
+            ``[N, size[0], size[1]]`` float. After a stretch bilinear (``align_corners=False``); after a letterbox
+            bicubic, by the exact inverse of its geometry, and cut to [0, 1].
 
         Raises:
             ValueError: If the maps are not at the model's input size (upsample the logits first).
         """
         if maps.ndim != 3 or tuple(maps.shape[1:]) != self.size:
             raise ValueError(f"maps must be [N, {self.height}, {self.width}], not {list(maps.shape)}")
-        top, left, h, w = self.placement(size[0], size[1])
-        inner = maps[:, top : top + h, left : left + w]
-        if inner.shape[1:] == tuple(size):
-            return inner
-        return F.interpolate(inner.unsqueeze(1), size=tuple(size), mode="bilinear", align_corners=False).squeeze(1)
+        height, width = size
+        if self.resize == "letterbox":
+            placement = place((height, width), self.size).inverse
+            return warp(maps, (height, width), placement, maps.new_zeros(len(maps)), "cubic").clamp_(0, 1)
+        if maps.shape[1:] == (height, width):
+            return maps
+        return F.interpolate(maps[:, None], size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+
+
+CLIP_LETTERBOX = Preprocess(416, 416, "letterbox", CLIP_MEAN, CLIP_STD)
+"""The input of CRIS and ETRIS."""

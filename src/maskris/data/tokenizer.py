@@ -121,7 +121,10 @@ class ExpressionTokenizer:
 
     @property
     def mask_id(self) -> int | None:
-        """Id of the mask token, or ``None`` where the tokenizer has none (CLIP)."""
+        """Id of the mask token, or ``None`` where the tokenizer has none.
+
+        CLIP has none either, but `maskris.models.clip_tokenizer` registers a stand-in.
+        """
         mask_id = self.tokenizer.mask_token_id
         return None if mask_id is None else int(mask_id)
 
@@ -134,6 +137,18 @@ class ExpressionTokenizer:
     def vocabulary_size(self) -> int:
         """Number of ids, added tokens included."""
         return len(self.tokenizer)
+
+    @cached_property
+    def replacement_count(self) -> int:
+        """How many ids, counted from 0, may take a word's place when words are masked at random.
+
+        All up to the last word. BERT's special tokens come before its words, so that they are among them, as published;
+        CLIP's start and end come last and are not: CLIP reads the sentence where its largest id first stands.
+        """
+        count = self.vocabulary_size
+        while count - 1 in self.special_ids:
+            count -= 1
+        return count
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the tokenizer's files, as `transformers` does."""

@@ -129,7 +129,7 @@ def _at_input(model: RISModel, protocol: Protocol, logits: Tensor, batch: Batch)
     probability = maps.sigmoid()
     # The sign of the logit, because the sigmoid of a tiny positive number rounds to 0.5.
     mask = maps > 0 if protocol.binarisation == "argmax" else probability > protocol.threshold
-    return _compare(protocol, mask, probability, batch.masks)
+    return _compare(protocol, mask, probability, batch.masks > 0.5)  # a letterbox has masks with soft outlines
 
 
 def _at_original(

@@ -21,12 +21,13 @@ from maskris.data.preprocess import Preprocess
 from maskris.models.caris import CARIS
 from maskris.models.checkpoints import Checkpoint, read_checkpoint
 from maskris.models.official.caris import CARIS_RULES, caris_config
+from maskris.models.official.cris import CRIS_RULES
 from maskris.models.official.encoders import SWIN_IMAGENET_RULES, swin_config
 from maskris.models.official.etris import ETRIS_RULES
 from maskris.models.official.lavt import LAVT_RULES
 from maskris.models.official.rules import Rule, dropped, rename
 
-_RULES = {"CARIS": CARIS_RULES, "ETRIS": ETRIS_RULES, "LAVT": LAVT_RULES}
+_RULES = {"CARIS": CARIS_RULES, "CRIS": CRIS_RULES, "ETRIS": ETRIS_RULES, "LAVT": LAVT_RULES}
 
 
 def map_state(

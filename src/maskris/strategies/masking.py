@@ -110,7 +110,8 @@ class TextMasking:
     Attributes:
         ratio: Probability that a word token is chosen (0.15 in the paper); 0 leaves the words as they are.
         mask: Share of the chosen that become the mask token.
-        random: Share of the chosen that become a token drawn from the whole vocabulary; the rest stays.
+        random: Share of the chosen that become a token drawn from the whole vocabulary (but CLIP's start and end, see
+            `ExpressionTokenizer.replacement_count`); the rest stays.
     """
 
     ratio: float = 0.15
@@ -148,7 +149,7 @@ class TextMasking:
             raise ValueError("This tokenizer has no mask token: choose mask = 0 and random up to 1, or ratio = 0")
         shape, device = input_ids.shape, input_ids.device
         choice = torch.rand(shape, generator=generator, device=device)
-        tokens = torch.randint(tokenizer.vocabulary_size, shape, generator=generator, device=device)
+        tokens = torch.randint(tokenizer.replacement_count, shape, generator=generator, device=device)
         special = torch.tensor(sorted(tokenizer.special_ids), device=device)
         return self.apply(input_ids, choice, tokens, special, tokenizer.mask_id or 0)
 
