@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from maskris.inference.predictor import Predictor as Predictor
     from maskris.models.base import RISModel as RISModel
     from maskris.models.caris import CARIS as CARIS
+    from maskris.models.clipseg import CLIPSeg as CLIPSeg
     from maskris.models.cris import CRIS as CRIS
     from maskris.models.etris import ETRIS as ETRIS
     from maskris.models.lavt import LAVT as LAVT
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Batch": "maskris.batch",
     "CARIS": "maskris.models.caris",
+    "CLIPSeg": "maskris.models.clipseg",
     "CRIS": "maskris.models.cris",
     "ETRIS": "maskris.models.etris",
     "LAVT": "maskris.models.lavt",
@@ -50,6 +52,7 @@ __all__ = [  # noqa: RUF022 (in the order of the work: data, models, methods, re
     "LAVT",
     "CRIS",
     "ETRIS",
+    "CLIPSeg",
     "Supervised",
     "MaskRIS",
     "Trainer",

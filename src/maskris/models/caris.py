@@ -4,7 +4,7 @@ The image speaks to the text through the conditional prompts, the text and the i
 `encode_image` holds all that depends on the image alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.models.base import RISModel
+from maskris.models.decay import split_decay
 from maskris.models.decoder import CARISDecoder, Initialization
 from maskris.models.encoders import Source, TextEncoder, VisionEncoder, build_tokenizer
 
@@ -143,9 +144,9 @@ class CARIS(RISModel):
         As published (ARCHITECTURE section 8): biases and the group norms of the decoder are decayed, all embeddings of
         the text encoder, the bias tables of the vision encoder and the learned prompts are not.
         """
-        text, vision = _split_decay(self.text, self.text.decays), _split_decay(self.vision, self.vision.decays)
+        text, vision = split_decay(self.text, self.text.decays), split_decay(self.vision, self.vision.decays)
         rest = nn.ModuleDict({"conditional_prompts": self.conditional_prompts, "decoder": self.decoder})
-        own = _split_decay(
+        own = split_decay(
             rest, lambda name, part: not (isinstance(part, nn.LayerNorm) or name.endswith("_prompts.weight"))
         )
         groups = []
@@ -180,16 +181,3 @@ class ConditionalPrompts(nn.Module):
             pooled = F.adaptive_avg_pool2d(coarsest, side).flatten(2).transpose(1, 2)  # [I, side², c]
             rows.append(outer(F.relu(inner(pooled))))
         return cast(Tensor, self.norm(torch.cat(rows, dim=1) + self.lang_prompts.weight))
-
-
-def _split_decay(
-    module: nn.Module, decays: Callable[[str, nn.Module], bool]
-) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters without and with weight decay; `decays` sees a parameter's name and the module it belongs to."""
-    without: list[nn.Parameter] = []
-    with_decay: list[nn.Parameter] = []
-    for prefix, part in module.named_modules():
-        for name, parameter in part.named_parameters(recurse=False):
-            full = f"{prefix}.{name}"
-            (with_decay if decays(full, part) else without).append(parameter)
-    return without, with_decay

@@ -73,11 +73,7 @@ class VisionEncoder(nn.Module):
         """
         if self.config["model_type"] in PADDING:
             return images
-        step = max(self.strides)
-        height, width = (-(-side // step) * step for side in images.shape[2:])
-        if (height, width) == tuple(images.shape[2:]):
-            return images
-        return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False)
+        return resize_to_multiple(images, max(self.strides))
 
     def decays(self, name: str, module: nn.Module) -> bool:
         """Whether a parameter should decay: not those of norms, position tables, lone tokens and scales of layers.
@@ -88,6 +84,14 @@ class VisionEncoder(nn.Module):
         """
         norm = isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _BatchNorm))
         return not (norm or any(part in name for part in _UNDECAYED))
+
+
+def resize_to_multiple(images: Tensor, step: int) -> Tensor:
+    """Images ``[I, 3, H, W]``, bilinearly at the next height and width that `step` divides."""
+    size = tuple(-(-side // step) * step for side in images.shape[2:])
+    if size == tuple(images.shape[2:]):
+        return images
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=False)
 
 
 class SwinMLPWithDropPath(nn.Module):
