@@ -174,18 +174,17 @@ class PixelWordFusion(nn.Module):
         return cast(Tensor, fused.unflatten(2, x.shape[2:]))
 
     def attend(self, pixels: Tensor, words: Tensor, attention_mask: Tensor) -> Tensor:
-        """What each pixel gathers (equations 2 to 6): pixels ``[N, C, h * w]`` to the same shape."""
+        """What each pixel gathers from the words: pixels ``[N, C, h * w]`` to the same shape."""
         mask = attention_mask.to(words.dtype)[:, None]  # [N, 1, L]
         q = _instance_norm(self.query(pixels))
         k, v = (conv(words.transpose(1, 2)) * mask for conv in (self.key, self.value))  # [N, C, L]
         # A pixel's weights add up to one, so that this moves all pixels alike, which the norm below undoes; but without
         # it that norm would blow up the rounding of values which hardly differ from pixel to pixel.
         v = v - (v.sum(2, keepdim=True) / mask.sum(2, keepdim=True).clamp(min=1))
-        attended = F.scaled_dot_product_attention(
-            *(part.unflatten(1, (self.heads, -1)).transpose(2, 3) for part in (q, k, v)),  # [N, heads, h * w or L, c]
-            attn_mask=(1e4 * (mask - 1))[:, None].to(q.dtype),
-            scale=pixels.shape[1] ** -0.5,  # of all channels, not of a head's; the same thing for one head
-        )
+        q, k, v = (part.unflatten(1, (self.heads, -1)).transpose(2, 3) for part in (q, k, v))  # [N, heads, S or L, c]
+        additive = (1e4 * (mask - 1))[:, None].to(q.dtype)  # [N, 1, 1, L]
+        # The scale is that of all channels, not of a head's; for one head they are the same.
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=additive, scale=pixels.shape[1] ** -0.5)
         return _instance_norm(self.output(attended.transpose(2, 3).flatten(1, 2)))
 
 

@@ -142,7 +142,7 @@ def _timm(backbone: Any, images: Tensor) -> Walk:
 
 
 def _map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    return tokens.transpose(1, 2).unflatten(2, size)  # [I, h * w, c] to [I, c, h, w]
+    return cast(Tensor, tokens.transpose(1, 2).unflatten(2, size))  # [I, h * w, c] to [I, c, h, w]
 
 
 def _tokens(x: Tensor) -> Tensor:
