@@ -206,7 +206,8 @@ def resize_positions(table: Tensor, height: int, width: int) -> Tensor:
         raise ValueError(f"A table of positions needs 1 + s² rows, not {len(table)}")
     if (side, side) == (height, width):
         return table
-    grid = table[1:].T.reshape(1, -1, side, side).float()  # half precision has no bicubic kernel on some devices
+    # Half precision has no bicubic kernel on some devices.
+    grid = table[1:].T.reshape(1, -1, side, side).to(torch.promote_types(table.dtype, torch.float32))
     grid = F.interpolate(grid, size=(height, width), mode="bicubic", align_corners=False)
     return torch.cat([table[:1], grid.flatten(2)[0].T.to(table.dtype)])
 
