@@ -13,14 +13,21 @@ CLIP_RESNET = {
     **{"embed_dim": 16, "vision_layers": [1, 1, 1, 1], "vision_width": 4},
     **{"vocab_size": 20, "transformer_width": 16, "transformer_layers": 3},
 }
+CLIPSEG = {
+    **{"model_type": "clipseg", "projection_dim": 8, "extract_layers": [0, 1], "reduce_dim": 8},
+    "text_config": {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "eos_token_id": len(WORDS) + 4},
+    "vision_config": {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 16},
+}
 TINY = {  # what a recipe would load from the Hub, by the class of its model
     "CARIS": {"vision": SWIN, "text": BERT},
+    "CLIPSeg": {"clipseg": CLIPSEG},
     "ETRIS": {"clip": CLIP_RESNET},
     "LAVT": {"vision": SWIN, "text": BERT},
 }
-SIZES = {"CARIS": (448, 448), "ETRIS": (416, 416), "LAVT": (480, 480)}
+SIZES = {"CARIS": (448, 448), "CLIPSeg": (352, 352), "ETRIS": (416, 416), "LAVT": (480, 480)}
 SETTINGS = {
     "CARIS": (50, 16, 1e-4),
+    "CLIPSeg": (30, 64, 1e-3),
     "ETRIS": (50, 32, 1e-4),
     "LAVT": (40, 32, 5e-5),
 }  # epochs, batch size, learning rate
@@ -72,7 +79,7 @@ def test_every_shipped_recipe_can_be_built(name):
         assert model.preprocess.size == SIZES[kind]
         assert (recipe.training.epochs, recipe.training.batch_size, recipe.training.lr) == SETTINGS[kind]
         clips_words = 22 if "refcocog" in name else 17
-        assert model.tokenizer.max_length == (clips_words if kind == "ETRIS" else 20)
+        assert model.tokenizer.max_length == {"ETRIS": clips_words, "CLIPSeg": 77}.get(kind, 20)
     assert recipe.splits.exclude_overlap is name.startswith("combined")
 
 

@@ -9,8 +9,9 @@ import torch
 from models.families import KIN, STRIDES, TEXT, VISION, text, vision
 from models.small import BERT, small_caris
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, CLIPConfig, CLIPModel
+from transformers import AutoConfig, AutoModel, CLIPConfig, CLIPModel, CLIPTokenizer
 
+from maskris.models.caris import CARIS
 from maskris.models.encoders import TextEncoder, VisionEncoder
 
 IDS = torch.tensor([[2, 5, 6, 7, 8, 3], [2, 9, 5, 3, 0, 0]])
@@ -76,6 +77,18 @@ def test_the_sentence_of_clip_is_what_clip_pools() -> None:
     encoder = lively("clip_text_model")
     pooled = encoder.model(input_ids=IDS, attention_mask=MASK).pooler_output
     torch.testing.assert_close(encoder(IDS, MASK)[torch.arange(2), encoder.summary_index(MASK)], pooled)
+
+
+def test_the_tokenizer_of_clip_has_a_stand_in_for_masked_words(tmp_path: Path) -> None:
+    tokens = ["!", "a</w>", "b</w>", "a", "b", "*</w>", "<|startoftext|>", "<|endoftext|>"]
+    clip = CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[])
+    assert clip.mask_token is None
+    clip.save_pretrained(tmp_path)
+    model = small_caris(text=text("clip_text_model"), tokenizer=str(tmp_path))
+    assert model.tokenizer.mask_id == 5
+    assert model.tokenizer(["a b", "b"]).input_ids.tolist() == [[6, 1, 2, 7], [6, 2, 7, 0]]
+    model.save_pretrained(tmp_path / "model")
+    assert CARIS.from_pretrained(tmp_path / "model").tokenizer.mask_id == 5
 
 
 def test_the_text_encoder_of_a_whole_clip(tmp_path: Path) -> None:

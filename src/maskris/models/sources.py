@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
+
+from maskris.models.clip_tokenizer import build_clip_tokenizer
 
 Source = dict[str, Any] | str | Path
 """A Hub id, a local folder, or the values of a configuration with its ``model_type`` (random weights then)."""
@@ -66,11 +68,11 @@ def build_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) ->
     """A tokenizer from a Hub id, a folder, or a list of words.
 
     A list becomes a lower-case WordPiece tokenizer with the five special tokens of BERT in front; if the list
-    already begins with ``[PAD]``, it is taken as a whole vocabulary.
+    already begins with ``[PAD]``, it is taken as a whole vocabulary. CLIP's tokenizer gets the stand-in for masked words
+    that it lacks, see `maskris.models.clip_tokenizer`.
     """
-    if isinstance(source, (str, Path)):
-        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source))
     if isinstance(source, list):
         tokens = source if source[:1] == ["[PAD]"] else [*SPECIAL_TOKENS, *source]
         return BertTokenizer(vocab={token: i for i, token in enumerate(tokens)})
-    return source
+    tokenizer = AutoTokenizer.from_pretrained(source) if isinstance(source, (str, Path)) else source
+    return build_clip_tokenizer(tokenizer) if isinstance(tokenizer, CLIPTokenizer) else tokenizer
