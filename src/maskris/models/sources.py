@@ -68,7 +68,7 @@ def build_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) ->
     """A tokenizer from a Hub id, a folder, or a list of words.
 
     A list becomes a lower-case WordPiece tokenizer with the five special tokens of BERT in front; if the list
-    already begins with ``[PAD]``, it is taken as a whole vocabulary. CLIP's tokenizer gets the stand-in for masked words
+    already begins with ``[PAD]``, it is taken as a whole vocabulary. CLIP's tokenizer gets the stand-in for masks
     that it lacks, see `maskris.models.clip_tokenizer`.
     """
     if isinstance(source, list):
