@@ -12,6 +12,7 @@ from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, TimmBackbone,
 from transformers.models.swin.modeling_swin import SwinLayer, SwinMLP
 
 from maskris.models.sources import Source, describe, read_config
+from maskris.models.swin import replace_blocks
 
 PADDING = ("swin", "swinv2", "maskformer-swin")
 """Backbones that pad images of any size themselves, as published."""
@@ -56,6 +57,7 @@ class VisionEncoder(nn.Module):
             for layer in self.backbone.modules():
                 if isinstance(layer, SwinLayer):
                     layer.mlp = cast(Any, SwinMLPWithDropPath(layer.mlp, layer.drop_path))
+            replace_blocks(self.backbone)
         self.channels, self.strides, unused = _probe(self.backbone, self.config["model_type"])
         for name in unused:  # such as what serves pretraining alone; distributed training refuses dead parameters
             self.backbone.get_parameter(name).requires_grad_(False)
