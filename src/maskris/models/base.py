@@ -231,9 +231,10 @@ def _class_named_by(config: Path) -> type[RISModel]:
     for one in reversed(known):  # the latest of a name: a notebook's cell may have run several times
         if (one.__module__, one.__name__) == (module, name):
             return one
+    own = f"{'my_module' if module == '__main__' else module}.{name}"
     raise ValueError(
         f"{config} names the class {module}.{name}, which is no model of maskris and not imported yet. Code that a "
-        f"file names is not run unasked; if it is yours: --model-class {module}.{name}, or load_model(..., {name})"
+        f"file names is not run unasked; if it is yours: --model-class {own}, or load_model(..., {name})"
     )
 
 
