@@ -96,6 +96,8 @@ class _ArchiveUnpickler(pickle.Unpickler):
             return _rebuild_tensor
         if module == "torch.jit._pickle" and name in _LISTS:
             return _as_list
+        if module == "torch.jit._pickle" and name == "restore_type_tag":
+            return _without_type
         raise _RefusedError(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> Tensor:
@@ -119,6 +121,10 @@ _LISTS = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boolli
 
 def _as_list(values: Any) -> list[Any]:
     return list(values)
+
+
+def _without_type(value: Any, _: Any) -> Any:
+    return value
 
 
 def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
