@@ -1,6 +1,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from maskris.data.table import ReferringTable
+from maskris.evaluation.bootstrap import intervals
 from maskris.evaluation.results import Evaluation
 from maskris.models.base import load_model
 from maskris.training.tracking import Tracker
@@ -208,6 +210,18 @@ def test_evaluate_one_split_of_several_files_with_occlusion(run, table, maskris,
     assert (len(result), result.protocol.name) == (8, "cris")
     assert "PatchOcclusion(ratio=1.0, patch_size=8" in result.settings["perturbation"]
     assert "testA" not in out
+
+
+def test_evaluate_shows_intervals_when_asked(run, table, maskris, tmp_path):
+    command = ["evaluate", run, table, "--out", tmp_path / "rows.parquet", "--workers", "0"]
+    assert "bootstrap" not in maskris(*command)[1]
+    code, out, _ = maskris(*command, "--intervals", "--interval-unit", "image")
+    assert code == 0
+    _, shown = out.split("95 % bootstrap intervals over images")
+    for split, part in Evaluation.load(tmp_path / "rows.parquet").parts("split").items():
+        found = intervals(part, unit="image")["mIoU"]
+        ends = [f"{100 * number:.2f}" for number in (found.value, found.low, found.high)]
+        assert re.search(rf"{split} .*?mIoU +{' +'.join(ends)}", shown, re.DOTALL)
 
 
 @pytest.mark.parametrize(

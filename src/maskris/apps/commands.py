@@ -115,7 +115,9 @@ def train(
         say(f"Done: step {result.step}, {result.seconds:.1f} s in this call. The model: {_model_of(folder)}")
         if tested := [name for name in splits.test if name in table.splits]:
             files = " ".join(shlex.quote(str(file)) for file in data)
-            say(f"Next: maskris evaluate {shlex.quote(str(folder))} {files} --splits {' '.join(tested)}")
+            own = type(model)
+            option = "" if own.__module__.startswith("maskris.") else f" --model-class {own.__module__}.{own.__name__}"
+            say(f"Next: maskris evaluate {shlex.quote(str(folder))} {files} --splits {' '.join(tested)}{option}")
     return 0
 
 
@@ -126,12 +128,15 @@ def evaluate(
     splits: list[str] | None = None,
     protocol: Literal["maskris", "lavt", "cris", "grefcoco"] = "maskris",
     out: Path | None = None,
+    intervals: bool = False,
+    interval_unit: Literal["expression", "image", "referent"] = "expression",
     batch_size: int = 32,
     device: str | None = None,
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     workers: int = 2,
     occlusion: float = 0.0,
     occlusion_patch: int = 32,
+    model_class: str | None = None,
 ) -> None:
     """Evaluate a model on every expression of a table, and show the metrics by split, length, size and kind.
 
@@ -143,14 +148,19 @@ def evaluate(
         splits: Splits to evaluate; all but train by default.
         protocol: How predictions are compared with the truth; published numbers differ in it.
         out: Write one row per expression to this Parquet file.
+        intervals: Show how sure every metric is: bootstrap intervals of 95 per cent, by split.
+        interval_unit: What is drawn again for them: expressions, or all those about an image or a referent together.
         batch_size: Most expressions at once.
         device: Such as cuda or cpu; the fastest by default.
         precision: Numbers in which the network computes.
         workers: Processes that load images.
         occlusion: Share of the image's patches to hide, to measure robustness; 0 hides none.
         occlusion_patch: Side of such a patch in pixels of the model's input.
+        model_class: Class of a model of your own, such as my_module.MyModel.
     """
+    from maskris.apps.classes import model_class as import_class
     from maskris.evaluation import evaluate as room
+    from maskris.evaluation.report import intervals_table
     from maskris.evaluation.robustness import PatchOcclusion
     from maskris.inference.predictor import fastest_device
     from maskris.models.base import load_model
@@ -159,7 +169,7 @@ def evaluate(
     chosen = choose_splits(
         table, splits or [name for name in table.splits if name != "train"] or table.splits, "--splits"
     )
-    model = load_model(checkpoint)
+    model = load_model(checkpoint, import_class(model_class))
     place = join_processes(device)
     hidden = PatchOcclusion(occlusion, occlusion_patch, mean=model.preprocess.mean) if occlusion else None
     result = room.evaluate(
@@ -175,6 +185,8 @@ def evaluate(
     )
     if is_first_process():
         show(result)
+        if intervals:
+            show(intervals_table(result, interval_unit))
         if out is not None:
             say(f"One row per expression: {result.save(out)}")
 
@@ -188,6 +200,7 @@ def predict(
     threshold: float = 0.5,
     device: str | None = None,
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    model_class: str | None = None,
 ) -> None:
     """Segment what one or several phrases mean in a photo: overlay and masks as PNG, and JSON with COCO RLE.
 
@@ -199,10 +212,12 @@ def predict(
         threshold: Probability above which a pixel belongs to the mask.
         device: Such as cuda or cpu; the fastest by default.
         precision: Numbers in which the network computes.
+        model_class: Class of a model of your own, such as my_module.MyModel.
     """
     from rich.markup import escape
     from rich.table import Table
 
+    from maskris.apps.classes import model_class as import_class
     from maskris.inference.predictor import Predictor
     from maskris.inference.save import save_predictions
 
@@ -212,7 +227,8 @@ def predict(
             raise FileNotFoundError(
                 "No model: give --model with a run folder, a model folder or a Hub id, or run `maskris quickstart` here"
             )
-    predictor = Predictor.from_pretrained(model, device=device, precision=precision)
+    own = import_class(model_class)
+    predictor = Predictor.from_pretrained(model, device=device, precision=precision, model_class=own)
     results = predictor.predict(expressions, image=photo, threshold=threshold)
     saved = save_predictions(photo, results, out, model=predictor.name, image=predictor.image)
     table = Table("expression", "score", "box (x, y, w, h)")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from maskris.apps.classes import working_folder
 from maskris.apps.complaints import explain
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class Recipe:
         file = find(name)  # before anything heavy
         self._parser = _parser()
         try:
-            self._values = self._parser.parse_args([f"--config={file}", *overrides])
+            with working_folder():
+                self._values = self._parser.parse_args([f"--config={file}", *overrides])
         except ArgumentError as error:
             message = explain(str(error), _keys(self._parser))
             if message.startswith("Unexpected config"):

@@ -10,6 +10,7 @@ from rich.table import Table
 from maskris.evaluation.metrics import Scores
 
 if TYPE_CHECKING:
+    from maskris.evaluation.bootstrap import Unit
     from maskris.evaluation.results import Evaluation
 
 NOTHING = "–"  # noqa: RUF001 (an en dash: no expression defines this number)
@@ -79,6 +80,28 @@ def scores_markdown(groups: Mapping[str, Scores], heading: str = "") -> str:
         safe = name.replace("|", "\\|")
         lines.append(f"| {safe} | {' | '.join(cells(scores, headings))} |")
     return "\n".join(lines)
+
+
+def intervals_table(evaluation: "Evaluation", unit: "Unit" = "expression") -> Table:
+    """A table for the terminal: every metric of every split with its 95 % bootstrap interval, in per cent.
+
+    Args:
+        evaluation: The result.
+        unit: What is drawn again; see `bootstrap.intervals`.
+    """
+    from maskris.evaluation.bootstrap import intervals
+
+    table = Table(box=box.SIMPLE_HEAD, title=f"95 % bootstrap intervals over {unit}s", title_justify="left")
+    table.add_column("split", overflow="fold")
+    table.add_column("metric", no_wrap=True)
+    for heading in ("value", "from", "to"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for split, part in evaluation.parts("split").items():
+        for i, (metric, interval) in enumerate(intervals(part, unit=unit).items()):
+            ends = map(percent, (interval.value, interval.low, interval.high))
+            table.add_row("" if i else escape(split), metric, *ends)
+        table.add_section()
+    return table
 
 
 def tables(evaluation: "Evaluation", by: Sequence[str] = ("split", "length", "size", "kind")) -> list[Table]:
