@@ -13,9 +13,10 @@ from maskris.models.sampling import Shapes, can_sample_rows, sample_rows
 def case(seed: int, shapes: Shapes, spread: float, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
     random = torch.Generator().manual_seed(seed)
     values = torch.randn(2, sum(h * w for h, w in shapes), 6, generator=random, dtype=dtype)
-    locations = 0.5 + spread * torch.randn(2, 5, 3, len(shapes), 2, 2, generator=random, dtype=dtype)
-    weights = torch.randn(2, 5, 3, len(shapes), 2, generator=random, dtype=dtype)
-    return values.requires_grad_(), locations.requires_grad_(), weights.requires_grad_()
+    y, x, weights = (torch.randn(2, 5, 3, len(shapes), 2, generator=random, dtype=dtype) for _ in range(3))
+    sides = torch.tensor(shapes, dtype=dtype)
+    y, x = ((0.5 + spread * v) * sides[:, i, None] - 0.5 for i, v in enumerate((y, x)))
+    return values.requires_grad_(), x.requires_grad_(), y.requires_grad_(), weights.requires_grad_()
 
 
 @settings(max_examples=50)
@@ -43,33 +44,32 @@ def test_single_precision_agrees() -> None:
 
 def test_gradients_are_those_of_finite_differences() -> None:
     shapes = [(2, 3), (4, 5)]
-    values, locations, weights = case(1, shapes, 0.5)
-    assert torch.autograd.gradcheck(lambda *x: sample_rows(*x, shapes), (values, locations, weights), eps=1e-7)
+    assert torch.autograd.gradcheck(lambda *x: sample_rows(*x, shapes), case(1, shapes, 0.5), eps=1e-7)
 
 
 def test_points_on_edges_and_corners() -> None:
     values = torch.arange(1.0, 7.0).reshape(1, 6, 1)
     edges = torch.tensor([-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0])
-    places = torch.cartesian_prod((edges + 0.5) / 3, (edges + 0.5) / 2).view(1, -1, 1, 1, 1, 2)
-    weights = torch.ones(places.shape[:-1])
-    expected = sample_grid(values, places, weights, [(2, 3)])
-    torch.testing.assert_close(sample_rows(values, places, weights, [(2, 3)]), expected, atol=1e-5, rtol=0)
+    x, y = torch.cartesian_prod(edges, edges).view(1, -1, 1, 1, 1, 2).unbind(-1)
+    weights = torch.ones(x.shape)
+    expected = sample_grid(values, x, y, weights, [(2, 3)])
+    torch.testing.assert_close(sample_rows(values, x, y, weights, [(2, 3)]), expected, atol=1e-5, rtol=0)
 
 
-def test_a_location_that_is_no_number_gives_no_number_and_no_crash() -> None:
+def test_a_place_that_is_no_number_gives_no_number_and_no_crash() -> None:
     shapes = [(2, 3), (4, 5)]
-    values, locations, weights = (x.detach() for x in case(2, shapes, 0.3, torch.float32))
-    locations[0, 1, 2, 0, 1, 0] = float("nan")
-    out = sample_rows(values, locations, weights, shapes)
+    values, x, y, weights = (part.detach() for part in case(2, shapes, 0.3, torch.float32))
+    x[0, 1, 2, 0, 1] = float("nan")
+    out = sample_rows(values, x, y, weights, shapes)
     assert out[0, 1, 4:].isnan().all()
     assert out.isnan().sum() == 2
 
 
 def test_only_the_gradients_that_are_asked_for() -> None:
     shapes = [(2, 3), (4, 5)]
-    values, locations, weights = case(3, shapes, 0.3)
-    (alone,) = torch.autograd.grad(sample_rows(values, locations.detach(), weights.detach(), shapes).sum(), values)
-    (expected,) = torch.autograd.grad(sample_grid(values, locations, weights, shapes).sum(), values)
+    values, *others = case(3, shapes, 0.3)
+    (alone,) = torch.autograd.grad(sample_rows(values, *(part.detach() for part in others), shapes).sum(), values)
+    (expected,) = torch.autograd.grad(sample_grid(values, *others, shapes).sum(), values)
     torch.testing.assert_close(alone, expected)
 
 
@@ -85,8 +85,8 @@ def test_compilers_see_grid_sample() -> None:
     inputs = [x.detach() for x in case(4, shapes, 0.3, torch.float32)]
 
     class Sampling(torch.nn.Module):
-        def forward(self, values: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-            return sample_levels(values, locations, weights, shapes)
+        def forward(self, values: Tensor, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+            return sample_levels(values, x, y, weights, shapes)
 
     program = torch.export.export(Sampling(), tuple(inputs))
     assert "grid_sampler" in str(program.graph)

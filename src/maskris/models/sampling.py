@@ -29,19 +29,27 @@ def can_sample_rows(values: Tensor, heads: int, shapes: Shapes) -> bool:
     )
 
 
-def sample_rows(values: Tensor, locations: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
+def sample_rows(values: Tensor, x: Tensor, y: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
     """The weighted sum of bilinear samples, zero outside a level; differentiable once.
 
     Args:
         values: ``[N, S, D]``.
-        locations: ``[N, Q, heads, levels, points, 2]``, (x, y) in [0, 1] of the level's extent.
-        weights: ``[N, Q, heads, levels, points]``.
+        x: ``[N, Q, heads, levels, points]`` in pixels of the level, 0 at the centre of the first.
+        y: As `x`, downwards.
+        weights: As `x`.
         shapes: Height and width of each level.
 
     Returns:
         ``[N, Q, D]``.
     """
-    return cast(Tensor, _SampleRows.apply(values, locations, weights, shapes))
+    return cast(Tensor, _SampleRows.apply(values, x, y, weights, shapes))
+
+
+def spread(per_level: list[int], like: Tensor) -> Tensor:
+    """One number per level to one for each point of ``[N, Q, heads, levels, points]``, flat: ``[numbers]``."""
+    heads, levels, points = like.shape[2:]
+    numbers = torch.tensor(per_level, dtype=like.dtype, device=like.device).view(1, levels, 1)
+    return numbers.expand(heads, levels, points).flatten()
 
 
 class _Table:
@@ -81,22 +89,24 @@ class _Table:
             levels.append(cast(Tensor, level).flatten(1, 2))
         return torch.cat(levels, dim=1)
 
-    def find(self, locations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def find(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of the upper left corners, int32, and how far right and below the points lie, in [0, 1)."""
-        n, _, heads, levels, _, _ = locations.shape
-        heights, widths = (locations.new_tensor(sides)[:, None] for sides in zip(*self.shapes, strict=True))
-        x = (locations[..., 0] * widths).sub_(0.5).clamp_(min=-_BORDER)
-        y = (locations[..., 1] * heights).sub_(0.5).clamp_(min=-_BORDER)
-        x, y = torch.minimum(x, widths, out=x), torch.minimum(y, heights, out=y)
+        n, q, heads, levels, points = x.shape
+        start = spread([top * self.stride + _BORDER for top in self.tops], x) * heads
+        start += torch.arange(heads, dtype=x.dtype).repeat_interleave(levels * points)
+        start = start + torch.arange(n, dtype=x.dtype).view(n, 1, 1) * self.pixels * heads  # [N, 1, numbers]
+        x, y = (  # flat: operations on long rows are several times faster than on rows of four points
+            torch.minimum(v.reshape(n, q, -1).clamp(min=-_BORDER), spread([shape[i] for shape in self.shapes], v))
+            for i, v in ((1, x), (0, y))
+        )
         left, above = x.floor(), y.floor()
         x.sub_(left)
         y.sub_(above)
-        first = torch.arange(n).view(n, 1, 1, 1, 1) * self.pixels
-        start = torch.tensor(self.tops).view(levels, 1) * self.stride + _BORDER
-        offset = (first + start) * heads + torch.arange(heads).view(heads, 1, 1)  # [N, 1, heads, levels, 1]
-        rows = above.mul_(self.stride * heads).add_(left, alpha=heads).add_(offset).to(torch.int32)
-        # A location that is no number has no pixel; its share is no number either, so that the result says so.
-        return rows.clamp_(0, n * self.pixels * heads - 1 - (self.stride + 1) * heads), x, y
+        rows = above.mul_(self.stride * heads).add_(left, alpha=heads).add_(start).to(torch.int32)
+        # A place that is no number has no pixel; its share is no number either, so that the result says so.
+        rows.clamp_(0, n * self.pixels * heads - 1 - (self.stride + 1) * heads)
+        shape = (n, q, heads, levels, points)
+        return rows.view(shape), x.view(shape), y.view(shape)
 
 
 def _shares(weights: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -109,11 +119,11 @@ def _shares(weights: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tens
 
 class _SampleRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, locations: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
+    def forward(ctx: Any, values: Tensor, x: Tensor, y: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
         n, q, heads, levels, points = weights.shape
         layout = _Table(shapes)
         table = layout.fill(values)
-        rows, x, y = layout.find(locations)
+        rows, x, y = layout.find(x, y)
         ctx.save_for_backward(table, rows, x, y, weights)
         ctx.layout = layout
         flat = table.view(-1, values.shape[2] // heads)  # [N * rows * stride * heads, D / heads]
@@ -128,14 +138,14 @@ class _SampleRows(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         table, rows, x, y, weights = ctx.saved_tensors
         layout: _Table = ctx.layout
         heads, levels, points = weights.shape[2:]
         flat = table.view(-1, table.shape[3] // heads)
         grad = grad.reshape(-1, flat.shape[1])  # [N * Q * heads, D / heads]
         index = rows.view(-1)
-        to_values = to_locations = to_weights = None
+        to_values = to_x = to_y = to_weights = None
         if ctx.needs_input_grad[0]:
             # The transposed table: every pixel adds up the gradients of the points whose corner it is.
             order = index.sort().indices
@@ -147,7 +157,7 @@ class _SampleRows(torch.autograd.Function):
                 for share in _shares(weights, x, y)
             ]
             to_values = layout.collect([corner.view(table.shape) for corner in corners])
-        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+        if any(ctx.needs_input_grad[1:4]):
             per_bag = torch.arange(0, len(index), levels * points, dtype=torch.int32)
             bag_of = torch.arange(len(grad), dtype=torch.int32).repeat_interleave(levels * points)
             seen = [  # the pixel at each corner times the gradient
@@ -160,7 +170,6 @@ class _SampleRows(torch.autograd.Function):
             above, below = torch.addcmul(seen[0], across[0], x), torch.addcmul(seen[2], across[1], x)
             down = below.sub_(above)
             to_weights = torch.addcmul(above, down, y)
-            heights, widths = (weights.new_tensor(sides)[:, None] for sides in zip(*layout.shapes, strict=True))
-            right = torch.lerp(across[0], across[1], y).mul_(weights).mul_(widths)
-            to_locations = torch.stack([right, down.mul_(weights).mul_(heights)], dim=-1)
-        return to_values, to_locations, to_weights, None
+            to_x = torch.lerp(across[0], across[1], y).mul_(weights)
+            to_y = down.mul_(weights)
+        return to_values, to_x, to_y, to_weights, None
