@@ -27,7 +27,7 @@ def by_hand(table, model, protocol):
         for expression in referent.expressions:
             channel = next(i for i, colour in enumerate(("red", "green", "blue")) if colour in expression)
             probability = torch.sigmoid(8 * (image[channel] - 0.5))
-            target = model.preprocess.mask(table.mask(row)).numpy()
+            target = model.preprocess.mask(table.mask(row)).numpy() > 0.5
             if protocol.resolution == "original":
                 probability = model.preprocess.restore(probability[None], (photo.height, photo.width))[0]
                 target = table.mask(row)

@@ -3,7 +3,7 @@
 Both call OpenCV's ``warpAffine``, whose geometry is kept here without OpenCV: pixel `u` of the result is read at
 ``(u - offset) / scale`` of the photo, both counted as indices (most libraries count pixel centres); interpolation is
 bicubic (a = -0.75) or linear, without antialiasing; and what lies outside has the border's colour. OpenCV 5 agrees
-within one of 255 levels of an image; OpenCV 4, which rounds positions to 1/32 pixel, within four.
+within one of 255 levels of an image; OpenCV 4, which rounds positions to 1/32 pixel, within a few.
 """
 
 from typing import Literal, NamedTuple
