@@ -47,7 +47,9 @@ class CARISDecoder(nn.Module):
             DecoderLayer(width, heads, points, levels, ffn_ratio, attention_ratio) for _ in range(layers)
         )
         self.mask_feature = nn.Sequential(
-            nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1)
+            *(nn.Conv2d(width, width, 1), nn.ReLU(inplace=True)),
+            *(nn.Conv2d(width, width, 1), nn.ReLU(inplace=True)),
+            nn.Conv2d(width, width, 1),
         )
         self.lang_embed = nn.Sequential(
             nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
@@ -106,7 +108,7 @@ class CARISDecoder(nn.Module):
         y = vis[:, -math.prod(shapes[-1]) :].transpose(1, 2).unflatten(2, shapes[-1])  # the finest level
         for lateral, conv in zip(reversed(laterals), reversed(self.output_convs), strict=True):
             y = lateral + F.interpolate(y, size=lateral.shape[-2:], mode="bilinear", align_corners=False)
-            y = F.relu(conv(y))
+            y = F.relu(conv(y), inplace=True)
         sentence = text[torch.arange(n, device=text.device), summary]
         classes = self.lang_embed(torch.stack([text[:, length:].mean(1), sentence], dim=1))  # [N, 2, D]
         # The last 1x1 convolution is linear, so it is applied to the two class vectors instead of to every pixel.
@@ -147,11 +149,12 @@ class DecoderLayer(nn.Module):
         self, vis: Tensor, text: Tensor, visible: Tensor, position: Tensor, reference: Tensor, shapes: Shapes
     ) -> tuple[Tensor, Tensor]:
         """Visual tokens ``[N, S, D]`` and words with prompts ``[N, L + P, D]`` to the same, refined."""
-        text = self.l_norm1(text + self.gamma_v2l * self.v2l_cross_attn(text, vis + position, vis))
+        placed = vis + position
+        text = self.l_norm1(text + self.gamma_v2l * self.v2l_cross_attn(text, placed, vis))
         text = self.l_norm2(text + self.lang_self_attn(text, text, text, visible))
         text = self.l_norm3(text + self.lang_mlp(text))
         # The published code numbers the norms of the image in this order: 2, 1, 3.
-        vis = self.v_norm2(vis + self.gamma_l2v * self.l2v_cross_attn(vis + position, text, text, visible))
+        vis = self.v_norm2(vis + self.gamma_l2v * self.l2v_cross_attn(placed, text, text, visible))
         vis = self.v_norm1(vis + self.vis_self_attn(vis + position, vis, reference, shapes))
         vis = self.v_norm3(vis + self.vis_mlp(vis))
         return vis, text
@@ -166,4 +169,4 @@ def _conv_norm(channels: int, width: int, kernel: int, bias: bool = False) -> nn
 
 
 def _feed_forward(width: int, ratio: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, width * ratio), nn.ReLU(), nn.Linear(width * ratio, width))
+    return nn.Sequential(nn.Linear(width, width * ratio), nn.ReLU(inplace=True), nn.Linear(width * ratio, width))
