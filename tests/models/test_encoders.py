@@ -147,6 +147,14 @@ def test_vision(kind: str) -> None:
     assert VisionEncoder(encoder.config).config == encoder.config
 
 
+@pytest.mark.parametrize("kind", [kind for kind in VISION if kind != "resnet"])
+def test_stochastic_depth_grows_linearly(kind: str) -> None:
+    encoder = VisionEncoder(vision(kind), drop_path=0.3)
+    rates = {module.drop_prob for module in encoder.modules() if hasattr(module, "drop_prob")}
+    blocks = sum(VISION[kind].get("depths", [1] * 4))
+    assert sorted(rates | {0.0}) == pytest.approx([0.3 * i / (blocks - 1) for i in range(blocks)])
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["convnext", "resnet", "dinov2", "dinov3_vit", "swin"])
 @pytest.mark.parametrize("size", [(1, 1), (33, 70)])

@@ -17,6 +17,9 @@ from maskris.models.swin import replace_blocks
 PADDING = ("swin", "swinv2", "maskformer-swin")
 """Backbones that pad images of any size themselves, as published."""
 
+UNIFORM = ("dinov2", "dinov2_with_registers", "dinov3_vit")
+"""Backbones to which `transformers` gives the same stochastic depth in every layer."""
+
 _UNDECAYED = (  # single vectors and tables of the families: positions, tokens without a patch, scales of layers
     *("relative_position", "position_embeddings", "absolute_pos_embed", "pos_embed"),
     *("cls_token", "mask_token", "register_tokens", "reg_token"),
@@ -58,6 +61,10 @@ class VisionEncoder(nn.Module):
                 if isinstance(layer, SwinLayer):
                     layer.mlp = cast(Any, SwinMLPWithDropPath(layer.mlp, layer.drop_path))
             replace_blocks(self.backbone)
+        if self.config["model_type"] in UNIFORM:
+            paths = [module for module in self.backbone.modules() if hasattr(module, "drop_prob")]  # one in each layer
+            for i, path in enumerate(paths):
+                cast(Any, path).drop_prob = drop_path * i / max(len(paths) - 1, 1)
         self.channels, self.strides, unused = _probe(self.backbone, self.config["model_type"])
         for name in unused:  # such as what serves pretraining alone; distributed training refuses dead parameters
             self.backbone.get_parameter(name).requires_grad_(False)
