@@ -241,7 +241,7 @@ def test_failures_leave_no_folder(
     with pytest.raises(ValueError, match=r"unknown key backbone\.surprise"):
         convert_checkpoint(tmp_path / "b.pth", tmp_path / "out", **arguments)
     torch.save({"conv1.weight": torch.ones(1)}, tmp_path / "c.pth")
-    with pytest.raises(ValueError, match="neither those of the official MaskRIS"):
+    with pytest.raises(ValueError, match="neither those of a published network"):
         convert_checkpoint(tmp_path / "c.pth", tmp_path / "out", **arguments)
 
     def full_disk(*_: Any, **__: Any) -> None:

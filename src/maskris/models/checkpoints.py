@@ -20,6 +20,9 @@ from torch import Tensor
 
 _WEIGHTS = ("model", "state_dict")
 
+# A part of the network that training scripts keep beside the rest, and the name under which others have it inside.
+_BESIDE = {"bert_model": "text_encoder."}
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -40,7 +43,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read the weights of a checkpoint file of any common kind, on the CPU.
 
     Known are ``.safetensors`` and PyTorch's zip and legacy formats; the weights may lie at the top or under ``model``
-    or ``state_dict``, beside optimiser states, numpy scalars and an `argparse.Namespace`.
+    or ``state_dict``, beside optimiser states, numpy scalars and an `argparse.Namespace`. A text encoder of its own
+    (``bert_model``, the variant `lavt` of LAVT) joins them as ``text_encoder.*``, its name in `lavt_one`.
 
     Args:
         path: The file.
@@ -60,6 +64,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     contents = _load(path)
     arguments: dict[str, Any] = {}
     others: list[str] = []
+    beside: dict[str, Tensor] = {}
     while not _is_state_dict(contents):
         if not isinstance(contents, Mapping):
             raise ValueError(f"{path} holds a {type(contents).__name__}, not a dictionary with weights")
@@ -72,10 +77,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         for key, value in contents.items():
             if isinstance(value, argparse.Namespace):
                 arguments |= vars(value)
+            elif key in _BESIDE and _is_state_dict(value):
+                beside |= {_BESIDE[key] + name: tensor for name, tensor in _strip(value).items()}
             elif key != inner:
                 others.append(str(key))
         contents = contents[inner]
-    return Checkpoint(_strip(contents), arguments, tuple(others))
+    return Checkpoint(_strip(contents) | beside, arguments, tuple(others))
 
 
 def _load(path: Path) -> Any:

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -17,17 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, SwinBackbone, SwinConfig
 
-from maskris.data.preprocess import Preprocess
-from maskris.models.caris import CARIS
+from maskris.models.base import RISModel
 from maskris.models.checkpoints import Checkpoint, read_checkpoint
-from maskris.models.official.caris import CARIS_RULES, caris_config
-from maskris.models.official.cris import CRIS_RULES
+from maskris.models.clip_tokenizer import build_clip_tokenizer
 from maskris.models.official.encoders import SWIN_IMAGENET_RULES, swin_config
-from maskris.models.official.etris import ETRIS_RULES
-from maskris.models.official.lavt import LAVT_RULES
 from maskris.models.official.rules import Rule, dropped, rename
+from maskris.models.published import NETWORKS, Kind, Network, Untold, kind_of
 
-_RULES = {"CARIS": CARIS_RULES, "CRIS": CRIS_RULES, "ETRIS": ETRIS_RULES, "LAVT": LAVT_RULES}
+_RULES = {network.model.__name__: network.rules for network in NETWORKS.values()}
 
 
 def map_state(
@@ -90,7 +87,7 @@ def load_official(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     """Load the weights of a published implementation, under its own names, into our model.
 
     Args:
-        model: `CARIS` (weights of the official MaskRIS or CARIS).
+        model: `CARIS` (weights of the official MaskRIS or CARIS), `LAVT`, `CRIS` or `ETRIS`.
         state_dict: Bare weights, without ``module.`` in front; `maskris.models.checkpoints` reads whole files.
 
     Raises:
@@ -128,7 +125,7 @@ class ConversionReport:
     Attributes:
         source: The published file.
         out: The folder that was written.
-        kind: ``"maskris"`` (the whole network) or ``"swin"`` (a vision encoder).
+        kind: ``"maskris"``, ``"lavt"``, ``"cris"``, ``"etris"`` (whole networks) or ``"swin"`` (a vision encoder).
         parameters: How many numbers the converted model learns.
         configuration: The arguments of the model, as read off the shapes.
         dropped: Published names that were left behind, under the reason.
@@ -137,7 +134,7 @@ class ConversionReport:
 
     source: Path
     out: Path
-    kind: Literal["maskris", "swin"]
+    kind: Kind
     parameters: int
     configuration: dict[str, Any]
     dropped: dict[str, list[str]] = field(default_factory=dict)
@@ -145,7 +142,7 @@ class ConversionReport:
 
     def __str__(self) -> str:
         """Several lines, without a newline at the end."""
-        what = {"maskris": "MaskRIS (CARIS)", "swin": "a Swin vision encoder"}[self.kind]
+        what = "a Swin vision encoder" if self.kind == "swin" else NETWORKS[self.kind].label
         lines = [f"{self.source} holds {what} with {self.parameters:,} parameters", "configuration:"]
         lines += [f"  {key}: {value}" for key, value in self.configuration.items()]
         if self.resized:
@@ -162,58 +159,43 @@ class ConversionReport:
         return escape(str(self))
 
 
-def kind_of(weights: Mapping[str, Tensor]) -> Literal["maskris", "swin"]:
-    """What the names say: the whole official network, or an ImageNet Swin.
-
-    Raises:
-        ValueError: If they say neither.
-    """
-    if any(name.startswith("backbone.vis_encoder.") for name in weights) and any(
-        n.startswith("pixel_decoder.") for n in weights
-    ):
-        return "maskris"
-    if "patch_embed.proj.weight" in weights and any(name.startswith("layers.0.blocks.") for name in weights):
-        return "swin"
-    raise ValueError(
-        "These weights are neither those of the official MaskRIS or CARIS (backbone.vis_encoder.*, pixel_decoder.*) "
-        "nor of a Swin trained on ImageNet (patch_embed.*, layers.*): the first names are "
-        f"{', '.join(list(weights)[:3])}"
-    )
-
-
 def convert_checkpoint(
     source: str | Path,
     out: str | Path,
     *,
-    kind: Literal["auto", "maskris", "swin"] = "auto",
+    kind: Literal["auto", "maskris", "lavt", "cris", "etris", "swin"] = "auto",
     window: int | None = None,
     image_size: int | None = None,
     text: str | None = None,
     text_heads: int | None = None,
-    tokenizer: str = "bert-base-uncased",
+    tokenizer: str | None = None,
     heads: int = 8,
     prompt_levels: Sequence[int] | None = None,
-    max_tokens: int = 20,
+    fusion_heads: Sequence[int] = (1, 1, 1, 1),
+    bridge_heads: int | None = None,
+    max_tokens: int | None = None,
 ) -> ConversionReport:
     """Turn a published checkpoint file into a safetensors folder.
 
-    The official MaskRIS or CARIS becomes a folder for ``CARIS.from_pretrained``, with tokenizer and preprocessing; a
-    Swin trained on ImageNet one for ``CARIS(vision=...)`` and `transformers.AutoBackbone`. The configuration is read
-    off the shapes. Nothing in the file is executed.
+    The official MaskRIS, CARIS, LAVT, CRIS or ETRIS becomes a folder for ``from_pretrained``, with tokenizer and
+    preprocessing; a Swin trained on ImageNet one for ``CARIS(vision=...)`` and `transformers.AutoBackbone`. The
+    configuration is read off the shapes. Nothing in the file is executed.
 
     Args:
         source: The ``.pth`` or ``.safetensors`` file.
         out: The folder to write; it must not exist yet, or be empty. It appears at once, complete.
         kind: What the file holds; by default its parameter names tell.
         window: Window size of the converted Swin; by default that of the file.
-        image_size: Side of the square input; by default that of the training script's arguments, or 448.
-        text: Hub id or folder whose ``config.json`` describes the text encoder; needed only if it differs from BERT's
-            habits (one head for every 64 channels, GELU).
-        text_heads: Heads of the text encoder, instead of `text`.
-        tokenizer: Hub id, folder or ``vocab.txt``.
-        heads: Heads of the decoder.
+        image_size: Side of the square input; by default that of the training script's arguments, or the published one.
+        text: Hub id or folder whose ``config.json`` describes BERT; needed only if it differs from BERT's habits (one
+            head for every 64 channels, GELU).
+        text_heads: Heads of BERT, instead of `text`.
+        tokenizer: Hub id, folder or, for BERT, ``vocab.txt``; by default the published one.
+        heads: Heads of the decoder (MaskRIS, CRIS, ETRIS).
         prompt_levels: Sides of the grids of the conditional prompts, if the number of prompts leaves a choice.
-        max_tokens: Most tokens of an expression.
+        fusion_heads: Heads of LAVT's four fusions.
+        bridge_heads: Heads of ETRIS's bridges.
+        max_tokens: Most tokens of an expression; by default the published number (CRIS and ETRIS took 22 for RefCOCOg).
 
     Raises:
         FileExistsError: If there is something in `out`.
@@ -227,7 +209,7 @@ def convert_checkpoint(
     weights = checkpoint.weights
     if kind == "auto":
         kind = kind_of(weights)
-    model: CARIS | SwinBackbone
+    model: RISModel | SwinBackbone
     if kind == "swin":
         rules = SWIN_IMAGENET_RULES
         configuration = swin_config(weights, window)
@@ -235,26 +217,32 @@ def convert_checkpoint(
         model = SwinBackbone(config)
         load_mapped(model, weights, rules, optional=r"(hidden_states_norms|swin\.layernorm)\..+")
     else:
-        rules = CARIS_RULES
-        configuration = caris_config(
-            weights,
+        network = NETWORKS[kind]
+        rules = network.rules
+        untold = Untold(
             heads=heads,
             prompt_levels=prompt_levels,
+            fusion_heads=fusion_heads,
+            bridge_heads=bridge_heads,
             text_heads=text_heads,
             text=None if text is None else _text_config(text),
             window=window,
         )
-        side = image_size or _image_size(checkpoint)
-        words = _tokenizer(tokenizer)
-        if len(words) > configuration["text"]["vocab_size"]:
+        configuration = network.configure(weights, untold)
+        words = _tokenizer(network, tokenizer or network.tokenizer)
+        known = configuration.get("text", configuration.get("clip"))["vocab_size"]
+        if len(words) > known:
             raise ValueError(
-                f"The tokenizer {tokenizer} knows {len(words)} tokens, the text encoder only "
-                f"{configuration['text']['vocab_size']}: it must be the one of the training"
+                f"The tokenizer {tokenizer or network.tokenizer} knows {len(words)} tokens, the text encoder only "
+                f"{known}: it must be the one of the training"
             )
-        preprocess = Preprocess(side, side)
-        model = CARIS(**configuration, tokenizer=words, max_tokens=max_tokens, preprocess=preprocess)
-        configuration |= {"max_tokens": max_tokens, "preprocess": preprocess.to_dict()}
-        load_official(model, weights)
+        side = image_size or _image_size(checkpoint) or network.preprocess.height
+        preprocess = replace(network.preprocess, height=side, width=side)
+        longest = max_tokens or network.max_tokens
+        arguments = {**configuration, "tokenizer": words, "max_tokens": longest, "preprocess": preprocess}
+        model = network.model(**arguments)
+        configuration |= {"max_tokens": longest, "preprocess": preprocess.to_dict()}
+        load_mapped(model, weights, rules)
     left = dropped(weights, rules)
     if checkpoint.others:
         left["the state of a training that is over"] = list(checkpoint.others)
@@ -271,9 +259,9 @@ def convert_checkpoint(
     )
 
 
-def _image_size(checkpoint: Checkpoint) -> int:
-    side = checkpoint.arguments.get("img_size")
-    return side if isinstance(side, int) and side > 0 else 448
+def _image_size(checkpoint: Checkpoint) -> int | None:
+    sides = (checkpoint.arguments.get(name) for name in ("img_size", "input_size"))  # MaskRIS and LAVT; CRIS and ETRIS
+    return next((side for side in sides if isinstance(side, int) and side > 0), None)
 
 
 def _text_config(source: str) -> dict[str, Any]:
@@ -284,7 +272,9 @@ def _text_config(source: str) -> dict[str, Any]:
     return {**config.to_diff_dict(), "model_type": config.model_type}
 
 
-def _tokenizer(source: str) -> PreTrainedTokenizerBase:
+def _tokenizer(network: Network, source: str) -> PreTrainedTokenizerBase:
+    if network.tokenizer.startswith("openai/"):
+        return build_clip_tokenizer(source)
     if source.endswith(".txt"):
         words = Path(source).read_text(encoding="utf-8").splitlines()
         return BertTokenizer(vocab={word: i for i, word in enumerate(words)})

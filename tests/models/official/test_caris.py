@@ -9,10 +9,10 @@ from golden import reference
 from models import literal
 
 from maskris.models.caris import CARIS
-from maskris.models.convert import kind_of
 from maskris.models.official.caris import CARIS_RULES, caris_config
 from maskris.models.official.encoders import SWIN_IMAGENET_RULES, bert_config, swin_config
 from maskris.models.official.rules import dropped, rename
+from maskris.models.published import kind_of
 
 SIZES = {"b": ("swin_base", 226_572_792), "t": ("swin_tiny", 166_832_346)}
 
@@ -140,7 +140,7 @@ def test_what_shapes_do_not_tell_must_be_told() -> None:
     inner["layers.0.blocks.0.attn.relative_position_bias_table"] = torch.empty(80, 1)
     with pytest.raises(ValueError, match=r"\(2 window - 1\)² rows, not 80"):
         swin_config(inner)
-    with pytest.raises(ValueError, match=r"neither those of the official MaskRIS.*the first names are conv1"):
+    with pytest.raises(ValueError, match=r"neither those of a published network.*the first names are conv1"):
         kind_of({"conv1": torch.empty(1)})
 
 

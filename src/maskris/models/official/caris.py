@@ -1,7 +1,7 @@
 """The official MaskRIS and CARIS."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations_with_replacement
 from typing import Any
 
@@ -32,6 +32,12 @@ CARIS_RULES: list[Rule] = [
     (r"pixel_decoder\.((?:input|lateral|output)_convs\.\d+)\.gn\.(.+)", r"decoder.\1.1.\2"),
     (r"pixel_decoder\.(.+)", r"decoder.\1"),
 ]
+
+
+def is_caris(names: Iterable[str]) -> bool:
+    """Whether these are parameter names of the official MaskRIS or CARIS."""
+    names = list(names)
+    return all(any(name.startswith(prefix) for name in names) for prefix in (_SWIN_PREFIX, "pixel_decoder."))
 
 
 def caris_config(
