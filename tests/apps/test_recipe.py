@@ -21,13 +21,15 @@ CLIPSEG = {
 TINY = {  # what a recipe would load from the Hub, by the class of its model
     "CARIS": {"vision": SWIN, "text": BERT},
     "CLIPSeg": {"clipseg": CLIPSEG},
+    "CRIS": {"clip": CLIP_RESNET, "fpn_out": [8, 16, 8]},
     "ETRIS": {"clip": CLIP_RESNET},
     "LAVT": {"vision": SWIN, "text": BERT},
 }
-SIZES = {"CARIS": (448, 448), "CLIPSeg": (352, 352), "ETRIS": (416, 416), "LAVT": (480, 480)}
+SIZES = {"CARIS": (448, 448), "CLIPSeg": (352, 352), "CRIS": (416, 416), "ETRIS": (416, 416), "LAVT": (480, 480)}
 SETTINGS = {
     "CARIS": (50, 16, 1e-4),
     "CLIPSeg": (30, 64, 1e-3),
+    "CRIS": (50, 64, 1e-4),
     "ETRIS": (50, 32, 1e-4),
     "LAVT": (40, 32, 5e-5),
 }  # epochs, batch size, learning rate
@@ -79,7 +81,7 @@ def test_every_shipped_recipe_can_be_built(name):
         assert model.preprocess.size == SIZES[kind]
         assert (recipe.training.epochs, recipe.training.batch_size, recipe.training.lr) == SETTINGS[kind]
         clips_words = 22 if "refcocog" in name else 17
-        assert model.tokenizer.max_length == {"ETRIS": clips_words, "CLIPSeg": 77}.get(kind, 20)
+        assert model.tokenizer.max_length == {"CRIS": clips_words, "ETRIS": clips_words, "CLIPSeg": 77}.get(kind, 20)
     assert recipe.splits.exclude_overlap is name.startswith("combined")
 
 
