@@ -56,7 +56,8 @@ class ReferringDataset(Dataset[Sample]):
         referents_per_image: Expressions per image in training, see above.
         masks: Load the ground truth.
         cache_images: Keep resized images, masks and token ids in memory. It takes ``3 H W`` bytes per image and
-            ``H W`` per referent: right for small images or few of them. Worker processes that are forked share it.
+            ``H W`` per referent (four times as much for soft outlines): right for small images or few of them. Worker
+            processes that are forked share it.
 
     Raises:
         ValueError: If the table is empty, a row has no expression, or one that is to be trained on has no mask.
