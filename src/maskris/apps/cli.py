@@ -13,6 +13,7 @@ COMMANDS = {
     "prepare": ("maskris.apps.commands", "Check annotations of any format and write them to one Parquet file."),
     "train": ("maskris.apps.commands", "Train a model by a recipe."),
     "evaluate": ("maskris.apps.commands", "Evaluate a model on prepared data."),
+    "reproduce": ("maskris.apps.reproduce", "Measure published numbers again and say which are verified."),
     "predict": ("maskris.apps.commands", "Segment what phrases mean in a photo."),
     "convert": ("maskris.apps.commands", "Turn published weights into a model folder."),
     "recipes": ("maskris.apps.commands", "List the shipped recipes, or print one."),

@@ -225,7 +225,7 @@ def _class_named_by(config: Path) -> type[RISModel]:
         if isinstance(found, type) and issubclass(found, RISModel):
             return found
         raise ValueError(f"{config} names the class {name!r}, which is no model of maskris")
-    known: list[type[RISModel]] = [RISModel]
+    known: list[type[RISModel]] = RISModel.__subclasses__()
     for one in known:  # grows meanwhile
         known += one.__subclasses__()
     for one in reversed(known):  # the latest of a name: a notebook's cell may have run several times
