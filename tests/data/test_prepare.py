@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from maskris.data.prepare import InvalidData, count, prepare
+from maskris.data.prepare import count, prepare
 from maskris.data.published import PUBLISHED
+from maskris.data.rows import InvalidData
 from maskris.data.table import ReferringTable
 
 SPLITS = ["train", "val", "testA", "train", "testB", "train"]

@@ -160,6 +160,7 @@ def test_concatenation_keeps_the_way_to_the_images(table, tmp_path):
         ({"expressions": []}, "Row 0: expressions must be a list"),
         ({"expressions": "the cat"}, "Row 0: expressions must be a list"),
         ({"kinds": ["a", "b"]}, "Row 0 has 1 expressions but 2 kinds"),
+        ({"origins": ["a", "b"]}, "Row 0 has 1 expressions but 2 origins"),
         ({"mask": None}, "Row 0 lacks mask"),
         ({"mask": b"0"}, "Row 0 lacks height, width"),
         ({"sentence": "x"}, "Row 0 has the unknown keys sentence"),

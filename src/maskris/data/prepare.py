@@ -1,26 +1,20 @@
 """Annotations of any format to one checked Parquet file; the command `maskris prepare`."""
 
-import json
-import os
-from collections import defaultdict
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from maskris.data.checks import checked_tables, write_rejects
 from maskris.data.published import Counts, published_counts
 from maskris.data.readers import (
-    InvalidData,
     Problem,
     Reading,
+    Wording,
     partitions,
     scan_coco,
     scan_grefcoco,
@@ -44,6 +38,7 @@ class PrepareReport:
         published: The same as published; empty where nothing is.
         problems: Of the rows that were left out (with ``skip_invalid``).
         rejects: File with those rows; ``None`` where there are none.
+        text: Which of several sentences were read, ``"sent"`` or ``"raw"``; ``""`` where there is no choice.
     """
 
     dataset: str
@@ -53,6 +48,7 @@ class PrepareReport:
     published: dict[str, Counts] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     rejects: Path | None = None
+    text: str = ""
 
     @property
     def num_rejected(self) -> int:
@@ -62,20 +58,19 @@ class PrepareReport:
     def table(self) -> Table:
         """The counts, beside the published ones where they exist."""
         name = escape(" ".join(part for part in (self.dataset, self.split_by) if part))
+        name += ", raw text" if self.text == "raw" else ""
         table = Table(title=f"{name}: read / published" if self.published else name, title_justify="left")
         table.add_column("split")
         for column in ("images", "referents", "expressions"):
             table.add_column(column, justify="right")
         for split in dict.fromkeys([*self.counts, *self.published]):
-            read, known = self.counts.get(split, Counts(0, 0, 0)), self.published.get(split, _UNKNOWN)
+            read, known = self.counts.get(split, Counts(0, 0, 0)), self.published.get(split, UNKNOWN)
             table.add_row(
                 split,
-                _beside(read.images, known.images),
-                _beside(read.referents, known.referents),
-                _beside(read.expressions, known.expressions) + ("" if known.confirmed else " ?"),
+                *beside(read, known),
             )
         if any(not known.confirmed for known in self.published.values()):
-            table.caption = "? quoted in the literature, without a second source"
+            table.caption = DOUBT
         return table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -93,6 +88,7 @@ def prepare(
     dataset: str | None = None,
     split_by: str | None = None,
     images: Path | None = None,
+    text: Wording = "sent",
     skip_invalid: bool = False,
     check_images: bool = True,
     progress: bool = True,
@@ -111,6 +107,7 @@ def prepare(
         dataset: Which data set of the folder; a name for the table where `source` is a file.
         split_by: Which partition, for example ``"unc"``; not needed if there is only one.
         images: Folder of the images, if it isn't found beside the annotations.
+        text: ``"raw"`` takes what the annotators typed instead of the cleaned sentences (REFER and gRefCOCO only).
         skip_invalid: Leave invalid rows out and write them, with their problems, to ``<out>.rejects.jsonl``.
         check_images: Whether to decode every image; without, the images needn't be on this machine (those of JSON Lines
             whose masks are polygons must: their sizes are written nowhere else).
@@ -123,22 +120,10 @@ def prepare(
         ValueError: If it isn't clear what to read, or a file is damaged or unsafe.
     """
     source, out = Path(source), Path(out)
-    reading = scan(source, format=format, dataset=dataset, split_by=split_by, images=images)
-    if check_images:
-        report_images(reading, progress=progress)
-    try:
-        table = reading.table(skip_invalid)
-    except InvalidData as error:
-        hint = "Nothing was written."
-        if not skip_invalid and not any(problem.fatal for problem in error.problems):
-            hint += " Correct these rows, or leave them out with --skip-invalid."
-        raise InvalidData(error.problems, hint) from None
+    reading = scan(source, format=format, dataset=dataset, split_by=split_by, images=images, text=text)
+    (table,) = checked_tables([reading], skip_invalid=skip_invalid, check_images=check_images, progress=progress)
     table.save(out)
-    rejects = out.with_name(f"{out.name}.rejects.jsonl")
-    if reading.problems:
-        _write_rejects(reading, rejects)
-    else:
-        rejects.unlink(missing_ok=True)  # those of an earlier run would be misleading
+    rejects = write_rejects([reading], out)
     first = table.row(0)
     return PrepareReport(
         first.dataset,
@@ -147,7 +132,8 @@ def prepare(
         count(table),
         published_counts(first.dataset, first.split_by),
         reading.problems,
-        rejects if reading.problems else None,
+        rejects,
+        first.text,
     )
 
 
@@ -158,6 +144,7 @@ def scan(
     dataset: str | None = None,
     split_by: str | None = None,
     images: Path | None = None,
+    text: Wording = "sent",
 ) -> Reading:
     """Read rows and problems with the reader that suits; arguments and errors are those of `prepare`."""
     if not source.exists():
@@ -165,6 +152,11 @@ def scan(
     if source.is_file():
         found = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "coco"}.get(source.suffix.lower())
         kind = found if format == "auto" else format
+        if text != "sent" and kind in ("coco", "jsonl"):
+            raise ValueError(
+                f"{source} has one sentence for each expression: only REFER and gRefCOCO distinguish the {text} text "
+                "from the cleaned one; leave --text out"
+            )
         if kind == "jsonl":
             return scan_jsonl(source, images, dataset=dataset)
         if kind == "coco":
@@ -177,8 +169,8 @@ def scan(
         raise ValueError(f"{source} is a folder, but the format {format!r} needs a file")
     root, dataset, split_by, name = _partition(source, dataset, split_by)
     if format == "grefcoco" or (format == "auto" and (name.startswith("grefs") or dataset.startswith("grefcoco"))):
-        return scan_grefcoco(root, dataset, split_by, images)
-    return scan_refer(root, dataset, split_by, images)
+        return scan_grefcoco(root, dataset, split_by, images, text=text)
+    return scan_refer(root, dataset, split_by, images, text=text)
 
 
 def _partition(source: Path, dataset: str | None, split_by: str | None) -> tuple[Path, str, str, str]:
@@ -207,65 +199,6 @@ def _names(source: Path) -> str:
     return ", ".join(folder.name for folder in sorted(source.iterdir()) if folder.is_dir() and partitions(folder))
 
 
-def report_images(reading: Reading, *, progress: bool = True) -> None:
-    """Decode every image once and add what is wrong with it to the problems of its rows.
-
-    Args:
-        reading: Gets ``"missing image"``, ``"undecodable image"`` and ``"size mismatch"``.
-        progress: Whether to show a progress bar.
-    """
-    if not reading.images_root.is_dir():
-        message = f"there is no folder of images at {reading.images_root}; say where it is with --images"
-        reading.problems.append(Problem(str(reading.images_root), "", "missing image", message, None, fatal=True))
-        return
-    rows: dict[str, list[int]] = defaultdict(list)
-    for number, row in enumerate(reading.rows):
-        if row.get("image"):
-            rows[row["image"]].append(number)
-    reported = {problem.row for problem in reading.problems if problem.kind in ("missing image", "undecodable image")}
-    paths = [reading.images_root / image for image in rows]
-    with ThreadPoolExecutor(min(16, (os.cpu_count() or 1) + 2)) as pool:  # Pillow decodes outside the interpreter lock
-        for image, result in zip(rows, _track(pool.map(_decode, paths), len(paths), progress), strict=True):
-            for number in rows[image]:
-                if number not in reported and (trouble := _trouble(reading.rows[number], result)):
-                    reading.report(number, *trouble)
-
-
-Decoded = tuple[int, int] | tuple[str, str]
-"""Height and width, or kind and message of a problem."""
-
-
-def _decode(path: Path) -> Decoded:
-    try:
-        with Image.open(path) as image:
-            size = image.height, image.width
-            image.draft("L", (1, 1))  # a JPEG is read to its end, but at an eighth of its size: three times faster
-            image.load()
-    except FileNotFoundError:
-        return "missing image", f"{path} does not exist"
-    # Damaged files make the decoders raise all kinds of errors; whichever it is, the image can't be used.
-    except Exception as error:
-        return "undecodable image", f"{path} can't be decoded: {error}"
-    return size
-
-
-def _trouble(row: dict[str, object], decoded: Decoded) -> tuple[str, str] | None:
-    if isinstance(decoded[0], str):
-        return decoded[0], str(decoded[1])
-    if row.get("height") is None or decoded == (row["height"], row["width"]):
-        return None
-    return (
-        "size mismatch",
-        f"{row['image']} has {decoded[1]} x {decoded[0]} pixels, but is annotated as {row['width']} x {row['height']}",
-    )
-
-
-def _track(results: Iterable[Decoded], total: int, progress: bool) -> Iterable[Decoded]:
-    columns = (TextColumn("Checking images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
-        yield from bar.track(results, total=total)
-
-
 def count(table: ReferringTable) -> dict[str, Counts]:
     """Images, referents and expressions of each split, in the order train, val, test, others."""
     order = {name: number for number, name in enumerate(("train", "val", "test"))}
@@ -276,24 +209,16 @@ def count(table: ReferringTable) -> dict[str, Counts]:
     return counts
 
 
-def _write_rejects(reading: Reading, path: Path) -> None:
-    """One line per row that was left out, with its problems."""
-    by_place: dict[tuple[str, str], list[Problem]] = defaultdict(list)
-    for problem in reading.problems:
-        by_place[problem.file, problem.where].append(problem)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        for (file, where), problems in by_place.items():
-            row = next((reading.rows[problem.row] for problem in problems if problem.row is not None), {})
-            kept = {key: row.get(key) for key in ("ref_id", "image_id", "split", "image", "expressions")}
-            found = [{"kind": problem.kind, "message": problem.message} for problem in problems]
-            line = {"file": file, "where": where, **kept, "problems": found}
-            stream.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
-    temporary.replace(path)
+UNKNOWN = Counts(None, None, None)
+DOUBT = "? quoted in the literature, without a second source"
 
 
-_UNKNOWN = Counts(None, None, None)
+def beside(read: Counts, known: Counts = UNKNOWN) -> tuple[str, str, str]:
+    """Images, referents and expressions, each with a slash and the published number where there is one."""
 
+    def pair(ours: int | None, theirs: int | None) -> str:
+        return f"{ours:,}" if theirs is None else f"{ours:,} / {theirs:,}"
 
-def _beside(read: int | None, known: int | None) -> str:
-    return f"{read:,}" if known is None else f"{read:,} / {known:,}"
+    expressions = pair(read.expressions, known.expressions)
+    doubt = "" if known.confirmed else " ?"
+    return pair(read.images, known.images), pair(read.referents, known.referents), expressions + doubt

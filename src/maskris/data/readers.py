@@ -43,11 +43,11 @@ IMAGE_FOLDERS = (
 )
 """Where images are looked for beneath the root; the last is RefCLEF's."""
 
-Text = Literal["sent", "raw"]
+Wording = Literal["sent", "raw"]
 
 
 def read_refer(
-    root: str | Path, dataset: str, split_by: str, images: str | Path | None = None, *, text: Text = "sent"
+    root: str | Path, dataset: str, split_by: str, images: str | Path | None = None, *, text: Wording = "sent"
 ) -> ReferringTable:
     """Read the REFER layout.
 
@@ -67,7 +67,7 @@ def read_refer(
 
 
 def scan_refer(
-    root: str | Path, dataset: str, split_by: str, images: str | Path | None = None, *, text: Text = "sent"
+    root: str | Path, dataset: str, split_by: str, images: str | Path | None = None, *, text: Wording = "sent"
 ) -> Reading:
     """As `read_refer`, but the problems are returned."""
     return _scan(Path(root), dataset, split_by, images, text, ("refs({}).p",), no_target=False)
@@ -79,7 +79,7 @@ def read_grefcoco(
     split_by: str = "unc",
     images: str | Path | None = None,
     *,
-    text: Text = "sent",
+    text: Wording = "sent",
 ) -> ReferringTable:
     """Read the gRefCOCO layout: ``grefs(unc).json`` (or ``.p``, or ``refs(*).p``), where a referent may be several
     objects (``ann_id`` is a list, the mask their union) or none (``[-1]``, the mask is empty).
@@ -95,7 +95,7 @@ def scan_grefcoco(
     split_by: str = "unc",
     images: str | Path | None = None,
     *,
-    text: Text = "sent",
+    text: Wording = "sent",
 ) -> Reading:
     """As `read_grefcoco`, but the problems are returned."""
     names = ("grefs({}).json", "grefs({}).p", "refs({}).json", "refs({}).p")
@@ -113,7 +113,7 @@ def _scan(
     dataset: str,
     split_by: str,
     images: str | Path | None,
-    text: Text,
+    text: Wording,
     names: Sequence[str],
     *,
     no_target: bool,
@@ -134,7 +134,7 @@ def _scan(
         raise ValueError(f"{file} must hold a list of referents, not a {type(refs).__name__}")
     instances = _Instances(folder / "instances.json")
     photos = _Photos(images_root(root, images))
-    collector = RowCollector(file, root, photos.folder, dataset, split_by)
+    collector = RowCollector(file, root, photos.folder, dataset, split_by, text)
     for number, ref in enumerate(refs):
         if not isinstance(ref, dict):
             collector.unreadable(f"row {number}", "bad value", f"a referent is a dict, not a {type(ref).__name__}")
@@ -149,7 +149,7 @@ def _add(
     ref: dict[str, Any],
     instances: "_Instances",
     photos: "_Photos",
-    text: Text,
+    text: Wording,
     no_target: bool,
 ) -> None:
     problems = []
@@ -201,7 +201,7 @@ def _ann_ids(ref: dict[str, Any]) -> list[Any]:
     return [] if ref.get("no_target") else [ann_id for ann_id in ann_ids if ann_id is not None and ann_id != -1]
 
 
-def _sentences(sentences: Any, text: Text) -> tuple[list[Any], list[str], Iterator[tuple[str, str]]]:
+def _sentences(sentences: Any, text: Wording) -> tuple[list[Any], list[str], Iterator[tuple[str, str]]]:
     if not isinstance(sentences, list) or not all(isinstance(sentence, dict) for sentence in sentences):
         return [], [], iter([("bad value", f"sentences must be a list of dicts, not {str(sentences)[:60]}")])
     expressions = [sentence.get(text) for sentence in sentences]

@@ -110,14 +110,18 @@ class RowCollector:
         images_root: Folder of the images.
         dataset: Name of the data set.
         split_by: Who split it.
+        text: Which of several sentences were read; ``""`` where there is no choice.
     """
 
-    def __init__(self, file: Path, root: Path, images_root: Path, dataset: str, split_by: str = "") -> None:
+    def __init__(
+        self, file: Path, root: Path, images_root: Path, dataset: str, split_by: str = "", text: str = ""
+    ) -> None:
         self.file = file
         self.reading = Reading([], [], images_root)
         self._common = {
             "dataset": dataset,
             "split_by": split_by,
+            "text": text,
             "source": file.relative_to(root).as_posix(),
             "source_sha256": sha256_of(file),
         }

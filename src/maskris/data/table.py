@@ -32,6 +32,8 @@ SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("expressions", pa.list_(pa.string())),
         ("kinds", pa.list_(pa.string())),
+        ("origins", pa.list_(pa.string())),
+        ("text", pa.string()),
         ("mask", pa.large_binary()),
         ("mask_source", pa.string()),
         ("box", pa.list_(pa.float32(), 4)),
@@ -64,6 +66,10 @@ class Referent:
         width: Of the image in pixels.
         expressions: The sentences about the referent.
         kinds: One per expression, for example ``"location"``; ``""`` where unknown.
+        origins: In training rows of a combined data set one per expression, for example ``"refcoco unc 17"``: whose it
+            is, and the number of the referent there. Otherwise empty: the row says it.
+        text: Which of the sentences that its source offers the expressions are: ``"sent"``, ``"raw"``, or ``""`` where
+            it offers one only.
         mask: Compressed COCO counts of ``[height, width]``.
         mask_source: ``"annotated"`` by people (an expression without a target too: its mask is known to be empty),
             ``"pseudo"`` by a model, or ``"none"`` where nobody knows it.
@@ -86,6 +92,8 @@ class Referent:
     width: int
     expressions: tuple[str, ...]
     kinds: tuple[str, ...]
+    origins: tuple[str, ...]
+    text: str
     mask: bytes
     mask_source: str
     box: tuple[float, float, float, float]
@@ -107,7 +115,9 @@ class ReferringTable:
 
     def __init__(self, table: pa.Table, images_root: str | Path) -> None:
         if missing := [name for name in SCHEMA.names if name not in table.column_names]:
-            raise ValueError(f"This is no table of referents: it lacks the columns {', '.join(missing)}")
+            raise ValueError(
+                f"This is no table of referents: it lacks the columns {', '.join(missing)}; run `maskris prepare`"
+            )
         self.arrow: pa.Table = table.select(SCHEMA.names).cast(SCHEMA).combine_chunks().replace_schema_metadata(None)
         self.images_root = Path(images_root)
         self._origin: tuple[str, str, np.ndarray | None] | None = None  # path, images root and rows, for pickling
@@ -313,7 +323,7 @@ class ReferringTable:
         return self.arrow.set_column(SCHEMA.get_field_index("image"), "image", pa.array(images, pa.string()))
 
 
-_REPEATED = ["dataset", "split_by", "split", "category", "image", "mask_source", "source", "source_sha256"]
+_REPEATED = ["dataset", "split_by", "split", "category", "image", "text", "mask_source", "source", "source_sha256"]
 
 
 def _reopen(path: str, images_root: str, rows: np.ndarray | None) -> ReferringTable:
@@ -346,18 +356,23 @@ def _complete(number: int, row: Mapping[str, Any], image_ids: dict[str, int]) ->
     image = Path(given["image"]).as_posix()
     ann_ids = list(given.get("ann_ids", [given["ann_id"]] if given.get("ann_id", -1) >= 0 else []))
     defaults: dict[str, Any] = {
-        **dict.fromkeys(("dataset", "split_by", "category", "source", "source_sha256"), ""),
+        **dict.fromkeys(("dataset", "split_by", "category", "text", "source", "source_sha256"), ""),
         "split": "train",
         "ref_id": number,
         "image_id": image_ids.setdefault(image, len(image_ids)),
         "ann_id": ann_ids[0] if ann_ids else -1,
         "kinds": [""] * len(given["expressions"]),
+        "origins": [],
         "mask_source": "annotated",
     }
     complete = {**defaults, **given, "image": image, "ann_ids": ann_ids}
     if len(complete["kinds"]) != len(complete["expressions"]):
         raise ValueError(
             f"Row {number} has {len(complete['expressions'])} expressions but {len(complete['kinds'])} kinds"
+        )
+    if len(complete["origins"]) not in (0, len(complete["expressions"])):
+        raise ValueError(
+            f"Row {number} has {len(complete['expressions'])} expressions but {len(complete['origins'])} origins"
         )
     if complete["mask_source"] not in MASK_SOURCES:
         raise ValueError(
