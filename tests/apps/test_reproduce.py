@@ -285,7 +285,7 @@ def test_doubts_about_training_data(mini):
     other = [claim for claim in claims if claim.recipe == "refcoco+-maskris"]
     assert doubts_about_training(other, table, Splits())[1] == "trained on refcoco unc too"
     # Of combined data the origins count; what overlaps was left out of them.
-    origins = ("refcoco unc 1", "refcoco+ unc 1", "refcocog umd 5")
+    origins = ("refcoco unc 1", "refcoco unc 2", "refcoco+ unc 1, refcocog umd 5")
     rows = [row | {"origins": [origins[i % 3] for i in range(len(row["expressions"]))]} for row in table.to_pylist()]
     combined = ReferringTable.from_rows(rows, table.images_root)
     assert doubts_about_training(about, combined, Splits()) == []

@@ -127,7 +127,7 @@ def test_a_file_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vlaues": {"val": 1}}, "Claim 2 has the unknown key vlaues; known are method, dataset"),
+        ({"numbers": {"val": 1}}, "Claim 2 has the unknown key numbers; known are method, dataset"),
         ({"metric": None}, "Claim 2: metric must be text, not None"),
         ({"protocol": "coco"}, "Claim 2: there is no protocol 'coco'; choose one of maskris, lavt, cris, grefcoco"),
         ({"protocol": None}, "Claim 2: with a recipe, name the protocol to measure by"),

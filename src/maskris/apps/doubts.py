@@ -60,7 +60,7 @@ def doubts_about_training(claims: "Sequence[Claim]", table: "ReferringTable", sp
     columns = map(table.column, ("dataset", "split_by", "split", "origins", "expressions"))
     for dataset, split_by, split, origins, expressions in zip(*columns, strict=True):
         if split == splits.train and origins:
-            combined |= {tuple(origin.split()[:2]) for origin in origins}
+            combined |= {tuple(one.split()[:2]) for origin in origins for one in origin.split(", ")}
         elif split == splits.train:
             sizes[dataset, split_by] = sizes.get((dataset, split_by), 0) + len(expressions)
     doubts = []
