@@ -81,10 +81,15 @@ def count(name: str) -> tuple[float, float, float]:
     return sum(p.numel() for p in model.parameters()) / 1e6, learning / 1e6, counter.get_total_flops() / 1e9
 
 
-def peak(name: str, size: int, training: bool) -> float:
-    """Peak memory in GB of one forward pass or one training step (loss, gradients, AdamW), over that of the imports."""
+def peak(name: str, size: int, training: bool) -> float | None:
+    """Peak memory in GB of one forward pass or one training step (loss, gradients, AdamW), over that of the imports.
+
+    None where it can't be: batch norms of sentences (CRIS, ETRIS) need two of them in training.
+    """
     before = _resident()
     model = MODELS[name]().train(training)
+    if training and size == 1 and model.has_batch_statistics:
+        return None
     batch = batch_of(model, size)
     if training:
         optimizer = torch.optim.AdamW(model.parameter_groups(1e-5, 1e-2))
@@ -122,7 +127,8 @@ def main() -> None:
     _row(*["---"] * (4 + len(memory)))
     for name in arguments.models or MODELS:
         numbers = [f"{value:.1f}" for value in apart("count", name)]
-        _row(name, *numbers, *(f"{apart('peak', name, n, training):.1f}" for training in (False, True) for n in sizes))
+        peaks = [apart("peak", name, size, training) for training in (False, True) for size in sizes]
+        _row(name, *numbers, *("-" if value is None else f"{value:.1f}" for value in peaks))
 
 
 def _row(*cells: str) -> None:
