@@ -24,11 +24,6 @@ CLIP_RULES: list[Rule] = [
 ]
 
 
-def is_clip(names: Mapping[str, Tensor]) -> bool:
-    """Whether these are the names of a whole CLIP as OpenAI publishes it."""
-    return "visual.conv1.weight" in names and "text_projection" in names and "token_embedding.weight" in names
-
-
 def clip_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Arguments of `CLIP` from OpenAI's names; heads have 64 channels, as in all that OpenAI has published.
 
