@@ -13,6 +13,7 @@ from maskris.apps.classes import working_folder
 from maskris.apps.complaints import explain
 
 if TYPE_CHECKING:
+    from maskris.data.augment import Augmentation
     from maskris.models.base import RISModel
     from maskris.strategies.base import Strategy
     from maskris.training.config import TrainingConfig
@@ -29,7 +30,7 @@ class Splits:
         validation: Split to evaluate on during training; null for none.
         test: Splits to report after training; `maskris train` ends with the command for it.
         exclude_overlap: Don't train on images that occur in any other split of the given files. For training on several
-            data sets together, whose splits overlap.
+            data sets together, whose splits overlap; a table of `maskris prepare --combine` has none left.
     """
 
     train: str = "train"
@@ -130,7 +131,23 @@ class Recipe:
     @property
     def splits(self) -> Splits:
         """Which splits serve for what."""
-        return Splits(**self._values.data.as_dict())
+        values = self._values.data.as_dict()
+        return Splits(**{key: value for key, value in values.items() if key != "augment"})
+
+    @property
+    def augmentations(self) -> tuple["Augmentation", ...]:
+        """The augmentations of the training data, in their order.
+
+        Raises:
+            RecipeError: If their arguments contradict each other.
+        """
+        parser = ArgumentParser(exit_on_error=False)
+        _add_augment(parser)
+        try:
+            built = parser.instantiate(parser.parse_object({"data.augment": self._values.data.augment}))
+        except (ValueError, TypeError) as error:
+            raise self._error(f"data.augment: {explain(str(error))}") from error
+        return tuple(built.data.augment)
 
     def to_yaml(self) -> str:
         """The resolved recipe, every default written out; `Recipe` reads it again."""
@@ -150,8 +167,15 @@ def _parser() -> ArgumentParser:
     parser.add_subclass_arguments(RISModel, "model", required=True)
     parser.add_subclass_arguments(Strategy, "strategy", required=True)
     parser.add_class_arguments(TrainingConfig, "training")
-    parser.add_class_arguments(Splits, "data")
+    parser.add_class_arguments(Splits, "data", instantiate=False)
+    _add_augment(parser)
     return parser
+
+
+def _add_augment(parser: ArgumentParser) -> None:
+    from maskris.data.augment import Augmentation
+
+    parser.add_argument("--data.augment", type=list[Augmentation], default=[])
 
 
 def _keys(parser: ArgumentParser) -> list[str]:

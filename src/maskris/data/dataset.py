@@ -3,7 +3,7 @@
 import os
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from maskris.batch import Batch
+from maskris.data.augment import Augmentation, View, augment
 from maskris.data.preprocess import Preprocess
 from maskris.data.sampler import EvaluationItem, TrainingItem
 from maskris.data.table import ReferringTable
@@ -58,9 +59,11 @@ class ReferringDataset(Dataset[Sample]):
         cache_images: Keep resized images, masks and token ids in memory. It takes ``3 H W`` bytes per image and
             ``H W`` per referent (four times as much for soft outlines): right for small images or few of them. Worker
             processes that are forked share it.
+        augment: Augmentations in training, see `maskris.data.augment`; all expressions of an item share their draws.
 
     Raises:
-        ValueError: If the table is empty, a row has no expression, or one that is to be trained on has no mask.
+        ValueError: If the table is empty, a row has no expression, one that is to be trained on has no mask, or there
+            are augmentations without training or without masks.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class ReferringDataset(Dataset[Sample]):
         referents_per_image: int = 1,
         masks: bool = True,
         cache_images: bool = False,
+        augment: Sequence[Augmentation] = (),
     ) -> None:
         if referents_per_image < 1:
             raise ValueError(f"referents_per_image must be at least 1, not {referents_per_image}")
@@ -85,6 +89,7 @@ class ReferringDataset(Dataset[Sample]):
         self.referents_per_image = referents_per_image
         self.masks = masks
         self.cache_images = cache_images
+        self.augment = tuple(augment)
         self._counts: list[int] = table.expressions_per_row.tolist()
         self._images: list[list[int]] = [rows.tolist() for rows in table.by_image()]
         self._image_of = {row: number for number, rows in enumerate(self._images) for row in rows}
@@ -96,6 +101,8 @@ class ReferringDataset(Dataset[Sample]):
             raise ValueError("The table has no rows; does the split exist that it was reduced to?")
         if (empty := np.flatnonzero(np.array(self._counts) == 0)).size:
             raise ValueError(f"{self._name_rows(empty)} without any expression; remove them")
+        if self.augment and not (self.training and self.masks):
+            raise ValueError("Augmentations are for training, and move the masks with the image; leave augment out")
         if not (self.training and self.masks):
             return
         if (without := np.flatnonzero(np.array(self.table.column("mask_source")) == "none")).size:
@@ -134,7 +141,7 @@ class ReferringDataset(Dataset[Sample]):
             if not isinstance(key, tuple) or len(key) != 2:
                 raise TypeError(f"A training item is dataset[epoch, i] (see TrainingBatches), not dataset[{key!r}]")
             self._check_item(key[1])
-            return self._load(self._draw(*key))
+            return self._augment(self._load(self._draw(*key)), *key)
         image, start, stop = key if isinstance(key, tuple) and len(key) == 3 else (key, 0, None)
         if not isinstance(image, (int, np.integer)):
             raise TypeError(f"An evaluation item is dataset[i] (see EvaluationBatches), not dataset[{key!r}]")
@@ -161,6 +168,13 @@ class ReferringDataset(Dataset[Sample]):
             (row, order[i]) for i in rounds for row, order in zip(rows, orders, strict=True) if i < len(order)
         ]  # every referent once, then second expressions, then third ones
         return [pairs[i % len(pairs)] for i in range(k)]
+
+    def _augment(self, sample: Sample, epoch: int, item: int) -> Sample:
+        if not self.augment or sample.masks is None:
+            return sample
+        view = View(sample.image, sample.masks, sample.expressions)
+        view = augment(view, self.augment, self.seed, "augment", epoch, int(item))
+        return replace(sample, image=view.image, masks=view.masks, expressions=view.expressions)
 
     def _load(self, pairs: list[tuple[int, int]]) -> Sample:
         rows = [row for row, _ in pairs]

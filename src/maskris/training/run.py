@@ -1,6 +1,6 @@
 """The folder of a run: whether it may be used, what to continue from, and what is written when."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +103,26 @@ class RunFolder:
 
 
 def identity_of(
-    config: TrainingConfig, model: RISModel, strategy: Strategy, items: int, processes: int
+    config: TrainingConfig,
+    model: RISModel,
+    strategy: Strategy,
+    items: int,
+    processes: int,
+    augment: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """What determines the results of a run, under names that a message can use.
 
     The number of processes is among them, because each draws masks and dropout of its own.
+
+    Args:
+        config: All settings.
+        model: With its configuration.
+        strategy: The method.
+        items: Length of the training data.
+        processes: That train together.
+        augment: Augmentations of the training data.
     """
+    augmentations = [_settings(f"augment.{place}", one, depth=2) for place, one in enumerate(augment)]
     return {
         **config.identity(),
         "items": items,
@@ -116,6 +130,7 @@ def identity_of(
         "model": type(model).__name__,
         **{f"model.{key}": value for key, value in getattr(model, "config", {}).items()},
         **_settings("strategy", strategy, depth=2),
+        **{key: value for settings in augmentations for key, value in settings.items()},
     }
 
 

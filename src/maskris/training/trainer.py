@@ -115,7 +115,8 @@ class Trainer:
         self.total_steps = config.total_steps(self.steps_per_epoch)
         self.model.to(self.accelerator.device)
         self.optimizer = make_optimizer(model, config)
-        identity = identity_of(config, model, strategy, len(train), self.world_size)
+        augment = getattr(train, "augment", ())
+        identity = identity_of(config, model, strategy, len(train), self.world_size, augment)
         self.folder = RunFolder(self.out, self.accelerator, identity)
         self.state = RunState()
 

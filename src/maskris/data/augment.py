@@ -1,0 +1,289 @@
+"""Conventional augmentations of photo, masks and expressions together, for training.
+
+MaskRIS trains without any (its point is that ordinary ones harm what a phrase means, see docs/data.md), so recipes have
+none unless they name them:
+
+    data:
+      augment:
+      - class_path: maskris.data.augment.HorizontalFlip
+        init_args: {swap_words: true}
+
+They work on what the model will see, after its resizing: their sizes are in its pixels, their cost does not depend on
+the photo's, and resized photos can be cached. Masks move with the photo by nearest neighbours, so that they hold no new
+values. Draws are a function of (seed, epoch, item, place in the list) alone.
+"""
+
+import math
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from maskris.data.sides import swap_sides
+from maskris.rng import Key, seed_of
+
+Range = tuple[float, float]
+
+GREY = (124, 116, 104)
+"""The mean of ImageNet, colour of what an augmentation leaves empty: zero once it is normalised."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What an augmentation gets and gives: one photo with expressions about it.
+
+    Attributes:
+        image: ``[3, H, W]`` uint8.
+        masks: ``[n, H, W]`` bool, or float in [0, 1] where outlines are soft.
+        expressions: ``n`` sentences.
+    """
+
+    image: Tensor
+    masks: Tensor
+    expressions: tuple[str, ...]
+
+
+class Augmentation(ABC):
+    """Changes a `View` at random; must not write into what it gets, which may be cached.
+
+    Public attributes belong to the identity of a run: a run can't be continued with others.
+
+    Args:
+        p: How often it is applied at all.
+
+    Raises:
+        ValueError: If `p` is no probability.
+    """
+
+    def __init__(self, p: float = 1.0) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"{type(self).__name__}: p must lie in [0, 1], not {p}")
+        self.p = p
+
+    def __call__(self, view: View, rng: random.Random) -> View:
+        """The view, changed with probability `p`."""
+        return self.apply(view, rng) if rng.random() < self.p else view
+
+    @abstractmethod
+    def apply(self, view: View, rng: random.Random) -> View:
+        """The changed view; all randomness comes from `rng`."""
+
+
+def augment(view: View, augmentations: Sequence[Augmentation], *key: Key) -> View:
+    """Apply augmentations one after the other.
+
+    Args:
+        view: One photo; all its expressions share what is drawn.
+        augmentations: In their order.
+        key: What the draws are a function of. Each augmentation has draws of its own: one more changes no other's.
+    """
+    view = replace(view, image=tv_tensors.Image(view.image), masks=tv_tensors.Mask(view.masks))
+    for place, augmentation in enumerate(augmentations):
+        view = augmentation(view, random.Random(seed_of(*key, place)))
+    return replace(view, image=view.image.as_subclass(Tensor), masks=view.masks.as_subclass(Tensor))
+
+
+class HorizontalFlip(Augmentation):
+    """Mirrors the photo.
+
+    Args:
+        p: How often.
+        swap_words: Exchange left and right in the expressions, see `maskris.data.sides.swap_sides`. Without it, "the
+            man on the left" is trained on the man on the right.
+    """
+
+    def __init__(self, p: float = 0.5, swap_words: bool = True) -> None:
+        super().__init__(p)
+        self.swap_words = swap_words
+
+    def apply(self, view: View, rng: random.Random) -> View:
+        """Mirror photo and masks, and the words if so asked."""
+        flip = v2.functional.horizontal_flip
+        expressions = tuple(map(swap_sides, view.expressions)) if self.swap_words else view.expressions
+        return View(flip(view.image), flip(view.masks), expressions)
+
+
+class RandomResizedCrop(Augmentation):
+    """Enlarges a part of the photo that contains every referent in whole.
+
+    What is beside it may be lost ("the man next to the dog" without a dog), and positions change meaning.
+
+    Args:
+        p: How often.
+        scale: Smallest and largest share of the photo's area; more where a referent needs it.
+        ratio: Narrowest and widest shape, as width by height in units of the photo's own.
+
+    Raises:
+        ValueError: If a range is empty or not positive, or a share is above 1.
+    """
+
+    def __init__(self, p: float = 1.0, scale: Range = (0.5, 1.0), ratio: Range = (0.75, 4 / 3)) -> None:
+        super().__init__(p)
+        _check_range(self, "scale", scale, 1.0)
+        _check_range(self, "ratio", ratio, math.inf)
+        self.scale, self.ratio = scale, ratio
+
+    def apply(self, view: View, rng: random.Random) -> View:
+        """Cut photo and masks, and bring them back to their size."""
+        height, width = view.image.shape[-2:]
+        share = rng.uniform(*self.scale)
+        shape = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
+        covered = view.masks.as_subclass(Tensor).bool().any(0)
+        top, h = _window(rng, height * math.sqrt(share / shape), covered.any(1))
+        left, w = _window(rng, width * math.sqrt(share * shape), covered.any(0))
+
+        def crop(part: Tensor) -> Tensor:
+            cut: Tensor = v2.functional.resized_crop(part, top, left, h, w, [height, width])
+            return cut
+
+        return replace(view, image=crop(view.image), masks=crop(view.masks))
+
+
+def _window(rng: random.Random, length: float, covered: Tensor) -> tuple[int, int]:
+    """Start and length of a window of about `length` that contains all of `covered`, a bool vector."""
+    size = len(covered)
+    inside = covered.nonzero().flatten()
+    first, last = (int(inside[0]), int(inside[-1])) if len(inside) else (size, -1)  # no referent: anywhere
+    whole = min(size, max(1, round(length), last - first + 1))
+    lowest, highest = max(0, last + 1 - whole), min(first, size - whole)
+    return lowest + int(rng.random() * (highest - lowest + 1)), whole
+
+
+class Rotation(Augmentation):
+    """Turns the photo about its middle. A draw that would take a referent out of the photo is not applied.
+
+    Args:
+        p: How often.
+        degrees: Largest angle, to either side.
+        fill: Colour of the corners, RGB in [0, 255].
+    """
+
+    def __init__(self, p: float = 1.0, degrees: float = 15.0, fill: tuple[int, int, int] = GREY) -> None:
+        super().__init__(p)
+        self.degrees, self.fill = degrees, fill
+        self._transform = v2.RandomRotation(
+            [-degrees, degrees],
+            v2.InterpolationMode.BILINEAR,
+            fill={tv_tensors.Image: list(fill), tv_tensors.Mask: 0},
+        )
+
+    def apply(self, view: View, rng: random.Random) -> View:
+        """Turn photo and masks."""
+        image, masks = _draw(self._transform, rng, view.image, view.masks)
+        lost = (view.masks.flatten(1) > 0).any(1) & ~(masks.flatten(1) > 0).any(1)
+        return view if lost.any() else replace(view, image=image, masks=masks)
+
+
+class ColorJitter(Augmentation):
+    """Changes brightness, contrast, saturation and hue, in random order. Colour words may become false by it.
+
+    Args:
+        p: How often.
+        brightness: Largest relative change; the same for the next two.
+        contrast: See above.
+        saturation: See above.
+        hue: Largest shift in turns of the colour circle, at most 0.5.
+    """
+
+    def __init__(
+        self,
+        p: float = 1.0,
+        brightness: float = 0.4,
+        contrast: float = 0.4,
+        saturation: float = 0.4,
+        hue: float = 0.1,
+    ) -> None:
+        super().__init__(p)
+        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
+        self._transform = v2.ColorJitter(brightness, contrast, saturation, hue)
+
+    def apply(self, view: View, rng: random.Random) -> View:
+        """Change the photo."""
+        return replace(view, image=_draw(self._transform, rng, view.image))
+
+
+class Grayscale(Augmentation):
+    """Takes the colours away, and with them what colour words mean.
+
+    Args:
+        p: How often.
+    """
+
+    def __init__(self, p: float = 0.2) -> None:
+        super().__init__(p)
+
+    def apply(self, view: View, rng: random.Random) -> View:
+        """Change the photo."""
+        return replace(view, image=v2.functional.rgb_to_grayscale(view.image, num_output_channels=3))
+
+
+class GaussianBlur(Augmentation):
+    """Blurs the photo.
+
+    Args:
+        p: How often.
+        sigma: Smallest and largest standard deviation in pixels of the model's input.
+
+    Raises:
+        ValueError: If the range is empty or not positive.
+    """
+
+    def __init__(self, p: float = 0.5, sigma: Range = (0.1, 2.0)) -> None:
+        super().__init__(p)
+        _check_range(self, "sigma", sigma, math.inf)
+        self.sigma = sigma
+        self._transform = v2.GaussianBlur(2 * math.ceil(3 * sigma[1]) + 1, list(sigma))
+
+    def apply(self, view: View, rng: random.Random) -> View:
+        """Change the photo."""
+        return replace(view, image=_draw(self._transform, rng, view.image))
+
+
+class CutOut(Augmentation):
+    """Hides a rectangle of the photo (random erasing); the masks keep what is under it.
+
+    Args:
+        p: How often.
+        scale: Smallest and largest share of the photo's area.
+        ratio: Narrowest and widest shape.
+        fill: Colour of the rectangle, RGB in [0, 255].
+
+    Raises:
+        ValueError: If a range is empty or not positive, or a share is above 1.
+    """
+
+    def __init__(
+        self,
+        p: float = 0.5,
+        scale: Range = (0.02, 0.2),
+        ratio: Range = (0.3, 3.3),
+        fill: tuple[int, int, int] = GREY,
+    ) -> None:
+        super().__init__(p)
+        _check_range(self, "scale", scale, 1.0)
+        _check_range(self, "ratio", ratio, math.inf)
+        self.scale, self.ratio, self.fill = scale, ratio, fill
+        self._transform = v2.RandomErasing(1.0, scale, ratio, list(fill))
+
+    def apply(self, view: View, rng: random.Random) -> View:
+        """Change the photo."""
+        return replace(view, image=_draw(self._transform, rng, view.image))
+
+
+def _draw(transform: Callable[..., Any], rng: random.Random, *inputs: Tensor) -> Any:
+    """Run one of torchvision's transforms, which draw from PyTorch's global generator, and leave that as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(rng.getrandbits(63))
+        return transform(*inputs)
+
+
+def _check_range(owner: Augmentation, name: str, values: Range, most: float) -> None:
+    if not 0 < values[0] <= values[1] <= most:
+        limit = f", at most {most:g}" if math.isfinite(most) else ""
+        raise ValueError(f"{type(owner).__name__}: {name} must be two positive numbers, rising{limit}, not {values}")
