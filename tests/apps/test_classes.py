@@ -1,4 +1,4 @@
-"""Classes of one's own on the command line: looked for in the folder where it runs, but only while they are imported."""
+"""Classes of one's own on the command line: looked for where it runs, but only while they are imported."""
 
 import os
 import subprocess

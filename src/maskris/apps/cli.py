@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": ("maskris.apps.commands", "Segment what phrases mean in a photo."),
     "convert": ("maskris.apps.commands", "Turn published weights into a model folder."),
     "recipes": ("maskris.apps.commands", "List the shipped recipes, or print one."),
+    "study": ("maskris.apps.study", "Train variants of a recipe with several seeds and compare them."),
     "doctor": ("maskris.apps.doctor", "Check this machine and your data, and run two training steps."),
 }
 

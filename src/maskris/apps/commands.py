@@ -108,37 +108,20 @@ def train(
             from that checkpoint.
         overrides: Keys of the recipe with their values.
     """
+    from maskris.apps.building import make_trainer
     from maskris.apps.recipe import Recipe
     from maskris.data.dataset import ReferringDataset
-    from maskris.training.trainer import Trainer
 
     chosen = Recipe(recipe, overrides or [])
-    config, splits = chosen.training, chosen.splits
+    splits = chosen.splits
     table = open_tables(data)
-    # What the data lacks is said before a model is built or downloaded.
-    train_table = choose_splits(table, [splits.train], "--data.train")
-    validation = None
-    if splits.validation:
-        validation = choose_splits(table, [splits.validation], "--data.validation (null for none)")
-    if splits.exclude_overlap and (others := [name for name in table.splits if name != splits.train]):
-        train_table = train_table.without_images_of(table.split(others))
-    model, strategy = chosen.instantiate()
-    dataset = ReferringDataset(
-        train_table,
-        model.preprocess,
-        model.tokenizer,
-        training=True,
-        seed=config.seed,
-        referents_per_image=config.referents_per_image,
-        cache_images=config.cache_images,
-    )
     folder = out or Path("runs") / Path(recipe).stem
-    trainer = Trainer(model, strategy, dataset, validation, config, folder, files={"recipe.yaml": chosen.to_yaml()})
+    trainer = make_trainer(chosen, table, folder)
     if trainer.rank == 0:
-        say(f"{len(train_table):,} referents with {train_table.num_expressions:,} expressions; {folder}")
+        dataset, longest = cast(ReferringDataset, trainer.train), trainer.model.tokenizer.max_length
+        say(f"{len(dataset.table):,} referents with {dataset.table.num_expressions:,} expressions; {folder}")
         truncated, total = dataset.count_truncated()
         if truncated:
-            longest = model.tokenizer.max_length
             say(f"{truncated:,} of {total:,} expressions have more than {longest} tokens and lose their last words")
     result = trainer.fit(resume)
     if result.interrupted is not None:
@@ -147,7 +130,7 @@ def train(
         say(f"Done: step {result.step}, {result.seconds:.1f} s in this call. The model: {_model_of(folder)}")
         if tested := [name for name in splits.test if name in table.splits]:
             files = " ".join(shlex.quote(str(file)) for file in data)
-            own = type(model)
+            own = type(trainer.model)
             option = "" if own.__module__.startswith("maskris.") else f" --model-class {own.__module__}.{own.__name__}"
             say(f"Next: maskris evaluate {shlex.quote(str(folder))} {files} --splits {' '.join(tested)}{option}")
     return 0
@@ -275,15 +258,17 @@ def convert(
     source: Path,
     *,
     out: Path,
-    kind: Literal["auto", "maskris", "swin"] = "auto",
+    kind: Literal["auto", "maskris", "lavt", "cris", "etris", "swin"] = "auto",
     window: int | None = None,
     image_size: int | None = None,
     text: str | None = None,
     text_heads: int | None = None,
-    tokenizer: str = "bert-base-uncased",
+    tokenizer: str | None = None,
     heads: int = 8,
     prompt_levels: list[int] | None = None,
-    max_tokens: int = 20,
+    fusion_heads: list[int] | None = None,
+    bridge_heads: int | None = None,
+    max_tokens: int | None = None,
 ) -> None:
     """Turn a published checkpoint into a folder of safetensors that this package loads; nothing in it is executed.
 
@@ -292,17 +277,19 @@ def convert(
     Args:
         source: The `.pth` or `.safetensors` file.
         out: The folder to write.
-        kind: maskris for MaskRIS or CARIS, swin for ImageNet weights of a Swin; auto looks at the names in it.
+        kind: maskris for MaskRIS or CARIS, lavt, cris, etris, or swin for ImageNet weights of a Swin; auto looks at the
+            names in it.
         window: Resize the relative position tables of the Swin to this window.
         image_size: Height and width of the model's input; by default those of the training script's arguments in the
-            file, or 448.
-        text: Hub id or folder of the text encoder's configuration; by default it follows from the weights.
-        text_heads: Attention heads of the text encoder, instead of its configuration; one for every 64 channels by
-            default.
-        tokenizer: Hub id, folder or vocab.txt of the text encoder's tokenizer.
-        heads: Attention heads of the decoder.
-        prompt_levels: Sides of the grids of the conditional prompts, if their number leaves a choice.
-        max_tokens: Most tokens of an expression.
+            file, or the published ones.
+        text: Hub id or folder of BERT's configuration; by default it follows from the weights.
+        text_heads: Attention heads of BERT, instead of its configuration; one for every 64 channels by default.
+        tokenizer: Hub id, folder or vocab.txt of the text encoder's tokenizer; by default the published one.
+        heads: Attention heads of the decoder (MaskRIS, CRIS, ETRIS).
+        prompt_levels: Sides of the grids of MaskRIS's conditional prompts, if their number leaves a choice.
+        fusion_heads: Attention heads of LAVT's four fusions; one each by default.
+        bridge_heads: Attention heads of ETRIS's bridges; 4 with a ResNet and 8 with a transformer by default.
+        max_tokens: Most tokens of an expression; by default the published number.
     """
     from maskris.models.convert import convert_checkpoint
 
@@ -317,6 +304,8 @@ def convert(
         tokenizer=tokenizer,
         heads=heads,
         prompt_levels=prompt_levels,
+        fusion_heads=fusion_heads or (1, 1, 1, 1),
+        bridge_heads=bridge_heads,
         max_tokens=max_tokens,
     )
     say(str(report))

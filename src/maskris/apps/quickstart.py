@@ -57,7 +57,7 @@ def quickstart(
 
 def _run(out: Path, compare: bool, seed: int, images: int, overrides: list[str], start: float) -> int:
     say("1/4  Drawing scenes with their expressions")
-    table = _data(out / "data", seed, images)
+    table = embedded_data(out / "data", seed, images)
     unseen = table.split([name for name in table.splits if name != "train"])
     methods = {"MaskRIS": "maskris", "Supervised": "supervised"} if compare else {"MaskRIS": "maskris"}
     models: dict[str, RISModel] = {}
@@ -90,7 +90,7 @@ def _run(out: Path, compare: bool, seed: int, images: int, overrides: list[str],
     return 0
 
 
-def _data(folder: Path, seed: int, images: int) -> "ReferringTable":
+def embedded_data(folder: Path, seed: int, images: int) -> "ReferringTable":
     """The embedded data set in the REFER layout, prepared; made only if the folder hasn't got this very one."""
     from maskris.data.prepare import prepare
     from maskris.data.shapes import write_shapes
@@ -109,24 +109,12 @@ def _train(
     method: str, table: "ReferringTable", folder: Path, seed: int, overrides: list[str]
 ) -> "tuple[RISModel, int | None]":
     """The trained model, and the signal that stopped the training early."""
+    from maskris.apps.building import make_trainer
     from maskris.apps.recipe import Recipe
-    from maskris.data.dataset import ReferringDataset
-    from maskris.training.trainer import Trainer
 
     recipe = Recipe(f"shapes-{method}", [f"--training.seed={seed}", *overrides])
-    config = recipe.training
-    model, strategy = recipe.instantiate()
-    dataset = ReferringDataset(
-        table.split(recipe.splits.train),
-        model.preprocess,
-        model.tokenizer,
-        training=True,
-        seed=seed,
-        referents_per_image=config.referents_per_image,
-        cache_images=config.cache_images,
-    )
-    trainer = Trainer(model, strategy, dataset, None, config, folder, files={"recipe.yaml": recipe.to_yaml()})
-    return model, trainer.fit("auto").interrupted
+    trainer = make_trainer(recipe, table, folder, validate=False)
+    return trainer.model, trainer.fit("auto").interrupted
 
 
 def _evaluate(model: "RISModel", table: "ReferringTable", folder: Path) -> "tuple[Evaluation, Evaluation]":

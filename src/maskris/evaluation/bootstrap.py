@@ -124,6 +124,48 @@ def paired(
     return {name: _interval(a[name] - b[name], difference[:, i], level) for i, name in enumerate(names)}
 
 
+def paired_over_seeds(
+    first: Sequence[Evaluation],
+    second: Sequence[Evaluation],
+    metric: str,
+    *,
+    unit: Unit = "image",
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """The interval of the mean difference of two methods that were trained with the same seeds.
+
+    All evaluations are drawn together, as in `paired`, and the differences are averaged over the seeds. The interval
+    speaks of other data; how much the seeds differ is another number.
+
+    Args:
+        first: Evaluations of one method, by seed.
+        second: Those of the other, with the same seeds in the same order.
+        metric: Name of the metric.
+        unit: As for `intervals`.
+        level: As for `intervals`.
+        resamples: As for `intervals`.
+        seed: As for `intervals`.
+
+    Raises:
+        ValueError: If the numbers of evaluations, their expressions or their protocols differ.
+    """
+    if len(first) != len(second) or not first:
+        raise ValueError(f"Give as many evaluations of one as of the other, not {len(first)} and {len(second)}")
+    everyone = [_sorted(evaluation) for evaluation in (*first, *second)]
+    for other in everyone[1:]:
+        if other.protocol != everyone[0].protocol:
+            raise ValueError("The evaluations follow different protocols; evaluate all under one")
+        _check_same_expressions(everyone[0], other)
+    units = _units(everyone[0], unit)
+    drawn = _ratios(resample(np.concatenate([_per_unit(one, [metric], units) for one in everyone], 1), resamples, seed))
+    seeds = len(first)
+    difference = (drawn[:, :seeds] - drawn[:, seeds:]).mean(1)
+    value = np.mean([a.metrics[metric] - b.metrics[metric] for a, b in zip(first, second, strict=True)])
+    return _interval(float(value), difference, level)
+
+
 def ratio_interval(
     numerator: Floats, denominator: Floats, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:

@@ -230,7 +230,7 @@ def convert_checkpoint(
         )
         configuration = network.configure(weights, untold)
         words = _tokenizer(network, tokenizer or network.tokenizer)
-        known = configuration.get("text", configuration.get("clip"))["vocab_size"]
+        known = configuration["text" if "text" in configuration else "clip"]["vocab_size"]
         if len(words) > known:
             raise ValueError(
                 f"The tokenizer {tokenizer or network.tokenizer} knows {len(words)} tokens, the text encoder only "

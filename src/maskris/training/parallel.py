@@ -66,6 +66,8 @@ class ParallelModel:
         self._accelerator = accelerator
         self._module: nn.Module = model
         if accelerator.num_processes > 1:
+            if accelerator.device.type == "cuda":
+                share_batch_statistics(model)
             self._module = DistributedDataParallel(
                 model,
                 device_ids=[accelerator.device] if accelerator.device.type == "cuda" else None,
@@ -112,6 +114,15 @@ class ParallelModel:
         if yes or not isinstance(self._module, DistributedDataParallel):
             return nullcontext()
         return cast(AbstractContextManager[Any], self._module.no_sync())
+
+
+def share_batch_statistics(model: nn.Module) -> None:
+    """Let every batch norm of a model see the batches of all processes, as LAVT, CRIS and ETRIS were trained.
+
+    Parameters, buffers and their names stay what they are. PyTorch has this for GPUs alone; elsewhere each process
+    normalises its own part of the batch.
+    """
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
 def clip_gradients(accelerator: Accelerator, optimizer: Optimizer, clip: float | None) -> Tensor:

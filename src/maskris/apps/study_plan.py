@@ -1,0 +1,199 @@
+"""`Study`: which variants of a recipe are trained and compared, read from YAML or made from ``--vary``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maskris.apps.recipe import SECTIONS, Recipe, RecipeError, find
+
+_STUDY_KEYS = {"title", "about", "recipe", "baseline", "seeds", "images", "occlusion", "paper", "variants"}
+_VARIANT_KEYS = {"recipe", "paper", "against", *SECTIONS}
+
+
+class StudyError(ValueError):
+    """A study that does not exist or does not hold what it must; the message says where and what."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One thing to train.
+
+    Attributes:
+        name: For tables and folders.
+        recipe: The whole recipe, as YAML would give it.
+        overrides: Command-line words on top, such as ``--strategy.image.ratio=0.5``.
+        paper: What the paper reports for it, in per cent.
+        against: The variant that it is compared with, if that isn't the study's baseline.
+    """
+
+    name: str
+    recipe: Mapping[str, Any]
+    overrides: tuple[str, ...] = ()
+    paper: float | None = None
+    against: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """The name as a folder: letters, digits and ``.=+-`` stay."""
+        return "".join(c if c.isalnum() or c in ".=+-" else "-" for c in self.name)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared.
+
+    Attributes:
+        title: One line for people.
+        about: What the study asks, as Markdown.
+        baseline: Name of the variant that all others are compared with.
+        variants: In the order of the table.
+        seeds: Each variant is trained once with each.
+        images: Scenes of the embedded data set to train on, where no other data is given.
+        occlusion: Shares of the picture that are hidden at evaluation; 0 is the clean picture.
+        paper: Which table of the paper the numbers beside ours come from, and their metric.
+    """
+
+    title: str
+    variants: tuple[Variant, ...]
+    baseline: str
+    about: str = ""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    images: int = 2000
+    occlusion: tuple[float, ...] = (0.0, 0.25, 0.5)
+    paper: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            StudyError: If a name occurs twice, or the baseline is none of the variants.
+        """
+        folders = [variant.folder for variant in self.variants]
+        if len(set(folders)) < len(folders):
+            raise StudyError(f"{self.title}: two variants have the same name, among {', '.join(folders)}")
+        names = [variant.name for variant in self.variants]
+        for name in (self.baseline, *(variant.against or self.baseline for variant in self.variants)):
+            if name not in names:
+                raise StudyError(f"{self.title}: the baseline {name!r} is none of the variants {', '.join(names)}")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise StudyError(f"{self.title}: give each seed once, not {list(self.seeds)}")
+        if wrong := [share for share in self.occlusion if not 0 <= share < 1]:
+            raise StudyError(f"{self.title}: a share of the picture lies between 0 and 1, not {wrong}")
+
+
+def shipped_studies() -> list[str]:
+    """The names of the shipped studies."""
+    folder = files("maskris.recipes") / "studies"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def find_study(name: str) -> Path | None:
+    """The file of a study: a shipped one by its name, or a YAML file with ``variants``; ``None`` if there is none."""
+    if name in shipped_studies():
+        return Path(str(files("maskris.recipes") / "studies" / f"{name}.yaml"))
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") and path.is_file() and "variants" in _read(path):
+        return path
+    return None
+
+
+def read_study(path: Path) -> Study:
+    """Read a study.
+
+    Raises:
+        StudyError: If a key is missing or unknown.
+        RecipeError: If a recipe that it names does not exist.
+    """
+    values = _read(path)
+    if unknown := sorted(set(values) - _STUDY_KEYS):
+        raise StudyError(f"{path}: a study has no key {', '.join(unknown)}; it has {', '.join(sorted(_STUDY_KEYS))}")
+    if missing := [key for key in ("title", "recipe", "baseline", "variants") if key not in values]:
+        raise StudyError(f"{path}: {', '.join(missing)} is missing")
+    variants = []
+    for name, changes in values.pop("variants").items():
+        changes = dict(changes or {})
+        if unknown := sorted(set(changes) - _VARIANT_KEYS):
+            allowed = ", ".join(sorted(_VARIANT_KEYS))
+            raise StudyError(f"{path}: the variant {name!r} has no key {', '.join(unknown)}; it may have {allowed}")
+        paper, against = changes.pop("paper", None), changes.pop("against", None)
+        recipe = _read(find(changes.pop("recipe", values["recipe"])))
+        variants.append(Variant(str(name), merge(recipe, changes), paper=paper, against=against))
+    del values["recipe"]
+    values |= {key: tuple(values[key]) for key in ("seeds", "occlusion") if key in values}
+    return Study(variants=tuple(variants), **values)
+
+
+def vary_recipe(recipe: str, vary: Sequence[str]) -> Study:
+    """The recipe as it is, and with every combination of the given values.
+
+    Args:
+        recipe: Name of a shipped recipe, or a YAML file.
+        vary: Such as ``"strategy.image.ratio=0.25,0.5"``; lists in brackets are not cut at their commas.
+
+    Raises:
+        StudyError: If one of them names no key or no value.
+    """
+    values = _read(find(recipe))
+    axes = []
+    for word in vary:
+        key, equals, listed = word.removeprefix("--").partition("=")
+        if not equals or not listed or key.split(".")[0] not in SECTIONS:
+            raise StudyError(f"--vary takes KEY=VALUE,VALUE… with a key of the recipe, not {word!r}")
+        axes.append([(key, value) for value in split_values(listed)])
+    variants = [Variant(recipe_name := Path(recipe).stem, values)]
+    for chosen in product(*axes):
+        name = ", ".join(f"{key.split('.', 1)[-1]}={value}" for key, value in chosen)
+        variants.append(Variant(name, values, tuple(f"--{key}={value}" for key, value in chosen)))
+    return Study(title=f"{recipe_name}: {', '.join(vary)}", variants=tuple(variants), baseline=recipe_name)
+
+
+def split_values(text: str) -> list[str]:
+    """``"a,[1,2],b"`` as ``["a", "[1,2]", "b"]``."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "[{(") - (character in "]})")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes on top of a recipe; a section that names its class takes the place of the old one as a whole."""
+    merged = dict(values)
+    for key, value in changes.items():
+        old = merged.get(key)
+        nested = isinstance(value, Mapping) and isinstance(old, Mapping) and "class_path" not in value
+        merged[key] = merge(old, value) if nested and isinstance(old, Mapping) else value
+    return merged
+
+
+def check_variant(variant: Variant, file: Path, overrides: Sequence[str]) -> Recipe:
+    """Write a variant's recipe to `file` and read it back, so that a wrong key is found before anything is trained.
+
+    Raises:
+        StudyError: If the recipe is refused; names the variant.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = f"# {variant.name}\n{yaml.safe_dump(dict(variant.recipe), sort_keys=False)}"
+    file.write_text(text, encoding="utf-8")
+    try:
+        return Recipe(file, [*variant.overrides, *overrides])
+    except RecipeError as error:
+        raise StudyError(f"Variant {variant.name!r}: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path} is no YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise StudyError(f"{path} must hold keys with values")
+    return values

@@ -1,0 +1,121 @@
+"""`maskris study`: from variants to a table, resumable, with every mistake found before anything is trained."""
+
+import csv
+import json
+
+import pytest
+import yaml
+
+from maskris.apps.study_plan import (
+    StudyError,
+    find_study,
+    merge,
+    read_study,
+    shipped_studies,
+    split_values,
+    vary_recipe,
+)
+
+
+def test_shipped_studies_are_complete_and_their_recipes_are_accepted(tmp_path):
+    from maskris.apps.study_plan import check_variant
+
+    assert "models" in shipped_studies()
+    for name in shipped_studies():
+        plan = read_study(find_study(name))
+        assert len(plan.variants) > 1
+        for variant in plan.variants:
+            check_variant(variant, tmp_path / name / f"{variant.folder}.yaml", [])
+
+
+def test_values_are_crossed_and_lists_stay_whole(recipe):
+    assert split_values("0.25,[1, 2],{a: 1, b: 2}") == ["0.25", "[1, 2]", "{a: 1, b: 2}"]
+    plan = vary_recipe(str(recipe), ["strategy.clean_weight=0.25,0.75", "training.lr=1e-3,1e-4"])
+    assert [variant.name for variant in plan.variants] == [
+        "tiny", "clean_weight=0.25, lr=1e-3", "clean_weight=0.25, lr=1e-4",
+        "clean_weight=0.75, lr=1e-3", "clean_weight=0.75, lr=1e-4",
+    ]  # fmt: skip
+    assert plan.variants[1].overrides == ("--strategy.clean_weight=0.25", "--training.lr=1e-3")
+    assert plan.baseline == "tiny"
+
+
+def test_another_class_takes_the_place_of_the_old_one_with_its_arguments():
+    old = {"strategy": {"class_path": "A", "init_args": {"x": 1}}, "training": {"steps": 3, "lr": 1}}
+    new = {"strategy": {"class_path": "B"}, "training": {"lr": 2}}
+    assert merge(old, new) == {"strategy": {"class_path": "B"}, "training": {"steps": 3, "lr": 2}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"speed": 3}, "a study has no key speed"),
+        ({"baseline": "c"}, "the baseline 'c' is none of the variants a, b"),
+        ({"seeds": [1, 1]}, "give each seed once"),
+        ({"occlusion": [0, 25]}, "lies between 0 and 1, not [25]"),
+        ({"variants": {"a": {"lr": 3}}}, "the variant 'a' has no key lr"),
+        ({"variants": {"a b": {}, "a-b": {}}}, "two variants have the same name"),
+    ],
+)
+def test_what_is_wrong_with_a_study_is_said(changes, words, recipe, tmp_path):
+    values = {"title": "T", "recipe": str(recipe), "baseline": "a", "variants": {"a": {}, "b": {}}} | changes
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(values))
+    with pytest.raises(StudyError) as caught:
+        read_study(file)
+    assert words in str(caught.value)
+
+
+def test_mistakes_are_found_before_the_first_run(maskris, recipe, table, tmp_path):
+    out = tmp_path / "s"
+    code, _, err = maskris("study", recipe, "--vary", "strategy.image.rato=0.5,2", "--data", table, "--out", out)
+    assert code == 1
+    assert "Variant 'image.rato=0.5'" in err
+    assert not (out / "runs").exists()
+    assert maskris("study", "tiny", "--vary", "a=1")[0] == 1
+    assert "no study, so --vary must say what varies" in maskris("study", recipe)[2]
+    assert "takes KEY=VALUE" in maskris("study", recipe, "--vary", "lr")[2]
+
+
+def test_a_study_from_end_to_end(maskris, recipe, table, tmp_path):
+    out = tmp_path / "study"
+    words = ["study", recipe, "--vary", "strategy.clean_weight=1.0", "--data", table, "--out", out, "--seeds", 0, 1]
+    code, text, _ = maskris(*words, "--jobs", 2, "--threads", 1)
+    assert code == 0
+    assert "clean_weight=1.0" in text
+    page = (out / "study.md").read_text()
+    assert "seeds 0, 1" in page
+    assert "| tiny |" in page
+    assert (out / "study.png").stat().st_size > 1000
+    rows = list(csv.DictReader((out / "results.csv").open()))
+    assert {(row["variant"], row["seed"], row["hidden"]) for row in rows} == {
+        (variant, seed, hidden)
+        for variant in ("tiny", "clean_weight=1.0") for seed in "01" for hidden in ("0.0", "0.25", "0.5")
+    }  # fmt: skip
+    assert {row["steps"] for row in rows} == {"6"}
+
+    # A run that was lost is repeated and gives the same; the others are not touched.
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/seed-*/done.json")}
+    lost = next(path for path in kept if path.parts[-3:-1] == ("tiny", "seed-1"))
+    before = (out / "results.csv").read_text()
+    lost.unlink()
+    assert maskris(*words)[0] == 0
+    for path, written in kept.items():
+        assert (path.stat().st_mtime_ns != written) == (path == lost)
+    assert (out / "results.csv").read_text().split(",seconds")[0] == before.split(",seconds")[0]
+    assert maskris(*words, "--report")[0] == 0
+
+    # Another study does not fit into the folder.
+    other = ["study", recipe, "--vary", "strategy.clean_weight=1.0", "--data", table, "--out", out]
+    assert "holds another study" in maskris(*other, "--training.lr", "1e-2")[2]
+
+
+def test_a_run_that_fails_is_reported_with_its_log(maskris, recipe, table, tmp_path):
+    out = tmp_path / "study"
+    words = ["study", recipe, "--vary", "strategy.clean_weight=1.0", "--data", table, "--out", out, "--seeds", 0]
+    code, text, _ = maskris(*words, "--splits", "none", "--jobs", 2, "--threads", 1)
+    assert code == 1
+    assert "2 of 2 runs failed" in text
+    log = out / "runs" / "tiny" / "seed-0" / "log.txt"
+    assert str(log) in text
+    assert "no split none" in log.read_text()
+    assert json.loads((out / "plan.json").read_text())["variants"].keys() == {"tiny", "clean_weight=1.0"}

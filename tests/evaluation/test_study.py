@@ -1,0 +1,82 @@
+"""Study results against numbers that can be computed by hand."""
+
+import numpy as np
+import pytest
+from evaluation.made_up import made_up
+
+from maskris.evaluation.bootstrap import paired, paired_over_seeds
+from maskris.evaluation.study import Run, StudyResults
+
+
+def better(evaluation, by):
+    """The same with more pixels found."""
+    n = len(evaluation)
+    prediction = evaluation.rows["prediction_pixels"].to_numpy()
+    target = evaluation.rows["target_pixels"].to_numpy()
+    intersection = np.minimum(evaluation.rows["intersection"].to_numpy() + by, np.minimum(prediction, target))
+    columns = {"intersection": intersection, "union": prediction + target - intersection}
+    seed = int(evaluation.settings.get("seed", 0))
+    return made_up(n=n, seed=seed, prediction_pixels=prediction, target_pixels=target, **columns)
+
+
+@pytest.fixture
+def results():
+    base = {seed: made_up(seed=0, intersection=np.full(40, 1 + seed), prediction_pixels=np.full(40, 80),
+                          target_pixels=np.full(40, 80), union=np.full(40, 159 - seed)) for seed in (0, 1)}  # fmt: skip
+    runs = []
+    for seed, evaluation in base.items():
+        runs.append(Run("plain", seed, {0.0: evaluation, 0.5: evaluation}, {"training_seconds": 10.0}))
+        found = better(evaluation, 20)
+        runs.append(Run("masked", seed, {0.0: found, 0.5: evaluation}, {"training_seconds": 20.0}))
+    paper = {"plain": 74.67, "masked": 76.49}
+    return StudyResults("T", "Why?", "plain", (0.0, 0.5), runs, paper, {"table": "Table 3", "metric": "oIoU"})
+
+
+def test_means_deviations_and_differences(results):
+    cell = results.cell("plain", 0.0, "oIoU")
+    assert cell.values == pytest.approx((1 / 159, 2 / 158))
+    assert cell.mean == pytest.approx((1 / 159 + 2 / 158) / 2)
+    assert cell.deviation == pytest.approx(abs(1 / 159 - 2 / 158) / 2**0.5)
+    assert cell.difference is None
+    difference = results.cell("masked", 0.0, "oIoU").difference
+    expected = np.mean([21 / 139 - 1 / 159, 22 / 138 - 2 / 158])
+    assert difference.value == pytest.approx(expected)
+    assert difference.low == pytest.approx(expected)  # all expressions are alike
+    assert results.cell("masked", 0.5, "oIoU").difference.value == 0
+
+
+def test_directions_are_set_beside_the_paper(results):
+    assert results.direction("masked", "oIoU") == "same"
+    assert results.direction("plain", "oIoU") == ""
+    turned = StudyResults(**{**vars(results), "paper": {"plain": 80.0, "masked": 70.0}})
+    assert turned.direction("masked", "mIoU") == "opposite"
+    nothing = StudyResults(**{**vars(results), "occlusion": (0.5, 0.0)})
+    assert nothing.direction("masked", "mIoU") == "undecided"
+
+
+def test_the_page_holds_both_tables(results):
+    page = results.to_markdown("oIoU")
+    assert "| masked | 15.5 ± 0.6 |" in page
+    assert "| plain | 0.9 ± 0.5 |" in page
+    assert "76.49" in page
+    assert "By kind of expression" in page
+    assert page.count("\n|---|") == 2
+
+
+def test_a_variant_may_have_a_rival_of_its_own(results):
+    own = StudyResults(**{**vars(results), "against": {"plain": "masked"}})
+    assert own.cell("plain", 0.0, "oIoU").difference.value == pytest.approx(
+        -results.cell("masked", 0.0, "oIoU").difference.value
+    )
+
+
+def test_one_seed_is_the_paired_bootstrap_and_equal_methods_differ_by_nothing():
+    a, b = made_up(seed=1), made_up(seed=1, intersection=np.zeros(40, dtype=int))
+    one = paired_over_seeds([a], [b], "mIoU", unit="image", seed=3)
+    assert one == paired(a, b, ["mIoU"], unit="image", seed=3)["mIoU"]
+    same = paired_over_seeds([a, b], [a, b], "oIoU")
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    with pytest.raises(ValueError, match="as many evaluations"):
+        paired_over_seeds([a], [], "oIoU")
+    with pytest.raises(ValueError, match="not of the same ones"):
+        paired_over_seeds([a], [made_up(n=39, seed=1)], "oIoU")
