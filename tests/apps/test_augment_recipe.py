@@ -3,14 +3,15 @@
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
-from maskris.apps.recipe import Recipe, RecipeError, Splits, shipped
-from maskris.data.augment import CutOut, HorizontalFlip
+from maskris.apps.recipe import Recipe, RecipeError, Splits, find, shipped
+from maskris.data.augment import Augmentation, CutOut, HorizontalFlip
 from maskris.training.tracking import Tracker
 
 FLIP = "[{class_path: maskris.data.augment.HorizontalFlip, init_args: {swap_words: true}}]"
@@ -90,3 +91,19 @@ def test_help_says_that_there_are_augmentations(maskris):
     code, out, _ = maskris("train", "--help")
     assert code == 0
     assert "--data.augment" in out
+
+
+def test_what_the_docs_say_can_be_run(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"## Augmentations\n(.*?)\n## ", text, flags=re.DOTALL)
+    (option,) = re.findall(r"'(\[.*?\])'", section)
+    assert [type(one) for one in Recipe("shapes-supervised", [f"--data.augment={option}"]).augmentations] == [
+        HorizontalFlip,
+    ]  # fmt: skip
+    (block,) = re.findall(r"```yaml\n(.*?)```", section, flags=re.DOTALL)
+    values = yaml.safe_load(find("shapes-supervised").read_text())
+    values["data"] |= yaml.safe_load(block)["data"]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    assert [type(one) for one in Recipe(tmp_path / "mine.yaml").augmentations] == [HorizontalFlip, CutOut]
+    described = set(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE))
+    assert described == {one.__name__ for one in Augmentation.__subclasses__() if one.__module__.startswith("maskris.")}
