@@ -119,3 +119,19 @@ def test_a_run_that_fails_is_reported_with_its_log(maskris, recipe, table, tmp_p
     assert str(log) in text
     assert "no split none" in log.read_text()
     assert json.loads((out / "plan.json").read_text())["variants"].keys() == {"tiny", "clean_weight=1.0"}
+
+
+def test_the_study_in_the_documentation_is_one(tmp_path):
+    from pathlib import Path
+
+    from maskris.apps.study_plan import check_variant
+
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    file = tmp_path / "mine.yaml"
+    file.write_text(page.split("```yaml\n")[1].split("```")[0])
+    recipes = [
+        check_variant(variant, tmp_path / f"{i}.yaml", []) for i, variant in enumerate(read_study(file).variants)
+    ]
+    strategies = [recipe.instantiate()[1] for recipe in recipes]
+    assert [type(strategy).__name__ for strategy in strategies] == ["Supervised", "MaskRIS", "MaskRIS"]
+    assert (strategies[1].text is None, strategies[2].text is None) == (False, True)

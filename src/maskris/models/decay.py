@@ -1,6 +1,7 @@
-"""Which parameters of a part decay: the split that all models' parameter groups are made of."""
+"""Which parameters of a part decay: the split that models' parameter groups are made of."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -15,3 +16,16 @@ def split_decay(
         for name, parameter in part.named_parameters(recurse=False):
             (with_decay if decays(f"{prefix}.{name}", part) else without).append(parameter)
     return without, with_decay
+
+
+def decay_groups(
+    name: str, module: nn.Module, decays: Callable[[str, nn.Module], bool], lr: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """The groups of a part for the optimiser, without and with decay, of what isn't frozen; none is empty."""
+    groups = []
+    for suffix, parameters, decay in zip(
+        (", no decay", ""), split_decay(module, decays), (0.0, weight_decay), strict=True
+    ):
+        if learning := [parameter for parameter in parameters if parameter.requires_grad]:
+            groups.append({"name": name + suffix, "params": learning, "lr": lr, "weight_decay": decay})
+    return groups
