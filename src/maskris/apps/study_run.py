@@ -66,10 +66,10 @@ def training_seconds(folder: Path, expressions: int) -> float:
     """
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     trained = [{"step": 0}, *(line for line in lines if line["event"] == "train")]
-    return sum(
-        (new["step"] - old["step"]) * expressions / float(new["expressions_per_second"])
-        for old, new in pairwise(trained)
-    )
+    seconds = [
+        (new["step"] - old["step"]) * expressions / new["expressions_per_second"] for old, new in pairwise(trained)
+    ]
+    return float(sum(seconds))
 
 
 if __name__ == "__main__":

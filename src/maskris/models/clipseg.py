@@ -48,7 +48,7 @@ class CLIPSeg(RISModel):
         if tokenizer is None and isinstance(clipseg, dict):
             raise ValueError("A CLIPSeg given as a configuration needs a tokenizer: a list of words or a folder")
         self.set_inputs(preprocess or Preprocess(352, 352), build_clip_tokenizer(tokenizer or str(clipseg)), max_tokens)
-        words, end = self.model.config.text_config, self.tokenizer.tokenizer.eos_token_id
+        words, end = cast(Any, self.model.config.text_config), self.tokenizer.tokenizer.eos_token_id
         if max_tokens > words.max_position_embeddings:
             raise ValueError(f"This CLIP reads {words.max_position_embeddings} tokens; max_tokens is {max_tokens}")
         if words.eos_token_id not in (2, end):  # with 2, a slip in old configurations, the largest id ends the sentence
