@@ -81,7 +81,8 @@ def test_the_help_of_train_tells_the_keys_of_a_recipe(maskris):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["prepare"], "the following arguments are required: source, out"),
+        (["prepare"], "the following arguments are required: out"),
+        (["evaluate"], "the following arguments are required: checkpoint, data"),
         (["prepare", "a", "--out", "b", "--formt", "coco"], "there is no option --formt; did you mean --format?"),
         (["prepare", "a", "--out", "b", "--format", "xml"], "--format: expected one of 'auto', 'refer', .* not xml"),
         (["evaluate", "a", "b", "--batch-size", "many"], "--batch-size: expected int, not many"),
@@ -182,3 +183,9 @@ def test_a_reader_that_leaves_early_is_no_error():
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_prepare_says_what_is_missing(maskris, tmp_path):
+    code, _, err = maskris("prepare", "--out", tmp_path / "a.parquet")
+    assert code == 1
+    assert "Say what to read: maskris prepare SOURCE" in err
