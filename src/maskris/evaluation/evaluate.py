@@ -125,18 +125,23 @@ def evaluate(
 def _at_input(model: RISModel, protocol: Protocol, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Counts ``[N, 5]`` and scores ``[N]`` at the model's input size."""
     assert batch.masks is not None
-    maps = foreground_logit(model.upsample(logits.float(), model.preprocess.size))  # [N, H, W]
+    maps = _upsampled(model, logits)
     probability = maps.sigmoid()
     # The sign of the logit, because the sigmoid of a tiny positive number rounds to 0.5.
     mask = maps > 0 if protocol.binarisation == "argmax" else probability > protocol.threshold
     return _compare(protocol, mask, probability, batch.masks > 0.5)  # a letterbox has masks with soft outlines
 
 
+def _upsampled(model: RISModel, logits: Tensor) -> Tensor:
+    """What decides each pixel at the model's input size: ``[N, H, W]``; one map is resized, not two channels."""
+    return model.upsample(foreground_logit(logits.float())[:, None], model.preprocess.size)[:, 0]
+
+
 def _at_original(
     model: RISModel, protocol: Protocol, logits: Tensor, table: ReferringTable, rows: npt.NDArray[np.int64]
 ) -> tuple[Tensor, Tensor]:
     """Counts ``[N, 5]`` and scores ``[N]`` at the size of each expression's photo, against the exact mask."""
-    probability = foreground_logit(model.upsample(logits.float(), model.preprocess.size)).sigmoid()
+    probability = _upsampled(model, logits).sigmoid()
     threshold = 0.5 if protocol.binarisation == "argmax" else protocol.threshold
     counts, scores = [], []
     for start, stop in _runs(rows):  # the expressions of one referent share photo and mask

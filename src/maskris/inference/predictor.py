@@ -245,8 +245,8 @@ class Predictor:
         image_index = torch.zeros(len(expressions), dtype=torch.long, device=self.device)
         with evaluation_mode(self.model), self._autocast():
             logits = self.model.segment(features, input_ids, attention_mask, image_index)  # [N, C, h, w]
-        logits = self.model.upsample(logits.float(), self.model.preprocess.size)
-        return foreground_logit(logits).sigmoid(), truncated
+        maps = foreground_logit(logits.float())[:, None]  # one map is resized, not two channels
+        return self.model.upsample(maps, self.model.preprocess.size)[:, 0].sigmoid(), truncated
 
     def _warn(self, expressions: list[str], input_ids: Tensor, truncated: list[bool]) -> None:
         """Say once per predictor that words are lost, and once that words are unknown."""
