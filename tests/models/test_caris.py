@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from models import families
 from models.families import vision
 from models.small import SWIN, small_caris
 from torch import Tensor, nn
@@ -208,3 +209,41 @@ def test_mixed_precision_stays_close(model: CARIS, cast: torch.dtype) -> None:
             mixed = model(batch)
     assert torch.isfinite(mixed).all()
     assert (mixed.float() - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+@pytest.mark.parametrize("changes", [{}, {"vision": families.vision("swinv2")}], ids=["swin", "swinv2"])
+def test_checkpointing_changes_no_gradient(changes: dict[str, Any]) -> None:
+    """Dropped paths and dropout are drawn again as they were."""
+    results = []
+    for checkpointing in (False, True):
+        model = small_caris(**changes, drop_path=0.5, layers=2, checkpointing=checkpointing).train()
+        batch = batch_of(model, torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), ["left"], [0])
+        kept: list[int] = []
+        torch.manual_seed(5)
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: (kept.append(x.numel()), x)[1], lambda x: x):
+            loss = model(batch).square().sum()
+        loss.backward()
+        grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        results.append((loss.item(), sum(kept), grads))
+    (loss, kept, grads), (loss_again, kept_again, grads_again) = results
+    assert loss == loss_again
+    assert grads.keys() == grads_again.keys()
+    for name, grad in grads.items():
+        torch.testing.assert_close(grads_again[name], grad, atol=1e-6, rtol=1e-5, msg=name)
+    assert kept_again < 0.7 * kept
+
+
+def test_backbones_that_cannot_checkpoint_say_so() -> None:
+    with pytest.raises(ValueError, match="A convnext has no checkpointing"):
+        small_caris(vision=families.vision("convnext"), checkpointing=True)
+
+
+@torch.no_grad()
+def test_the_order_of_expressions_changes_nothing(model: CARIS) -> None:
+    """Bit for bit, in one batch: no expression knows its neighbours."""
+    images = torch.randn(2, 3, 64, 64)
+    expressions, index = ["the red circle", "left", "blue square", "right circle"], [1, 0, 1, 0]
+    logits = model(batch_of(model, images, expressions, index))
+    order = [2, 0, 3, 1]
+    shuffled = model(batch_of(model, images, [expressions[i] for i in order], [index[i] for i in order]))
+    assert torch.equal(shuffled, logits[order])

@@ -56,6 +56,9 @@ class CARIS(RISModel):
         tokenizer: Hub id, folder, list of words or tokenizer; by default that of `text`.
         max_tokens: Most tokens of an expression, special ones included.
         preprocess: Input size and normalisation; by default 448 x 448, stretched.
+        checkpointing: Keep only the input of each block of the vision encoder and each layer of the decoder in training
+            and compute the rest again in the backward pass: the same gradients, a third of the activations' memory, a
+            fourth more time.
 
     Raises:
         ValueError: If the arguments contradict each other.
@@ -82,6 +85,7 @@ class CARIS(RISModel):
         tokenizer: str | list[str] | PreTrainedTokenizerBase | None = None,
         max_tokens: int = 20,
         preprocess: Preprocess | None = None,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if not 1 <= levels <= 4:
@@ -103,6 +107,9 @@ class CARIS(RISModel):
             attention_ratio=attention_ratio,
             init=init,
         )
+        if checkpointing:
+            self.vision.set_checkpointing(True)
+            self.decoder.checkpointing = True
         if tokenizer is None:
             if isinstance(text, dict):
                 raise ValueError(

@@ -7,6 +7,7 @@ from typing import Literal, cast, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from maskris.models.attention import Attention, sine_encoding
 from maskris.models.deformable import DeformableAttention, pixel_centres
@@ -33,6 +34,7 @@ class CARISDecoder(nn.Module):
         init: Initialization,
     ) -> None:
         super().__init__()
+        self.checkpointing = False
         if width % 4:
             raise ValueError(f"width must be a multiple of 4 for the sine encoding, not {width}")
         coarse, fine = list(channels[::-1][:levels]), list(channels[: len(channels) - levels])
@@ -103,7 +105,10 @@ class CARISDecoder(nn.Module):
         )
         visible = torch.cat([visible, visible.new_ones(n, text.shape[1] - length)], dim=1)
         for layer in self.layers:
-            vis, text = layer(vis, text, visible, position, reference, shapes)
+            if self.checkpointing and torch.is_grad_enabled():
+                vis, text = checkpoint(layer, vis, text, visible, position, reference, shapes, use_reentrant=False)
+            else:
+                vis, text = layer(vis, text, visible, position, reference, shapes)
 
         y = vis[:, -math.prod(shapes[-1]) :].transpose(1, 2).unflatten(2, shapes[-1])  # the finest level
         for lateral, conv in zip(reversed(laterals), reversed(self.output_convs), strict=True):

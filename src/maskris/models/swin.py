@@ -6,8 +6,10 @@ of 12 every third pixel is padding. On the CPU the halves of a block are the fun
 
 from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers.models.swin.modeling_swin import SwinLayer
 
 from maskris.models.swin_cpu import attend, can_fuse, feed
@@ -39,17 +41,24 @@ class SwinBlock(nn.Module):
         self.layernorm_after, self.mlp = layer.layernorm_after, layer.mlp
         self.drop_path = layer.drop_path
         self.window, self.shift = int(layer.window_size), int(layer.shift_size)
+        self.checkpointing = False
+        """Whether training keeps the block's input alone and computes the rest again, its dropped paths included."""
 
     def forward(self, hidden_states: Tensor, size: tuple[int, int], **_: Any) -> tuple[Tensor, None]:
         """``[I, h * w, C]`` and ``(h, w)`` to the same shape; no attention weights."""
-        x, attention, mlp = hidden_states, cast(Any, self.attention), cast(Any, self.mlp)
+        if self.checkpointing and torch.is_grad_enabled():
+            return cast(Tensor, checkpoint(self._block, hidden_states, size, use_reentrant=False)), None
+        return self._block(hidden_states, size), None
+
+    def _block(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        attention, mlp = cast(Any, self.attention), cast(Any, self.mlp)
         grid = Grid(*size, self.window, self.shift)
         linears = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
         bias = self.bias()
         if can_fuse(x):
             x = x + self.drop_path(attend(x, self.layernorm_before, linears, bias, grid))
             fed = feed(x, self.layernorm_after, [mlp.fc1, mlp.fc2])
-            return x + (mlp.drop_path(fed) if hasattr(mlp, "drop_path") else fed), None
+            return x + (cast(Tensor, mlp.drop_path(fed)) if hasattr(mlp, "drop_path") else fed)
         y = self.layernorm_before(x)
         q, k, v = (
             grid.split(linear(y), linear.bias).unflatten(-1, (bias.shape[1], -1)).transpose(1, 2)
@@ -59,7 +68,7 @@ class SwinBlock(nn.Module):
             bias = (bias + grid.mask(x.device)[:, None]).repeat(len(x), 1, 1, 1)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         x = x + self.drop_path(linears[3](grid.join(mixed.transpose(1, 2).flatten(2))))
-        return x + mlp(self.layernorm_after(x)), None
+        return x + cast(Tensor, mlp(self.layernorm_after(x)))
 
     def bias(self) -> Tensor:
         """What is added to the scores for the relative position of two pixels: ``[1, heads, T, T]``."""

@@ -12,7 +12,7 @@ from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, TimmBackbone,
 from transformers.models.swin.modeling_swin import SwinLayer, SwinMLP
 
 from maskris.models.sources import Source, describe, read_config
-from maskris.models.swin import replace_blocks
+from maskris.models.swin import SwinBlock, replace_blocks
 
 PADDING = ("swin", "swinv2", "maskformer-swin")
 """Backbones that pad images of any size themselves, as published."""
@@ -83,6 +83,21 @@ class VisionEncoder(nn.Module):
         if self.config["model_type"] in PADDING:
             return images
         return resize_to_multiple(images, max(self.strides))
+
+    def set_checkpointing(self, on: bool) -> None:
+        """Whether training keeps the input of each block alone and computes the rest again: less memory, more time.
+
+        Raises:
+            ValueError: If the backbone can't.
+        """
+        blocks = [module for module in self.backbone.modules() if isinstance(module, SwinBlock)]
+        for block in blocks:
+            block.checkpointing = on
+        if not blocks and on:
+            try:
+                cast(Any, self.backbone).activation_checkpointing_enable({"use_reentrant": False})
+            except (AttributeError, ValueError) as error:
+                raise ValueError(f"A {self.config['model_type']} has no checkpointing: {error}") from error
 
     def decays(self, name: str, module: nn.Module) -> bool:
         """Whether a parameter should decay: not those of norms, position tables, lone tokens and scales of layers.
