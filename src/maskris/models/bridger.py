@@ -84,7 +84,7 @@ class Bridger(nn.Module):
         Returns:
             What to add to the image features, what to add to the words, and what the next bridge needs.
         """
-        return cast(tuple[Tensor, Tensor, Exchange], self.stages[str(stage)](vision, words, previous))
+        return cast("tuple[Tensor, Tensor, Exchange]", self.stages[str(stage)](vision, words, previous))
 
 
 class Bridge(nn.Module):
