@@ -20,7 +20,8 @@ from maskris.batch import Batch
 from maskris.models.attention import Attention, sine_encoding
 from maskris.models.caris import CARIS
 from maskris.models.decoder import CARISDecoder, DecoderLayer
-from maskris.models.deformable import DeformableAttention, Shapes, pixel_centres
+from maskris.models.deformable import DeformableAttention, pixel_centres
+from maskris.models.sampling import Shapes
 
 
 def literal(model: CARIS) -> "LiteralCARIS":

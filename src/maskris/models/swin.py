@@ -47,7 +47,7 @@ class SwinBlock(nn.Module):
     def forward(self, hidden_states: Tensor, size: tuple[int, int], **_: Any) -> tuple[Tensor, None]:
         """``[I, h * w, C]`` and ``(h, w)`` to the same shape; no attention weights."""
         if self.checkpointing and torch.is_grad_enabled():
-            return cast(Tensor, checkpoint(self._block, hidden_states, size, use_reentrant=False)), None
+            return checkpoint(self._block, hidden_states, size, use_reentrant=False), None
         return self._block(hidden_states, size), None
 
     def _block(self, x: Tensor, size: tuple[int, int]) -> Tensor:

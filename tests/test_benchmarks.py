@@ -1,0 +1,75 @@
+"""The machinery of ``python -m benchmarks`` on a tiny network, and the literal network's numbers."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmarks are no part of the package
+
+from benchmarks.__main__ import as_table, run
+from benchmarks.cases import Setting, make_batch, make_model, make_task
+from benchmarks.overhead import load_images, open_table, startup
+from benchmarks.reference import literal
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    out = tmp_path_factory.mktemp("benchmarks") / "deep" / "rows.json"
+    names = ["inference", "evaluation_7", "train_step"]
+    returned = run(quick=True, out=out, size="tiny", pixels=64, threads=1, only=names)
+    written: list[dict[str, Any]] = json.loads(out.read_text())
+    assert written == returned
+    return written
+
+
+def test_rows_hold_times_memory_and_operations(rows: list[dict[str, Any]]) -> None:
+    assert [row["name"] for row in rows] == ["inference", "evaluation_7", "train_step"]
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["literal_s"] / row["ours_s"])
+        assert (row["device"], row["threads"], row["size"]) == ("cpu", 1, "tiny")
+        for side in ("ours", "literal"):
+            assert row[f"{side}_s"] > 0
+            assert row[f"{side}_peak_mib"] > 50
+        assert 0 < row["ours_gflop"] < row["literal_gflop"], "ours computes the same with fewer operations"
+        assert 0 < row["share_of_peak"] < 1
+    inference, evaluation, training = (row["literal_gflop"] for row in rows)
+    assert evaluation == pytest.approx(7 * inference, rel=0.01), "the literal network encodes every expression's image"
+    assert training > 10 * inference, "two passes of two images, forward and backward"
+    assert as_table(rows, 1e11).row_count == 3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pixels", [64, 80])
+def test_the_literal_network_computes_the_same(pixels: int) -> None:
+    model = make_model("tiny", pixels)
+    batch = make_batch(model, Setting("evaluation", size="tiny", pixels=pixels, images=2, expressions=3))
+    ours, theirs = model(batch), literal(model)(batch)
+    assert ours.std() > 0.01
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_training_starts_from_the_same_loss() -> None:
+    """Dropout aside, whose draws differ."""
+    losses = []
+    for side in ("ours", "literal"):
+        torch.manual_seed(0)
+        task = make_task(Setting("train_step", side, "tiny", 64, images=2, threads=1))  # type: ignore[arg-type]
+        losses.append([task() for _ in range(2)])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_only_swin_has_a_literal_twin() -> None:
+    model = make_model("tiny", 64)
+    model.vision.config["model_type"] = "resnet"
+    with pytest.raises(ValueError, match="has a Swin, not a resnet"):
+        literal(model)
+
+
+def test_overhead_is_measured() -> None:
+    assert open_table(1500) > 0
+    assert load_images(64, count=2) > 0
+    assert set(startup()) == {"import maskris", "maskris --help"}
