@@ -19,7 +19,8 @@ from benchmarks.measure import Row, alone, compare, peak_rate
 from benchmarks.overhead import load_images, open_table, startup
 from benchmarks.worker import ROOT
 
-ROUNDS = {"inference": 9, "evaluation_7": 3, "train_step": 5}
+ROUNDS = {"inference": (9, 5), "evaluation_7": (5, 3), "train_step": (5, 2), "train_step_checkpointed": (3, 1)}
+"""Of a full and of a quick run."""
 
 
 def run(
@@ -40,7 +41,7 @@ def run(
     Both networks have the same weights and inputs and take turns in processes of their own; medians are compared.
 
     Args:
-        quick: Three rounds or fewer of each; ends within ten minutes on two idle cores.
+        quick: Fewer rounds of each; ends within ten minutes on two idle cores.
         out: Write the rows as JSON to this file.
         against: Commit, tag or branch whose network is timed too, from a worktree.
         growth: Also measure how the cost of ours grows with image side, expressions, batch and data set.
@@ -58,14 +59,14 @@ def run(
         "inference": common,
         "evaluation_7": replace(common, case="evaluation", expressions=7),
         "train_step": replace(common, case="train_step", images=2),
+        "train_step_checkpointed": replace(common, case="train_step", images=2, checkpointing=True),
     }
     peak = peak_rate(threads, device)
     rows: list[Row] = []
     with _worktree(against) as source:
         for name, setting in cases.items():
             if only is None or name in only:
-                rounds = min(3, ROUNDS[name]) if quick else ROUNDS[name]
-                rows.append(compare(name, setting, rounds, source, peak))
+                rows.append(compare(name, setting, ROUNDS[name][quick], source, peak))
                 _say(f"{name}: {rows[-1]['ours_s']:.3f} s, literal {rows[-1]['literal_s']:.3f} s")
     if only is None or "overhead" in only:
         rows += [_plain(name, seconds, common) for name, seconds in startup().items()]
@@ -144,7 +145,7 @@ def _say(text: str) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(run.__doc__ or "").split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="three rounds or fewer: ten minutes on two idle cores")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: ten minutes on two idle cores")
     parser.add_argument("--out", type=Path, help="write the rows as JSON to this file")
     parser.add_argument("--against", metavar="GIT_REF", help="also time the network of another commit")
     parser.add_argument("--growth", action="store_true", help="also: cost against image side, expressions, batch, data")

@@ -66,6 +66,7 @@ class Setting:
         precision: ``bf16`` runs under autocast.
         compiled: Whether `torch.compile` is used.
         threads: Of PyTorch on the CPU.
+        checkpointing: Whether our network computes activations again instead of keeping them.
     """
 
     case: Case
@@ -78,6 +79,7 @@ class Setting:
     precision: Literal["fp32", "bf16"] = "fp32"
     compiled: bool = False
     threads: int = 2
+    checkpointing: bool = False
 
 
 def make_model(size: str, pixels: int) -> CARIS:
@@ -118,6 +120,9 @@ def make_task(setting: Setting) -> Callable[[], Any]:
     torch.set_num_threads(setting.threads)
     ours = make_model(setting.size, setting.pixels)
     batch = make_batch(ours, setting)
+    if setting.checkpointing and setting.side == "ours":
+        ours.vision.set_checkpointing(True)
+        ours.decoder.checkpointing = True
     model: Any = ours
     if setting.side == "literal":
         from benchmarks.reference import literal

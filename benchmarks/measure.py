@@ -49,7 +49,7 @@ def compare(name: str, setting: Setting, repeats: int, against: Path | None = No
         row[f"{side}_peak_mib"] = end["peak_mib"]
         row[f"{side}_gflop"] = end["flops"] / 1e9
     row["share_of_peak"] = ends["ours"]["flops"] / row["ours_s"] / peak if peak else None
-    keys = ("device", "threads", "precision", "compiled", "size", "pixels", "images", "expressions")
+    keys = ("device", "threads", "precision", "compiled", "checkpointing", "size", "pixels", "images", "expressions")
     return row | {key: getattr(setting, key) for key in keys}
 
 
