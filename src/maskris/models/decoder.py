@@ -174,4 +174,5 @@ def _conv_norm(channels: int, width: int, kernel: int, bias: bool = False) -> nn
 
 
 def _feed_forward(width: int, ratio: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, width * ratio), nn.ReLU(inplace=True), nn.Linear(width * ratio, width))
+    # Not in place: the linear layer returns a view, and overwriting a view costs autograd a copy of the whole.
+    return nn.Sequential(nn.Linear(width, width * ratio), nn.ReLU(), nn.Linear(width * ratio, width))
