@@ -27,7 +27,7 @@ def run(shared: Path) -> dict[str, Any]:
     model, case = tiny_caris(shared), reference(shared, "tiny_case1.safetensors")
     seen: dict[str, Any] = {"case": case, "model": model}
     for i, layer in enumerate(model.decoder.layers):
-        layer.register_forward_hook(lambda _, __, out, i=i: seen.__setitem__(f"layer{i}", out))
+        layer.register_forward_hook(lambda _, args, out, i=i: seen.__setitem__(f"call{i}", (args, out)))
     model.decoder.mask_feature[0].register_forward_hook(lambda _, args, __: seen.__setitem__("fpn", args[0]))
     model.decoder.lang_embed.register_forward_hook(lambda _, __, out: seen.__setitem__("classes", out))
     model.decoder.lang_in_norm.register_forward_hook(lambda _, __, out: seen.__setitem__("lang_in", out))
@@ -36,6 +36,8 @@ def run(shared: Path) -> dict[str, Any]:
         seen["features"] = features
         seen["text"] = model.encode_text(features.prompts, case["input_ids"], case["attention_mask"])
         seen["logits"] = model.segment(features, case["input_ids"], case["attention_mask"], torch.arange(2))
+        for i, layer in enumerate(model.decoder.layers):  # all levels, also those of the last layer that nobody reads
+            seen[f"layer{i}"] = layer.forward(*seen[f"call{i}"][0][:-1])
     return seen
 
 
@@ -62,6 +64,15 @@ def test_decoder_layers(run: dict[str, Any], i: int) -> None:
     close(vis[:1], run["case"][f"decoder.layer{i}.vis_first"], 2e-5)
     close(text[:, :20], run["case"][f"decoder.layer{i}.lang"], 2e-5)
     close(text[:, 20:], run["case"][f"decoder.layer{i}.prompts"], 2e-5)
+
+
+def test_the_last_layer_computes_only_what_is_read(run: dict[str, Any]) -> None:
+    for i, wanted in enumerate((28 * 28 + 14 * 14 + 7 * 7, 28 * 28)):
+        vis, text = run[f"call{i}"][1]
+        whole, words = run[f"layer{i}"]
+        assert vis.shape[1] == wanted
+        close(vis, whole[:, -wanted:], 1e-6)
+        close(text, words, 1e-6)
 
 
 def test_position_encoding(run: dict[str, Any]) -> None:

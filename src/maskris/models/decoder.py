@@ -104,13 +104,15 @@ class CARISDecoder(nn.Module):
             [self.lang_in_norm(self.lang_in_linear(words)), self.vis_prompts.weight.expand(n, -1, -1)], dim=1
         )
         visible = torch.cat([visible, visible.new_ones(n, text.shape[1] - length)], dim=1)
-        for layer in self.layers:
+        for i, layer in enumerate(self.layers, 1):
+            wanted = vis.shape[1] if i < len(self.layers) else math.prod(shapes[-1])  # only the finest level is read
+            arguments = (vis, text, visible, position, reference, shapes, wanted)
             if self.checkpointing and torch.is_grad_enabled():
-                vis, text = checkpoint(layer, vis, text, visible, position, reference, shapes, use_reentrant=False)
+                vis, text = checkpoint(layer, *arguments, use_reentrant=False)
             else:
-                vis, text = layer(vis, text, visible, position, reference, shapes)
+                vis, text = layer(*arguments)
 
-        y = vis[:, -math.prod(shapes[-1]) :].transpose(1, 2).unflatten(2, shapes[-1])  # the finest level
+        y = vis.transpose(1, 2).unflatten(2, shapes[-1])
         for lateral, conv in zip(reversed(laterals), reversed(self.output_convs), strict=True):
             y = lateral + F.interpolate(y, size=lateral.shape[-2:], mode="bilinear", align_corners=False)
             y = F.relu(conv(y), inplace=True)
@@ -151,16 +153,28 @@ class DecoderLayer(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(
-        self, vis: Tensor, text: Tensor, visible: Tensor, position: Tensor, reference: Tensor, shapes: Shapes
+        self,
+        vis: Tensor,
+        text: Tensor,
+        visible: Tensor,
+        position: Tensor,
+        reference: Tensor,
+        shapes: Shapes,
+        wanted: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Visual tokens ``[N, S, D]`` and words with prompts ``[N, L + P, D]`` to the same, refined."""
+        """Visual tokens ``[N, S, D]`` and words with prompts ``[N, L + P, D]`` to the same, refined.
+
+        Of the visual tokens only the last `wanted` are returned, all by default; what nobody reads is not computed.
+        """
+        wanted = vis.shape[1] if wanted is None else wanted
         placed = vis + position
         text = self.l_norm1(text + self.gamma_v2l * self.v2l_cross_attn(text, placed, vis))
         text = self.l_norm2(text + self.lang_self_attn(text, text, text, visible))
         text = self.l_norm3(text + self.lang_mlp(text))
         # The published code numbers the norms of the image in this order: 2, 1, 3.
         vis = self.v_norm2(vis + self.gamma_l2v * self.l2v_cross_attn(placed, text, text, visible))
-        vis = self.v_norm1(vis + self.vis_self_attn(vis + position, vis, reference, shapes))
+        query = (vis + position)[:, -wanted:]
+        vis = self.v_norm1(vis[:, -wanted:] + self.vis_self_attn(query, vis, reference[-wanted:], shapes))
         vis = self.v_norm3(vis + self.vis_mlp(vis))
         return vis, text
 
