@@ -43,7 +43,7 @@ def run(
     Args:
         quick: Fewer rounds of each; ends within ten minutes on two idle cores.
         out: Write the rows as JSON to this file.
-        against: Commit, tag or branch whose network is timed too, from a worktree.
+        against: Commit, tag or branch whose network is timed too, from a worktree; not with checkpointing.
         growth: Also measure how the cost of ours grows with image side, expressions, batch and data set.
         device: ``cpu`` or ``cuda``.
         threads: Of PyTorch; by default as many as there are cores, at most 8.
@@ -66,7 +66,9 @@ def run(
     with _worktree(against) as source:
         for name, setting in cases.items():
             if only is None or name in only:
-                rows.append(compare(name, setting, ROUNDS[name][quick], source, peak))
+                # A commit from before there was checkpointing has no such step to be timed.
+                other = None if setting.checkpointing else source
+                rows.append(compare(name, setting, ROUNDS[name][quick], other, peak))
                 _say(f"{name}: {rows[-1]['ours_s']:.3f} s, literal {rows[-1]['literal_s']:.3f} s")
     if only is None or "overhead" in only:
         rows += [_plain(name, seconds, common) for name, seconds in startup().items()]
@@ -101,7 +103,7 @@ def as_table(rows: list[Row], peak: float) -> Table:
     """The rows for people."""
     table = Table(title=f"Best matrix product: {peak / 1e9:.0f} Gflop/s", title_justify="left")
     for column in ("", "ours", "literal", "times faster", "MiB", "literal", "share of best rate"):
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="left" if not column else "right", overflow="fold")
 
     def cell(row: Row, key: str, form: str) -> str:
         return "" if row.get(key) is None else form.format(row[key])

@@ -70,7 +70,9 @@ class Worker:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"A benchmark process ended with code {self.process.wait()}; was there enough memory?")
+            code = self.process.wait()
+            why = "see its error above" if code > 0 else "it was killed, perhaps for want of memory"
+            raise RuntimeError(f"A benchmark process ended with code {code}: {why}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

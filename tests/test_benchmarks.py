@@ -1,6 +1,7 @@
 """The machinery of ``python -m benchmarks`` on a tiny network, and the literal network's numbers."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,3 +74,33 @@ def test_overhead_is_measured() -> None:
     assert open_table(1500) > 0
     assert load_images(64, count=2) > 0
     assert set(startup()) == {"import maskris", "maskris --help"}
+
+
+def test_another_commit_is_timed_from_a_worktree_that_is_gone_afterwards() -> None:
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout
+
+    try:
+        before = git("worktree", "list")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("the project isn't in a git repository here")
+    names = ["inference", "train_step_checkpointed"]
+    plain, checkpointed = run(quick=True, size="tiny", pixels=64, threads=1, against="HEAD", only=names)
+    assert plain["ratio_against"] == pytest.approx(plain["against_s"] / plain["ours_s"])
+    assert plain["against_gflop"] > 0
+    assert checkpointed["checkpointing"] is True
+    assert "against_s" not in checkpointed, "older commits have no checkpointing"
+    assert as_table([plain, checkpointed], 1e11).row_count == 3
+    assert git("worktree", "list") == before
+
+
+def test_a_benchmark_process_that_fails_is_reported() -> None:
+    from benchmarks.worker import Worker
+
+    with (
+        pytest.raises(RuntimeError, match="ended with code 1: see its error above"),
+        Worker(Setting("inference", size="no")),
+    ):
+        pass
