@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cases import SIZES, Setting
-from benchmarks.measure import Row, alone, compare, peak_rate
+from benchmarks.measure import Row, alone, beside, compare, peak_rate
 from benchmarks.overhead import load_images, open_table, startup
 from benchmarks.worker import ROOT
 
@@ -66,9 +66,12 @@ def run(
     with _worktree(against) as source:
         for name, setting in cases.items():
             if only is None or name in only:
-                # A commit from before there was checkpointing has no such step to be timed.
-                other = None if setting.checkpointing else source
-                rows.append(compare(name, setting, ROUNDS[name][quick], other, peak))
+                rounds, plain = ROUNDS[name][quick], next((row for row in rows if row["name"] == "train_step"), None)
+                if setting.checkpointing and plain is not None:  # the literal network has just been timed at this
+                    rows.append(beside(name, setting, rounds, plain, peak))
+                else:  # a commit from before there was checkpointing has no such step to be timed
+                    other = None if setting.checkpointing else source
+                    rows.append(compare(name, setting, rounds, other, peak))
                 _say(f"{name}: {rows[-1]['ours_s']:.3f} s, literal {rows[-1]['literal_s']:.3f} s")
     if only is None or "overhead" in only:
         rows += [_plain(name, seconds, common) for name, seconds in startup().items()]
@@ -76,7 +79,8 @@ def run(
         rows.append(_plain("load a training sample", load_images(pixels), common))
     if growth:
         rows += grow(common, quick)
-    Console().print(as_table(rows, peak))
+    console = Console()
+    (console if console.is_terminal else Console(width=110)).print(as_table(rows, peak))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(rows, indent=2) + "\n")

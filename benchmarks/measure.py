@@ -12,6 +12,9 @@ from benchmarks.worker import Worker
 
 Row = dict[str, Any]
 
+DESCRIBED = ("device", "threads", "precision", "compiled", "checkpointing", "size", "pixels", "images", "expressions")
+"""What a row says of its setting."""
+
 
 def compare(name: str, setting: Setting, repeats: int, against: Path | None = None, peak: float = 0.0) -> Row:
     """Time our network against the literal one, and against that of another source folder if there is one.
@@ -49,15 +52,33 @@ def compare(name: str, setting: Setting, repeats: int, against: Path | None = No
         row[f"{side}_peak_mib"] = end["peak_mib"]
         row[f"{side}_gflop"] = end["flops"] / 1e9
     row["share_of_peak"] = ends["ours"]["flops"] / row["ours_s"] / peak if peak else None
-    keys = ("device", "threads", "precision", "compiled", "checkpointing", "size", "pixels", "images", "expressions")
-    return row | {key: getattr(setting, key) for key in keys}
+    return row | {key: getattr(setting, key) for key in DESCRIBED}
 
 
 def alone(setting: Setting, repeats: int) -> Row:
-    """Time and memory of one network by itself."""
+    """Time, memory and operations of our network by itself."""
     with Worker(setting) as worker:
         seconds = statistics.median(worker.run() for _ in range(repeats))
-        return {"seconds": seconds, "peak_mib": worker.finish()["peak_mib"]}
+        return {"seconds": seconds, **worker.finish()}
+
+
+def beside(name: str, setting: Setting, repeats: int, known: Row, peak: float = 0.0) -> Row:
+    """Time another setting of our network, beside the literal one's numbers of a row that was measured in this run.
+
+    Args:
+        name: Name of the row.
+        setting: What to time; it asks the same of the literal network as that of `known`.
+        repeats: Rounds.
+        known: A row of `compare`.
+        peak: As for `compare`.
+    """
+    found = alone(setting, repeats)
+    literal = {key: value for key, value in known.items() if key.startswith("literal_")}
+    row: Row = {"name": name, "ours_s": found["seconds"], **literal}
+    row["ratio"] = row["literal_s"] / row["ours_s"]
+    row |= {"ours_peak_mib": found["peak_mib"], "ours_gflop": found["flops"] / 1e9}
+    row["share_of_peak"] = found["flops"] / row["ours_s"] / peak if peak else None
+    return row | {key: getattr(setting, key) for key in DESCRIBED}
 
 
 def peak_rate(threads: int, device: str = "cpu", side: int = 2048, repeats: int = 5) -> float:

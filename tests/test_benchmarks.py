@@ -13,14 +13,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmarks a
 
 from benchmarks.__main__ import as_table, run
 from benchmarks.cases import Setting, make_batch, make_model, make_task
-from benchmarks.overhead import load_images, open_table, startup
+from benchmarks.overhead import load_images, open_table, startup, varied_table
 from benchmarks.reference import literal
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     out = tmp_path_factory.mktemp("benchmarks") / "deep" / "rows.json"
-    names = ["inference", "evaluation_7", "train_step"]
+    names = ["inference", "evaluation_7", "train_step", "train_step_checkpointed"]
     returned = run(quick=True, out=out, size="tiny", pixels=64, threads=1, only=names)
     written: list[dict[str, Any]] = json.loads(out.read_text())
     assert written == returned
@@ -28,7 +28,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def test_rows_hold_times_memory_and_operations(rows: list[dict[str, Any]]) -> None:
-    assert [row["name"] for row in rows] == ["inference", "evaluation_7", "train_step"]
+    assert [row["name"] for row in rows] == ["inference", "evaluation_7", "train_step", "train_step_checkpointed"]
     for row in rows:
         assert row["ratio"] == pytest.approx(row["literal_s"] / row["ours_s"])
         assert (row["device"], row["threads"], row["size"]) == ("cpu", 1, "tiny")
@@ -37,10 +37,13 @@ def test_rows_hold_times_memory_and_operations(rows: list[dict[str, Any]]) -> No
             assert row[f"{side}_peak_mib"] > 50
         assert 0 < row["ours_gflop"] < row["literal_gflop"], "ours computes the same with fewer operations"
         assert 0 < row["share_of_peak"] < 1
-    inference, evaluation, training = (row["literal_gflop"] for row in rows)
+    inference, evaluation, training, again = (row["literal_gflop"] for row in rows)
     assert evaluation == pytest.approx(7 * inference, rel=0.01), "the literal network encodes every expression's image"
     assert training > 10 * inference, "two passes of two images, forward and backward"
-    assert as_table(rows, 1e11).row_count == 3
+    assert as_table(rows, 1e11).row_count == 4
+    plain, checkpointed = rows[2:]
+    assert (again, checkpointed["literal_s"]) == (training, plain["literal_s"]), "measured once"
+    assert checkpointed["ours_gflop"] > plain["ours_gflop"], "what isn't kept is computed again"
 
 
 @torch.no_grad()
@@ -68,6 +71,13 @@ def test_only_swin_has_a_literal_twin() -> None:
     model.vision.config["model_type"] = "resnet"
     with pytest.raises(ValueError, match="has a Swin, not a resnet"):
         literal(model)
+
+
+def test_no_two_rows_of_the_table_are_alike() -> None:
+    table = varied_table(600)
+    assert len(set(table.column("mask"))) == 600
+    assert len({tuple(expressions) for expressions in table.column("expressions")}) == 600
+    assert (table.num_expressions, table.num_images) == (1800, 200)
 
 
 def test_overhead_is_measured() -> None:
