@@ -19,7 +19,7 @@ from benchmarks.measure import Row, alone, beside, compare, peak_rate
 from benchmarks.overhead import load_images, open_table, startup
 from benchmarks.worker import ROOT
 
-ROUNDS = {"inference": (9, 5), "evaluation_7": (5, 3), "train_step": (5, 2), "train_step_checkpointed": (3, 1)}
+ROUNDS = {"inference": (9, 5), "evaluation_7": (5, 2), "train_step": (5, 2), "train_step_checkpointed": (3, 1)}
 """Of a full and of a quick run."""
 
 
