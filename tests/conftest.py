@@ -6,6 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from browser import chromium, page  # noqa: F401 (fixtures)
 
 torch.set_num_threads(int(os.environ.get("MASKRIS_TEST_THREADS", "2")))
 
