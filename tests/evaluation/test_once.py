@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from maskris.evaluation import once
-from maskris.evaluation.once import evaluate_once, table_sha256, weights_sha256
+from maskris.evaluation.once import evaluate_once, table_sha256
+from maskris.models.base import weights_sha256
 
 
 def test_the_same_is_read_and_anything_else_is_computed(model, colour_model, table, tmp_path):

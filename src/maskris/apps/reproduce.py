@@ -68,9 +68,9 @@ def reproduce(
     from maskris.apps.doubts import doubts_about_run, doubts_about_training
     from maskris.apps.recipe import Recipe, find
     from maskris.evaluation.claims import load_claims
-    from maskris.evaluation.once import evaluate_once, weights_sha256
+    from maskris.evaluation.once import evaluate_once
     from maskris.inference.predictor import fastest_device
-    from maskris.models.base import load_model
+    from maskris.models.base import load_model, weights_sha256
 
     known = load_claims(claims, check_recipe=find)
     if list:

@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import distributed
 
 from maskris.data.table import ReferringTable
 from maskris.evaluation.evaluate import Precision, evaluate
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.results import Evaluation
-from maskris.models.base import RISModel
+from maskris.models.base import RISModel, weights_sha256
 
 
 def evaluate_once(
@@ -55,15 +54,6 @@ def evaluate_once(
     if not distributed.is_initialized() or distributed.get_rank() == 0:
         result.save(file)
     return result, True
-
-
-def weights_sha256(model: RISModel) -> str:
-    """Of the weights with their names, the class and the configuration, wherever they came from."""
-    digest = hashlib.sha256(json.dumps([type(model).__name__, getattr(model, "config", None)], default=str).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def table_sha256(table: ReferringTable) -> str:

@@ -1,5 +1,6 @@
 """`RISModel`: what every referring segmentation model offers to training, evaluation and prediction."""
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -236,6 +237,15 @@ def _class_named_by(config: Path) -> type[RISModel]:
         f"{config} names the class {module}.{name}, which is no model of maskris and not imported yet. Code that a "
         f"file names is not run unasked; if it is yours: --model-class {own}, or load_model(..., {name})"
     )
+
+
+def weights_sha256(model: RISModel) -> str:
+    """Of the weights with their names, the class and the configuration, wherever they came from."""
+    digest = hashlib.sha256(json.dumps([type(model).__name__, getattr(model, "config", None)], default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @contextmanager
