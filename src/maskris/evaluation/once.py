@@ -1,7 +1,6 @@
 """`evaluate_once`: an evaluation that is kept in a file, and not repeated for the same weights and data."""
 
 import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
