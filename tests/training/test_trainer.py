@@ -94,6 +94,27 @@ def test_two_losses_are_one_fused_loss(tmp_path):
     assert close(weights(tmp_path / "one"), weights(tmp_path / "two"))
 
 
+class Prepared(TwoPasses):
+    """Notes when it is shown a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self._seen = []
+
+    def prepare(self, model, batch):
+        self._seen.append((model, batch.images.dtype, model.head.weight.detach().clone(), model.training))
+
+
+def test_a_strategy_sees_the_first_batch_before_the_first_step_and_no_other(tmp_path):
+    strategy = Prepared()
+    trainer = toy_trainer(tmp_path, strategy=strategy, steps=3, accumulation=2)
+    before = trainer.model.head.weight.detach().clone()
+    trainer.fit()
+    ((model, dtype, weight, training),) = strategy._seen
+    assert (model, dtype, training) == (trainer.model, torch.float32, True)
+    assert torch.equal(weight, before)
+
+
 def test_an_accumulated_batch_is_a_batch(tmp_path):
     options = {"dropout": 0.0, "strategy": TwoPasses(noise=0.0), "epochs": 2, "batch_size": 8}
     toy_run(tmp_path / "whole", **options)

@@ -24,6 +24,16 @@ class Strategy(ABC):
         """How many losses one step yields."""
         return len(self.terms)
 
+    def prepare(self, model: RISModel, batch: Batch) -> None:  # noqa: B027 (most strategies have nothing to prepare)
+        """See the first batch of a run, before the first step and again when a run is resumed.
+
+        What is decided here belongs into `state_dict`, so that a resumed run goes on as it began.
+
+        Args:
+            model: The network itself, in training mode.
+            batch: Normalised images, tokens and masks on the model's device.
+        """
+
     @abstractmethod
     def losses(self, model: RISModel, batch: Batch, rng: Random) -> Iterator[Tensor]:
         """Yield the losses of one step; their sum is what the step minimises.

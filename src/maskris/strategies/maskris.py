@@ -1,6 +1,7 @@
 """MaskRIS (Lee et al., arXiv 2411.19067): masking as distortion, and learning from the clean prediction."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from maskris.rng import Random
 from maskris.strategies.base import Strategy
 from maskris.strategies.losses import CLASS_WEIGHTS, Criterion, MaskCriterion, soft_cross_entropy, soft_prediction
 from maskris.strategies.masking import IMAGE_MASKING, TEXT_MASKING, ImageMasking, TextMasking, mask_batch
+from maskris.strategies.memory import fits
 
 
 class MaskRIS(Strategy):
@@ -25,7 +27,8 @@ class MaskRIS(Strategy):
         clean_weight: Weight of the clean term; the distorted term weighs ``1 - clean_weight``.
         criterion: What supervises the clean pass; cross entropy with the masks by default.
         fused: One forward pass over both halves instead of two: the same gradient from one loss, faster on small
-            inputs, twice the memory. Only for models without batch statistics.
+            inputs and on GPUs, twice the activations. Only for models without batch statistics. ``"auto"`` fuses
+            where the first batch shows that both halves fit into memory; a resumed run keeps to it.
         normalize_soft_loss: Divide the distorted term by the sum of the class weights instead of the number of pixels.
         soft_weights: Of background and referent in the distorted term; (1, 1) is the plain cross entropy of CRIS and
             ETRIS.
@@ -33,7 +36,7 @@ class MaskRIS(Strategy):
             clean training pass (the official code does the latter).
 
     Raises:
-        ValueError: If `clean_weight` is outside [0, 1], or a soft weight is not positive.
+        ValueError: If `clean_weight` is outside [0, 1], a soft weight is not positive, or `fused` is something else.
     """
 
     def __init__(
@@ -42,24 +45,53 @@ class MaskRIS(Strategy):
         text: TextMasking | None = TEXT_MASKING,
         clean_weight: float = 0.5,
         criterion: Criterion | None = None,
-        fused: bool = False,
+        fused: bool | Literal["auto"] = False,
         normalize_soft_loss: bool = False,
         soft_weights: tuple[float, float] = CLASS_WEIGHTS,
         teacher_without_dropout: bool = False,
     ) -> None:
         if not 0 <= clean_weight <= 1:
             raise ValueError(f"clean_weight must lie in [0, 1], not {clean_weight}")
+        if fused not in (True, False, "auto"):
+            raise ValueError(f'fused must be true, false or "auto", not {fused!r}')
         if min(soft_weights) <= 0:
             raise ValueError(f"soft_weights must be positive, not {soft_weights[0]}, {soft_weights[1]}")
         self.image = image
         self.text = text
         self.clean_weight = clean_weight
         self.criterion = criterion or MaskCriterion()
-        self.fused = fused
+        self.auto = fused == "auto"
+        self.fused = fused is True
+        self._undecided = self.auto
         self.normalize_soft_loss = normalize_soft_loss
         self.soft_weights = soft_weights
         self.teacher_without_dropout = teacher_without_dropout
-        self.terms = ("total",) if fused else ("clean", "distorted")
+
+    @property
+    def terms(self) -> tuple[str, ...]:  # type: ignore[override]
+        """One loss if fused, else two."""
+        return ("total",) if self.fused else ("clean", "distorted")
+
+    def prepare(self, model: RISModel, batch: Batch) -> None:
+        """Decide whether to fuse, if that is left open."""
+        if self._undecided:
+            self.fused = not model.has_batch_statistics and fits(model, batch, passes=2)
+            self._undecided = False
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Whether the passes are fused, where that was left open."""
+        return {"fused": torch.tensor(self.fused)} if self.auto and not self._undecided else {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take the decision back.
+
+        Raises:
+            ValueError: If it is not the state of such a strategy.
+        """
+        state = dict(state)
+        if self.auto and "fused" in state:
+            self.fused, self._undecided = bool(state.pop("fused")), False
+        super().load_state_dict(state)
 
     def losses(self, model: RISModel, batch: Batch, rng: Random) -> Iterator[Tensor]:
         """Yield the weighted clean loss, then the weighted distorted loss; their sum at once if `fused`.

@@ -119,6 +119,7 @@ class Trainer:
         identity = identity_of(config, model, strategy, len(train), self.world_size, augment)
         self.folder = RunFolder(self.out, self.accelerator, identity)
         self.state = RunState()
+        self._prepared = False
 
     def fit(self, resume: str | Path = "auto") -> TrainingResult:
         """Train to the end, or until a signal asks to stop.
@@ -217,6 +218,10 @@ class Trainer:
         """The gradients of all losses of a part of the batch; returns the losses ``[passes]``."""
         batch = batch.to(self.accelerator.device, non_blocking=True)
         batch = replace(batch, images=self.model.preprocess.normalize(batch.images))
+        if not self._prepared:
+            with self.accelerator.autocast():
+                self.strategy.prepare(self.model, batch)
+            self._prepared = True
         rng = Random(self.config.seed, "step", self.state.step, self.rank, part)
         losses = self.strategy.losses(cast(RISModel, parallel), batch, rng)
         values = []
