@@ -45,6 +45,17 @@ def test_another_class_takes_the_place_of_the_old_one_with_its_arguments():
     assert merge(old, new) == {"strategy": {"class_path": "B"}, "training": {"steps": 3, "lr": 2}}
 
 
+def test_what_is_common_to_all_variants_yields_to_each(recipe, tmp_path):
+    file = tmp_path / "study.yaml"
+    variants = {"a": {}, "b": {"training": {"steps": 9}, "same_compute": "a"}}
+    common = {"training": {"steps": 7}}
+    file.write_text(yaml.safe_dump({"title": "T", "recipe": str(recipe), "baseline": "a", "common": common,
+                                    "variants": variants}))  # fmt: skip
+    a, b = read_study(file).variants
+    assert (a.recipe["training"]["steps"], b.recipe["training"]["steps"]) == (7, 9)
+    assert (a.same_compute, b.same_compute) == (None, "a")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -52,6 +63,8 @@ def test_another_class_takes_the_place_of_the_old_one_with_its_arguments():
         ({"baseline": "c"}, "the baseline 'c' is none of the variants a, b"),
         ({"seeds": [1, 1]}, "give each seed once"),
         ({"occlusion": [0, 25]}, "lies between 0 and 1, not [25]"),
+        ({"common": {"lr": 3}}, "common has no key lr; it may have data, model, strategy, training"),
+        ({"variants": {"a": {}, "b": {"same_compute": "c"}}}, "the baseline 'c' is none of the variants a, b"),
         ({"variants": {"a": {"lr": 3}}}, "the variant 'a' has no key lr"),
         ({"variants": {"a b": {}, "a-b": {}}}, "two variants have the same name"),
     ],

@@ -70,6 +70,15 @@ def test_a_variant_may_have_a_rival_of_its_own(results):
     )
 
 
+def test_what_costs_as_much_is_compared_in_a_table_of_its_own(results):
+    assert len(results.tables("oIoU")) == 1
+    both = StudyResults(**{**vars(results), "same_compute": {"masked": "plain", "absent": "plain"}})
+    _, rows = both.compute_rows("oIoU")
+    assert rows == [["masked", "plain", "+14.6 [+14.6, +14.6]", "+0.0 [+0.0, +0.0]"]]
+    assert len(both.tables("oIoU")) == 2
+    assert "At equal compute:\n\n| variant | against |" in both.to_markdown("oIoU")
+
+
 def test_one_seed_is_the_paired_bootstrap_and_equal_methods_differ_by_nothing():
     a, b = made_up(seed=1), made_up(seed=1, intersection=np.zeros(40, dtype=int))
     one = paired_over_seeds([a], [b], "mIoU", unit="image", seed=3)

@@ -79,13 +79,15 @@ def study(
         about=plan.about,
         baseline=plan.baseline,
         against={v.name: v.against for v in plan.variants if v.against is not None},
+        same_compute={v.name: v.same_compute for v in plan.variants if v.same_compute is not None},
         occlusion=plan.occlusion,
         folders={variant.name: variant.folder for variant in plan.variants},
         paper={variant.name: variant.paper for variant in plan.variants if variant.paper is not None},
         source=plan.paper,
     )
     written = write_report(results, folder, metric)
-    show(results.table(metric))
+    for table in results.tables(metric):
+        show(table)
     say("Written:\n" + "\n".join(f"  {path}" for path in written))
     return 0
 

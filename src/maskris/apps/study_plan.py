@@ -11,8 +11,10 @@ import yaml
 
 from maskris.apps.recipe import SECTIONS, Recipe, RecipeError, find
 
-_STUDY_KEYS = {"title", "about", "recipe", "baseline", "seeds", "images", "occlusion", "paper", "variants"}
-_VARIANT_KEYS = {"recipe", "paper", "against", *SECTIONS}
+_STUDY_KEYS = {
+    "title", "about", "recipe", "common", "baseline", "seeds", "images", "occlusion", "paper", "variants",
+}  # fmt: skip
+_VARIANT_KEYS = {"recipe", "paper", "against", "same_compute", *SECTIONS}
 
 
 class StudyError(ValueError):
@@ -29,6 +31,7 @@ class Variant:
         overrides: Command-line words on top, such as ``--strategy.image.ratio=0.5``.
         paper: What the paper reports for it, in per cent.
         against: The variant that it is compared with, if that isn't the study's baseline.
+        same_compute: The variant that costs as much to train, for a second comparison.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Variant:
     overrides: tuple[str, ...] = ()
     paper: float | None = None
     against: str | None = None
+    same_compute: str | None = None
 
     @property
     def folder(self) -> str:
@@ -77,7 +81,8 @@ class Study:
         if len(set(folders)) < len(folders):
             raise StudyError(f"{self.title}: two variants have the same name, among {', '.join(folders)}")
         names = [variant.name for variant in self.variants]
-        for name in (self.baseline, *(variant.against or self.baseline for variant in self.variants)):
+        rivals = [rival for v in self.variants for rival in (v.against, v.same_compute) if rival is not None]
+        for name in (self.baseline, *rivals):
             if name not in names:
                 raise StudyError(f"{self.title}: the baseline {name!r} is none of the variants {', '.join(names)}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
@@ -114,15 +119,18 @@ def read_study(path: Path) -> Study:
         raise StudyError(f"{path}: a study has no key {', '.join(unknown)}; it has {', '.join(sorted(_STUDY_KEYS))}")
     if missing := [key for key in ("title", "recipe", "baseline", "variants") if key not in values]:
         raise StudyError(f"{path}: {', '.join(missing)} is missing")
+    common = values.pop("common", {})
+    if unknown := sorted(set(common) - set(SECTIONS)):
+        raise StudyError(f"{path}: common has no key {', '.join(unknown)}; it may have {', '.join(sorted(SECTIONS))}")
     variants = []
     for name, changes in values.pop("variants").items():
         changes = dict(changes or {})
         if unknown := sorted(set(changes) - _VARIANT_KEYS):
             allowed = ", ".join(sorted(_VARIANT_KEYS))
             raise StudyError(f"{path}: the variant {name!r} has no key {', '.join(unknown)}; it may have {allowed}")
-        paper, against = changes.pop("paper", None), changes.pop("against", None)
-        recipe = _read(find(changes.pop("recipe", values["recipe"])))
-        variants.append(Variant(str(name), merge(recipe, changes), paper=paper, against=against))
+        about = {key: changes.pop(key, None) for key in ("paper", "against", "same_compute")}
+        recipe = merge(_read(find(changes.pop("recipe", values["recipe"]))), common)
+        variants.append(Variant(str(name), merge(recipe, changes), **about))
     del values["recipe"]
     values |= {key: tuple(values[key]) for key in ("seeds", "occlusion") if key in values}
     return Study(variants=tuple(variants), **values)

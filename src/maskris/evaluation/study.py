@@ -83,6 +83,7 @@ class StudyResults:
         paper: Numbers of the paper by variant, in per cent.
         source: Which table of the paper, and which metric.
         against: Variants that are compared with another one than the baseline.
+        same_compute: Variants with the one that costs as much to train, for a second comparison.
     """
 
     title: str
@@ -93,31 +94,35 @@ class StudyResults:
     paper: Mapping[str, float]
     source: Mapping[str, str]
     against: Mapping[str, str] = field(default_factory=dict)
+    same_compute: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def variants(self) -> list[str]:
         """Names of the variants that have a complete run."""
         return list(dict.fromkeys(run.variant for run in self.runs))
 
-    def cell(self, variant: str, hidden: float, metric: str, kind: str | None = None) -> Cell:
+    def cell(self, variant: str, hidden: float, metric: str, rival: str | None = None) -> Cell:
         """A metric of one variant.
 
         Args:
             variant: Its name.
             hidden: Share of the picture that was hidden.
             metric: ``"mIoU"`` or ``"oIoU"``.
-            kind: Only expressions of this kind; then without a difference.
+            rival: What it is compared with; by default what the study says.
         """
-        own, base = (self._by_seed(name, hidden) for name in (variant, self.rival(variant)))
-        if kind is not None:
-            groups = [evaluation.breakdown("kind")[kind].flat()[metric] for evaluation in own.values()]
-            return Cell(tuple(groups), None)
+        rival = rival or self.rival(variant)
+        own, base = (self._by_seed(name, hidden) for name in (variant, rival))
         common = [seed for seed in own if seed in base]
         difference = None
-        if variant != self.rival(variant) and common:
+        if variant != rival and common:
             pairs = [own[seed] for seed in common], [base[seed] for seed in common]
             difference = paired_over_seeds(*pairs, metric, unit="image")
         return Cell(tuple(evaluation.metrics[metric] for evaluation in own.values()), difference)
+
+    def kind_cell(self, variant: str, hidden: float, metric: str, kind: str) -> Cell:
+        """The same for the expressions of one kind, without a difference."""
+        groups = [e.breakdown("kind")[kind].flat()[metric] for e in self._by_seed(variant, hidden).values()]
+        return Cell(tuple(groups), None)
 
     def _by_seed(self, variant: str, hidden: float) -> dict[int, Evaluation]:
         return {run.seed: run.evaluations[hidden] for run in self.runs if run.variant == variant}
@@ -158,33 +163,50 @@ class StudyResults:
             rows.append(row)
         return headings, rows
 
-    def table(self, metric: str) -> "Table":
-        """The main table for the terminal."""
+    def compute_rows(self, metric: str) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells of the comparison at equal compute; no cells if the study has none."""
+        conditions = list(self.occlusion)
+        rows = []
+        for variant, rival in self.same_compute.items():
+            if {variant, rival} <= set(self.variants):
+                cells = [self.cell(variant, share, metric, rival) for share in conditions]
+                rows.append([variant, rival, *(cell.difference_text() for cell in cells)])
+        return ["variant", "against", *(f"difference, {_condition(share)}" for share in conditions)], rows
+
+    def tables(self, metric: str) -> "list[Table]":
+        """The tables for the terminal."""
         from rich import box
         from rich.table import Table
 
-        headings, rows = self.rows(metric)
-        table = Table(*headings, box=box.SIMPLE_HEAD, title=f"{self.title}: {metric}", title_justify="left")
-        for row in rows:
-            table.add_row(*row)
-        return table
+        parts = {f"{self.title}: {metric}": self.rows(metric), "At equal compute": self.compute_rows(metric)}
+        tables = []
+        for title, (headings, rows) in parts.items():
+            table = Table(*headings, box=box.SIMPLE_HEAD, title=title, title_justify="left")
+            for row in rows:
+                table.add_row(*row)
+            if rows:
+                tables.append(table)
+        return tables
 
     def to_markdown(self, metric: str, plot: str | None = None) -> str:
         """The study as a section of a page."""
         seeds = sorted({run.seed for run in self.runs})
         headings, rows = self.rows(metric)
         parts = [f"## {self.title}", self.about.strip()]
-        rival = "their supervised twins" if self.against else f"*{self.baseline}*"
+        rival = "their twins" if self.against else f"*{self.baseline}*"
         parts.append(
             f"{metric} in per cent, mean ± standard deviation over seeds {', '.join(map(str, seeds))}; differences to "
             f"{rival} in points with the 95 % interval of a paired bootstrap over images."
         )
         parts.append(_markdown(headings, rows))
+        headings, rows = self.compute_rows(metric)
+        if rows:
+            parts += ["At equal compute:", _markdown(headings, rows)]
         if self.source:
             parts.append(f"Paper: {self.source.get('table', '')}, {self.source.get('metric', 'oIoU')}.")
         if kinds := self.kinds():
             by_kind = [
-                [variant, *(self.cell(variant, self.occlusion[0], metric, kind).text() for kind in kinds)]
+                [variant, *(self.kind_cell(variant, self.occlusion[0], metric, kind).text() for kind in kinds)]
                 for variant in self.variants
             ]
             parts += ["By kind of expression, nothing hidden:", _markdown(["variant", *kinds], by_kind)]
@@ -196,6 +218,7 @@ class StudyResults:
 def load_study(
     folder: Path, *, title: str, about: str, baseline: str, occlusion: Sequence[float],
     folders: Mapping[str, str], paper: Mapping[str, float], source: Mapping[str, str], against: Mapping[str, str],
+    same_compute: Mapping[str, str],
 ) -> StudyResults:  # fmt: skip
     """Read what the runs of a study have written.
 
@@ -209,6 +232,7 @@ def load_study(
         paper: See `StudyResults`.
         source: See `StudyResults`.
         against: See `StudyResults`.
+        same_compute: See `StudyResults`.
 
     Raises:
         ValueError: If no run is complete.
@@ -222,7 +246,7 @@ def load_study(
         raise ValueError(f"{folder / 'runs'} holds no complete run yet")
     if baseline not in {run.variant for run in runs}:
         raise ValueError(f"The baseline {baseline!r} has no complete run in {folder / 'runs'} yet")
-    return StudyResults(title, about, baseline, tuple(occlusion), runs, paper, source, against)
+    return StudyResults(title, about, baseline, tuple(occlusion), runs, paper, source, against, same_compute)
 
 
 def rows_file(folder: Path, occlusion: float) -> Path:
