@@ -1,6 +1,7 @@
 import math
 import multiprocessing
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import distributed
 
+from maskris.batch import Batch
 from maskris.data.table import ReferringTable
 from maskris.evaluation.evaluate import evaluate
 from maskris.evaluation.protocol import Protocol
@@ -80,6 +82,10 @@ def test_every_image_is_encoded_once(table, model):
     assert model.encoded == images
 
 
+def one_of(batch):
+    return Batch(batch.images, *(values[:1] for values in (batch.input_ids, batch.attention_mask, batch.image_index)))
+
+
 def one_of_two(rank, folder, model):
     torch.set_num_threads(1)  # a forked process has no other threads of OpenMP to wait for
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
@@ -111,7 +117,7 @@ def test_modes_are_restored_even_after_an_error(table, model):
     evaluate(model, table, progress=False)
     assert (model.training, model.dropout.training, model.frozen.training) == (True, True, False)
 
-    def fail(images, ids):
+    def fail(batch, origin):
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
@@ -119,15 +125,22 @@ def test_modes_are_restored_even_after_an_error(table, model):
     assert (model.training, model.dropout.training, model.frozen.training) == (True, True, False)
 
 
-def test_perturbation_sees_images_and_their_ids(table, model):
-    seen = {}
+@pytest.mark.parametrize("protocol", ["maskris", "cris"])
+def test_perturbation_sees_a_batch_and_where_it_comes_from(table, model, protocol):
+    seen, texts = {}, {}
 
-    def blacken(images, ids):
-        assert images.dtype == torch.uint8
-        seen.update(zip(ids, images, strict=True))
-        return torch.zeros_like(images)
+    def blacken(batch, origin):
+        assert batch.images.dtype == torch.uint8
+        assert batch.masks.shape == (len(batch), 24, 32)
+        seen.update(zip(origin.image_ids, batch.images, strict=True))
+        for n, (ref_id, number) in enumerate(zip(origin.ref_ids, origin.numbers, strict=True)):
+            texts[ref_id, number] = origin.expressions[n], origin.image_ids[batch.image_index[n]]
+        return replace(batch, images=torch.zeros_like(batch.images))
 
-    result = evaluate(model, table, perturb=blacken, progress=False)
+    result = evaluate(model, table, protocol, perturb=blacken, progress=False)
+    for row in result.rows.to_pylist():
+        assert texts[row["ref_id"], row["number"]] == (row["expression"], row["image_id"])
+    assert len(texts) == len(result)
     assert sorted(seen) == sorted(set(result.rows["image_id"].to_pylist()))
     for row in range(len(table)):
         photo = Image.open(table.image_path(row))
@@ -135,6 +148,20 @@ def test_perturbation_sees_images_and_their_ids(table, model):
     assert sum(result.rows["prediction_pixels"].to_pylist()) == 0
     assert result.metrics["mIoU"] == 0
 
+
+def test_a_perturbation_may_give_every_expression_a_picture_but_lose_none(table, model):
+    def one_each(batch, origin):
+        return replace(batch, images=batch.images[batch.image_index], image_index=torch.arange(len(batch)))
+
+    assert evaluate(model, table, perturb=one_each, progress=False).rows.equals(
+        evaluate(model, table, progress=False).rows
+    )
+    assert model.encoded == table.num_expressions + len(table.by_image())
+    with pytest.raises(ValueError, match="every one must stay in its place"):
+        evaluate(model, table, perturb=lambda batch, origin: one_of(batch), progress=False)
+
+
+def test_occlusion_lowers_the_scores_whatever_the_batches(table, model):
     occluded = [
         evaluate(model, table, perturb=PatchOcclusion(0.5, 4), batch_size=size, progress=False) for size in (5, 50)
     ]

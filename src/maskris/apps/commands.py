@@ -186,7 +186,7 @@ def evaluate(
     )
     model = load_model(checkpoint, import_class(model_class))
     place = join_processes(device)
-    hidden = PatchOcclusion(occlusion, occlusion_patch, mean=model.preprocess.mean) if occlusion else None
+    hidden = PatchOcclusion(occlusion, occlusion_patch) if occlusion else None
     result = room.evaluate(
         model,
         chosen,

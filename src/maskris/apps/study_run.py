@@ -47,7 +47,7 @@ def run(job: dict[str, Any]) -> int:
     unseen = choose_splits(table, job["splits"], "--splits")
     for share in job["occlusion"]:
         if not rows_file(out, share).is_file():
-            hidden = PatchOcclusion(share, patch, mean=model.preprocess.mean) if share else None
+            hidden = PatchOcclusion(share, patch) if share else None
             evaluate(model, unseen, config.protocol, batch_size=64, perturb=hidden, progress=False, name=out.name).save(
                 rows_file(out, share)
             )

@@ -1,8 +1,7 @@
 """`evaluate`: run a model over a table, each image encoded once for all of its expressions."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,15 +20,13 @@ from maskris.data.dataset import ReferringDataset, evaluation_loader
 from maskris.data.sampler import EvaluationBatches
 from maskris.data.table import ReferringTable
 from maskris.evaluation.metrics import Counts, count
+from maskris.evaluation.perturbation import Origin, Perturbation
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.results import COUNTS, SCHEMA, Evaluation, expected_iou
 from maskris.models.base import RISModel, evaluation_mode, foreground_logit
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-Perturbation = Callable[[Tensor, Sequence[int]], Tensor]
-"""uint8 images ``[I, 3, H, W]`` and their `I` ids to images of the same shape, e.g. `robustness.PatchOcclusion`."""
 
 Part = tuple[npt.NDArray[np.int64], Counts, npt.NDArray[np.float32]]
 """Results of `N` expressions: index ``[N, 2]`` (row of the table, number of the expression), counts, scores ``[N]``."""
@@ -69,14 +66,14 @@ def evaluate(
         device: Where to compute; the model is moved there. By default where the accelerator or the model is.
         precision: ``"bf16"`` and ``"fp16"`` run the network under autocast; probabilities are float32 in any case.
         workers: Processes that load images.
-        perturb: Changes the images before the model sees them.
+        perturb: Changes images and words before the model sees them, for example a `PatchOcclusion`.
         progress: Show a progress bar (on the first process).
         accelerator: Only asked for its device.
         name: Name of the model for the report, for example the checkpoint's path.
 
     Raises:
-        ValueError: If the protocol or the precision is unknown, `batch_size` is not positive, or the mask of some
-            referent is not known.
+        ValueError: If the protocol or the precision is unknown, `batch_size` is not positive, the mask of some
+            referent is not known, or `perturb` loses expressions.
     """
     protocol = Protocol.of(protocol)
     if precision != "fp32" and precision not in _DTYPES:
@@ -93,7 +90,8 @@ def evaluate(
     truncated = 0
     loader: DataLoader[Any] | list[Any] = []
     if table.num_expressions:
-        dataset = ReferringDataset(table, model.preprocess, model.tokenizer, training=False, masks=at_input)
+        masks = at_input or perturb is not None  # a perturbation may look at the referent
+        dataset = ReferringDataset(table, model.preprocess, model.tokenizer, training=False, masks=masks)
         truncated = dataset.count_truncated()[0]
         batches = EvaluationBatches(dataset.expressions_per_image, batch_size, rank, world_size)
         loader = evaluation_loader(dataset, batches, workers)
@@ -103,7 +101,7 @@ def evaluate(
             assert batch.index is not None
             where = batch.index.numpy()  # [N, 2]
             if perturb is not None:
-                batch = _perturbed(batch, table, perturb)
+                batch = _perturbed(perturb, batch, Origin.of(batch, table, model))
             batch = batch.to(device, non_blocking=True)
             with torch.autocast(device.type, _DTYPES.get(precision), enabled=precision != "fp32"):
                 logits = model(batch)
@@ -169,12 +167,13 @@ def _runs(values: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     return list(pairwise(bounds)) if len(values) else []
 
 
-def _perturbed(batch: Batch, table: ReferringTable, perturb: Perturbation) -> Batch:
-    """The batch with changed images; each image's id is that of an expression about it."""
-    assert batch.index is not None
-    row_of = dict(zip(batch.image_index.tolist(), batch.index[:, 0].tolist(), strict=True))
-    ids = [table.arrow["image_id"][row_of[i]].as_py() for i in range(len(batch.images))]
-    return replace(batch, images=perturb(batch.images, ids))
+def _perturbed(perturb: Perturbation, batch: Batch, origin: Origin) -> Batch:
+    changed = perturb(batch, origin)
+    if len(changed) != len(batch):
+        raise ValueError(
+            f"{perturb!r} made {len(changed)} expressions of {len(batch)}; every one must stay in its place"
+        )
+    return changed
 
 
 def _gather(parts: list[Part]) -> Part:

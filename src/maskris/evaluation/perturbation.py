@@ -1,0 +1,64 @@
+"""What `evaluate` may do to the inputs before a model sees them: a batch and where it comes from, to another batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from maskris.batch import Batch
+from maskris.data.preprocess import Preprocess
+from maskris.data.table import ReferringTable
+from maskris.data.tokenizer import ExpressionTokenizer
+from maskris.models.base import RISModel
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a batch of `I` images and `N` expressions comes from, and how its model wants its inputs.
+
+    Draws that depend on these numbers and a seed alone are the same in every batch and on every process.
+
+    Attributes:
+        image_ids: `I` numbers of the images in their source.
+        ref_ids: `N` numbers of the referents in their source.
+        numbers: `N` numbers of the expressions within their referents, from 0.
+        expressions: `N` sentences.
+        preprocess: Of the model.
+        tokenizer: Of the model.
+    """
+
+    image_ids: Sequence[int]
+    ref_ids: Sequence[int]
+    numbers: Sequence[int]
+    expressions: Sequence[str]
+    preprocess: Preprocess
+    tokenizer: ExpressionTokenizer
+
+    @classmethod
+    def of(cls, batch: Batch, table: ReferringTable, model: RISModel) -> "Origin":
+        """The origin of a batch that was loaded from a table; images that no expression speaks of don't occur.
+
+        Raises:
+            ValueError: If the batch has no index.
+        """
+        if batch.index is None:
+            raise ValueError("The batch has no index: it wasn't made by a ReferringDataset")
+        rows, numbers = batch.index[:, 0].tolist(), batch.index[:, 1].tolist()
+        row_of = dict(zip(batch.image_index.tolist(), rows, strict=True))
+        ids = {row: (table.arrow["image_id"][row].as_py(), table.arrow["ref_id"][row].as_py()) for row in set(rows)}
+        expressions = {row: table.expressions(row) for row in ids}
+        return cls(
+            image_ids=[ids[row_of[i]][0] for i in range(len(batch.images))],
+            ref_ids=[ids[row][1] for row in rows],
+            numbers=numbers,
+            expressions=[expressions[row][number] for row, number in zip(rows, numbers, strict=True)],
+            preprocess=model.preprocess,
+            tokenizer=model.tokenizer,
+        )
+
+
+Perturbation = Callable[[Batch, Origin], Batch]
+"""A batch with uint8 images on the CPU to one with the same `N` expressions in the same order.
+
+Anything else may change: images, also their number and `image_index`, so that every expression can get a picture of its
+own, token ids, and masks. ``repr`` should say what it does; it is what reports print and what tells two results apart.
+Shipped ones are in `maskris.evaluation.robustness`.
+"""

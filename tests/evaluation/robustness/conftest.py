@@ -1,0 +1,18 @@
+"""Batches of the toy table, as `evaluate` hands them to a perturbation."""
+
+import pytest
+
+from maskris.data.dataset import ReferringDataset
+from maskris.evaluation.perturbation import Origin
+
+
+@pytest.fixture
+def load(table, model):
+    """Batches with their origins: ``load(0, 2)`` has the images 0 and 2; by default all five."""
+
+    def make(*images, of=model):
+        dataset = ReferringDataset(table, of.preprocess, of.tokenizer, training=False)
+        batch = dataset.collate([dataset[i] for i in images or range(len(dataset))])
+        return batch, Origin.of(batch, table, of)
+
+    return make
