@@ -43,8 +43,3 @@ def test_the_classes_it_names_exist(path):
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`(shapes-[\w-]+)`", TEXT))))
 def test_the_recipes_it_names_exist(name):
     assert find(name).is_file()
-
-
-@pytest.mark.parametrize("link", re.findall(r"\]\(((?!http)[^)]+)\)", TEXT))
-def test_its_links_lead_somewhere(link):
-    assert (Path(__file__).parents[2] / "docs" / link).is_file()

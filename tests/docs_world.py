@@ -1,0 +1,71 @@
+"""What the docs speak of, in small: annotations and photos in RefCOCO's layout, tables, and models by their names."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from maskris.apps.cli import main
+from maskris.data.shapes import vocabulary, write_shapes
+from maskris.models.caris import CARIS
+
+SWIN = {"model_type": "swin", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 4], "window_size": 4}
+BERT = {
+    "model_type": "bert",
+    "vocab_size": 70,
+    "hidden_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 24,
+}
+MODEL = {
+    "vision": SWIN,
+    "text": BERT,
+    "tokenizer": vocabulary(),
+    "width": 16,
+    "layers": 1,
+    "heads": 2,
+    "points": 2,
+    "preprocess": {"height": 64, "width": 64},
+}
+MODELS = ("caris-refcoco", "runs/refcoco", "runs/refcoco-maskris", "runs/refcoco-supervised", "quickstart/maskris")
+TINY_MODEL = [f"--model.{key}={json.dumps(value)}" for key, value in MODEL.items()]
+TINY_TRAINING = ["--training.epochs=null", "--training.steps=1", "--training.batch_size=1", "--training.workers=0"]
+TINY_TRAINING += ["--training.device=cpu", "--training.precision=fp32"]
+
+
+def make_world(folder: Path) -> None:
+    """Write everything; takes about a second."""
+    for layout in ("DATA", "SOURCE"):
+        write_layout(folder / layout)
+    for name in ("refcoco", "refcoco+", "refcocog"):
+        split_by = "umd" if name == "refcocog" else "unc"
+        command = ["prepare", str(folder / "DATA"), "--dataset", name, "--split-by", split_by]
+        assert main([*command, "--out", str(folder / f"{name}.parquet")]) == 0
+    for name in ("DATA", "shapes", "mine"):
+        shutil.copy(folder / "refcoco.parquet", folder / f"{name}.parquet")
+    photos = sorted((folder / "DATA" / "train2014").iterdir())
+    (folder / "photos").mkdir()
+    shutil.copy(photos[0], folder / "photos")
+    shutil.copy(photos[0], folder / "photo.jpg")  # Pillow goes by the content
+    instances = json.loads((folder / "DATA" / "refcoco" / "instances.json").read_text())
+    image = instances["images"][0]
+    spoken = [one | {"expressions": ["the thing"], "split": "train"} for one in instances["annotations"]]
+    kept = [one for one in spoken if one["image_id"] == image["id"]]
+    (folder / "annotations.json").write_text(json.dumps(instances | {"images": [image], "annotations": kept}))
+    torch.manual_seed(0)
+    for name in MODELS:
+        CARIS(**MODEL, max_tokens=20).save_pretrained(folder / name)
+        (folder / name / "stand-in").touch()
+
+
+def write_layout(folder: Path) -> None:
+    """The embedded data set under the names of RefCOCO, RefCOCO+ and RefCOCOg."""
+    images = {"train": 4, "val": 2, "testA": 2, "testB": 2}
+    write_shapes(folder, images=images, datasets=("shapes", "shapes+", "shapesg"))
+    for ours, theirs in (("shapes", "refcoco"), ("shapes+", "refcoco+"), ("shapesg", "refcocog")):
+        (folder / ours).rename(folder / theirs)
+    for partition in ("umd", "google"):
+        shutil.copy(folder / "refcocog" / "refs(unc).p", folder / "refcocog" / f"refs({partition}).p")
