@@ -86,7 +86,7 @@ def test_the_help_of_train_tells_the_keys_of_a_recipe(maskris):
         (["prepare", "a", "--out", "b", "--formt", "coco"], "there is no option --formt; did you mean --format?"),
         (["prepare", "a", "--out", "b", "--format", "xml"], "--format: expected one of 'auto', 'refer', .* not xml"),
         (["evaluate", "a", "b", "--batch-size", "many"], "--batch-size: expected int, not many"),
-        (["predict", "a.jpg"], "the following arguments are required: expressions"),
+        (["predict"], "the following arguments are required: source"),
         (["recipes", "a", "b"], "maskris recipes can't use 'b'; phrases with spaces need quotes"),
         (["train", "a", "--data", "b", "--trainin.lr", "1"], "there is no option --trainin.lr"),
     ],

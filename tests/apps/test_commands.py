@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 from golden import reference
-from PIL import Image
 from safetensors.torch import load_file
 
 from maskris.data.table import ReferringTable
@@ -240,36 +239,6 @@ def test_a_model_that_is_not_there(table, maskris, tmp_path):
     assert "There is no folder" in maskris("evaluate", tmp_path / "none", table)[2]
     assert "a Hub id (owner/name)" in maskris("evaluate", "none", table)[2]
     assert "holds no model" in maskris("evaluate", tmp_path, table)[2]
-
-
-# predict
-
-
-def test_predict_writes_one_mask_for_each_phrase(run, squares, maskris, tmp_path):
-    phrases = ["the red square", "the blue square [bold]"]
-    code, out, err = maskris("predict", squares / "0.png", *phrases, "--model", run, "--out", tmp_path / "p")
-    assert code == 0
-    assert {path.name for path in (tmp_path / "p").iterdir()} == {
-        "0_overlay.png",
-        "0_mask_1.png",
-        "0_mask_2.png",
-        "0_prediction.json",
-    }
-    assert all(phrase in out for phrase in phrases)
-    assert err.startswith("warning: The expression 'the blue square [bold]' ")
-    content = json.loads((tmp_path / "p" / "0_prediction.json").read_text())
-    assert [entry["expression"] for entry in content["predictions"]] == phrases
-    assert Image.open(tmp_path / "p" / "0_mask_2.png").size == (40, 32)
-
-
-def test_predict_says_what_is_wrong(run, squares, maskris, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    assert "give --model with a run folder" in maskris("predict", squares / "0.png", "x")[2]
-    assert "is not an image" in maskris("predict", squares / "tiny.yaml", "x", "--model", run)[2]
-    assert "There is no photo" in maskris("predict", "none.jpg", "x", "--model", run)[2]
-    assert "Expression 2 is empty" in maskris("predict", squares / "0.png", "x", " ", "--model", run)[2]
-    shutil.copytree(run, tmp_path / "quickstart" / "maskris")  # what the quickstart leaves is found
-    assert maskris("predict", squares / "0.png", "the red square")[0] == 0
 
 
 # convert

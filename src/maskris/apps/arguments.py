@@ -132,7 +132,7 @@ def _add(parser: Parser, parameter: inspect.Parameter, text: str) -> None:
         return
     if get_origin(inner) is list:
         (inner,) = get_args(inner)
-        options |= {"nargs": "+", "type": inner}
+        options |= {"nargs": "*" if positional and not required else "+", "type": inner}
     else:
         options["type"] = parameter.annotation
         if positional and not required:

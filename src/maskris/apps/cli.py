@@ -14,7 +14,7 @@ COMMANDS = {
     "train": ("maskris.apps.commands", "Train a model by a recipe."),
     "evaluate": ("maskris.apps.commands", "Evaluate a model on prepared data."),
     "reproduce": ("maskris.apps.reproduce", "Measure published numbers again and say which are verified."),
-    "predict": ("maskris.apps.commands", "Segment what phrases mean in a photo."),
+    "predict": ("maskris.apps.predict", "Segment what phrases mean in a photo, a folder of them, or rows of a file."),
     "convert": ("maskris.apps.commands", "Turn published weights into a model folder."),
     "recipes": ("maskris.apps.commands", "List the shipped recipes, or print one."),
     "study": ("maskris.apps.study", "Train variants of a recipe with several seeds and compare them."),

@@ -206,54 +206,6 @@ def evaluate(
             say(f"One row per expression: {result.save(out)}")
 
 
-def predict(
-    photo: Path,
-    expressions: list[str],
-    *,
-    model: str | None = None,
-    out: Path = Path("predictions"),
-    threshold: float = 0.5,
-    device: str | None = None,
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
-    model_class: str | None = None,
-) -> None:
-    """Segment what one or several phrases mean in a photo: overlay and masks as PNG, and JSON with COCO RLE.
-
-    Args:
-        photo: The photo.
-        expressions: Phrases, each in quotes.
-        model: A run folder, a model folder or a Hub id; by default the model of `maskris quickstart` in this folder.
-        out: Folder to write to.
-        threshold: Probability above which a pixel belongs to the mask.
-        device: Such as cuda or cpu; the fastest by default.
-        precision: Numbers in which the network computes.
-        model_class: Class of a model of your own, such as my_module.MyModel.
-    """
-    from rich.markup import escape
-    from rich.table import Table
-
-    from maskris.apps.classes import model_class as import_class
-    from maskris.inference.predictor import Predictor
-    from maskris.inference.save import save_predictions
-
-    if model is None:
-        model = str(Path("quickstart") / "maskris")
-        if not Path(model).is_dir():
-            raise FileNotFoundError(
-                "No model: give --model with a run folder, a model folder or a Hub id, or run `maskris quickstart` here"
-            )
-    own = import_class(model_class)
-    predictor = Predictor.from_pretrained(model, device=device, precision=precision, model_class=own)
-    results = predictor.predict(expressions, image=photo, threshold=threshold)
-    saved = save_predictions(photo, results, out, model=predictor.name, image=predictor.image)
-    table = Table("expression", "score", "box (x, y, w, h)")
-    for result in results:
-        box = "nothing found" if result.box is None else ", ".join(f"{value:.0f}" for value in result.box)
-        table.add_row(escape(result.expression), f"{result.score:.2f}", box)
-    show(table)
-    say("\n".join(["Written:", *(f"  {path}" for path in (saved.overlay, *saved.masks, saved.json))]))
-
-
 def convert(
     source: Path,
     *,

@@ -58,6 +58,21 @@ class Prediction:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A photo made ready for a model, see `Predictor.prepare`.
+
+    Attributes:
+        pixels: ``[3, H, W]`` uint8 at the model's input size.
+        size: Height and width of the upright photo.
+        image: The upright photo in RGB; ``None`` if it was not to be kept.
+    """
+
+    pixels: Tensor
+    size: tuple[int, int]
+    image: Image.Image | None
+
+
 class Predictor:
     """Finds what phrases mean in a photo.
 
@@ -132,7 +147,6 @@ class Predictor:
         tensor = next(self.model.parameters(), None)
         return torch.device("cpu") if tensor is None else tensor.device
 
-    @torch.inference_mode()
     def set_image(self, image: ImageSource) -> "Predictor":
         """Encode a photo for the calls of `predict` that follow.
 
@@ -149,12 +163,26 @@ class Predictor:
             TypeError: If `image` is something else.
         """
         self.image, self._features = None, None  # a failure must not leave the previous photo behind
-        loaded = load_image(image)
-        pixels = self.model.preprocess.image(loaded).unsqueeze(0).to(self.device)  # [1, 3, H, W] uint8
-        with evaluation_mode(self.model), self._autocast():
-            self._features = self.model.encode_image(self.model.preprocess.normalize(pixels))
-        self.image = loaded
+        photo = self.prepare(image)
+        self._features = self._encode([photo])
+        self.image = photo.image
         return self
+
+    def prepare(self, image: ImageSource, *, keep: bool = True) -> Photo:
+        """Load and resize a photo, without the network; several threads may do so at once.
+
+        Args:
+            image: As for `set_image`, which raises the same errors.
+            keep: Keep the photo beside its resized pixels; it may be a hundred times as large.
+        """
+        loaded = load_image(image)
+        return Photo(self.model.preprocess.image(loaded), (loaded.height, loaded.width), loaded if keep else None)
+
+    @torch.inference_mode()
+    def _encode(self, photos: Sequence[Photo]) -> Features:
+        pixels = torch.stack([photo.pixels for photo in photos]).to(self.device)  # [I, 3, H, W] uint8
+        with evaluation_mode(self.model), self._autocast():
+            return self.model.encode_image(self.model.preprocess.normalize(pixels))
 
     @overload  # a string is a sequence of strings too; the first signature that fits is taken
     def predict(  # type: ignore[overload-overlap]
@@ -205,24 +233,56 @@ class Predictor:
             ValueError: If an expression is empty or `threshold` lies outside [0, 1).
             TypeError: If an expression is no string.
         """
-        expressions = _checked(expressions)
-        if not 0 <= threshold < 1:
-            raise ValueError(f"threshold is a probability in [0, 1), not {threshold}")
+        expressions = _checked(expressions, threshold)
         if image is not None:
             self.set_image(image)
         if self.image is None:
             raise RuntimeError("No image is set: call predictor.set_image(photo) first, or predict(..., image=photo)")
-        return self._results(expressions, self.image, self._features, threshold)
+        size = (self.image.height, self.image.width)
+        return self._results(expressions, [0] * len(expressions), [size], self._features, threshold)
+
+    def stream_photos(
+        self,
+        photos: Sequence[Photo],
+        expressions: Sequence[str],
+        image_index: Sequence[int],
+        *,
+        threshold: float = 0.5,
+    ) -> Iterator[Prediction]:
+        """`stream` for several photos that are encoded together; the photo that is set stays set.
+
+        Args:
+            photos: What `prepare` returned, at least one.
+            expressions: Any number of phrases about them; they are worked through in portions of `batch_size`.
+            image_index: For each phrase, which photo it speaks of.
+            threshold: As for `predict`.
+
+        Raises:
+            ValueError: If an expression is empty, `threshold` lies outside [0, 1) or `image_index` doesn't fit.
+            TypeError: If an expression is no string.
+        """
+        expressions = _checked(expressions, threshold)
+        index = list(image_index)
+        if len(index) != len(expressions) or not all(0 <= i < len(photos) for i in index):
+            raise ValueError(f"image_index needs a number from 0 to {len(photos) - 1} for each of the expressions")
+        sizes = [photo.size for photo in photos]
+        return self._results(expressions, index, sizes, self._encode(photos), threshold)
 
     def _results(
-        self, expressions: list[str], image: Image.Image, features: Features, threshold: float
+        self,
+        expressions: list[str],
+        image_index: list[int],
+        sizes: list[tuple[int, int]],
+        features: Features,
+        threshold: float,
     ) -> Iterator[Prediction]:
         for start in range(0, len(expressions), self.batch_size):
             portion = expressions[start : start + self.batch_size]
+            index = image_index[start : start + self.batch_size]
             # Probabilities at the size of a phone's photo take 50 MB: they are restored one by one.
-            maps, truncated = self._segment(portion, features)
+            maps, truncated = self._segment(portion, index, features)
             for i, expression in enumerate(portion):
-                restored = self.model.preprocess.restore(maps[i : i + 1], (image.height, image.width))[0]  # [h, w]
+                restored = self.model.preprocess.restore(maps[i : i + 1], sizes[index[i]])[0]  # [h, w]
                 probability = restored.cpu().numpy().copy()  # not a view that would keep the whole portion alive
                 mask = probability > threshold
                 yield Prediction(
@@ -236,13 +296,13 @@ class Predictor:
                 )
 
     @torch.inference_mode()
-    def _segment(self, expressions: list[str], features: Features) -> tuple[Tensor, list[bool]]:
+    def _segment(self, expressions: list[str], index: list[int], features: Features) -> tuple[Tensor, list[bool]]:
         """Probabilities ``[N, H, W]`` at the model's input size, and which expressions were too long."""
         tokens = self.model.tokenizer(expressions)
         truncated: list[bool] = tokens.truncated.tolist()
         self._warn(expressions, tokens.input_ids, truncated)
         input_ids, attention_mask = tokens.input_ids.to(self.device), tokens.attention_mask.to(self.device)
-        image_index = torch.zeros(len(expressions), dtype=torch.long, device=self.device)
+        image_index = torch.tensor(index, device=self.device)  # [N]
         with evaluation_mode(self.model), self._autocast():
             logits = self.model.segment(features, input_ids, attention_mask, image_index)  # [N, C, h, w]
         maps = foreground_logit(logits.float())[:, None]  # one map is resized, not two channels
@@ -265,7 +325,9 @@ class Predictor:
         return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
 
 
-def _checked(expressions: Sequence[str]) -> list[str]:
+def _checked(expressions: Sequence[str], threshold: float) -> list[str]:
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold is a probability in [0, 1), not {threshold}")
     if isinstance(expressions, str):
         raise TypeError(f"Expected a list of expressions, not the single string {expressions!r}: put it in a list")
     expressions = list(expressions)

@@ -1,0 +1,248 @@
+"""Rows to predict: photo and phrase from a CSV file, JSON Lines, a folder of photos, or Python; never all in memory."""
+
+import hashlib
+import json
+import os
+from abc import ABC, abstractmethod
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+NO_PHOTO = -1
+"""The image number of a row that names no photo."""
+
+RESERVED = frozenset(
+    {"row", "score", "box", "area", "threshold", "truncated", "size", "mask", "mask_file", "overlay_file", "error"}
+)
+"""What results are called; a column of the input can't have such a name."""
+
+ENDINGS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2", ".ppm"}
+    | {".pgm", ".heic", ".heif"}  # which need a plug-in: an error that says so is better than a photo passed over
+)
+"""Endings of photos in a folder."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo and one phrase.
+
+    Attributes:
+        number: Place in the input, from 0.
+        image: The photo as the input names it.
+        expression: The phrase.
+        id: What the input calls the row, if anything.
+        extra: Its other columns.
+        error: What makes it unusable, if anything.
+    """
+
+    number: int
+    image: str | None
+    expression: str | None
+    id: Any = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """What the input says, as JSON types."""
+        return {
+            "row": self.number, "id": self.id, "image": self.image, "expression": self.expression, **self.extra,
+        }  # fmt: skip
+
+
+class Rows(ABC):
+    """Rows that are read when they are needed; use it as a context manager.
+
+    Attributes:
+        source: What they are called in messages.
+        root: Folder that the photos are relative to.
+        sha256: Of everything that they say; the photos' pixels are not part of it.
+        images: ``[rows]`` int64, number of each row's photo in the order of first appearance, or `NO_PHOTO`.
+    """
+
+    source: str
+    root: Path
+    sha256: str
+    images: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @abstractmethod
+    def __getitem__(self, number: int) -> Row:
+        """The row of a number."""
+
+    def where(self, number: int) -> str:
+        """Where a row stands, for people."""
+        row = self[number]
+        return f"row {number} ({row.image}, {row.expression!r})"
+
+    def path(self, row: Row) -> Path:
+        """Where the row's photo is."""
+        name = str(row.image)
+        return Path(name) if "://" in name else self.root / name  # an address is left alone, for the message about it
+
+    def groups(self) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+        """Numbers of the photos, in order, with the numbers of their rows; first those without a photo."""
+        order = np.argsort(self.images, kind="stable")
+        edges = np.flatnonzero(np.diff(self.images[order])) + 1
+        for start, stop in pairwise([0, *edges.tolist(), len(order)]):
+            yield int(self.images[order[start]]), order[start:stop]
+
+    def __enter__(self) -> "Rows":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027 (only files have something to close)
+        """Close what is open."""
+
+
+class ListedRows(Rows):
+    """Rows from Python.
+
+    Args:
+        rows: With ``image`` (a path) and ``expression``; ``id`` and anything else that JSON knows may be there too.
+        root: Folder that the photos are relative to; by default the working folder.
+
+    Raises:
+        ValueError: If there are none, or a row has a name of `RESERVED` or something that JSON doesn't know.
+        TypeError: If a row is no mapping.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], root: str | Path | None = None) -> None:
+        self.source, self.root = "the rows", Path(root or ".").absolute()
+        self._rows = [self._read(number, row) for number, row in enumerate(rows)]
+        if not self._rows:
+            raise ValueError("There are no rows to predict")
+        digest, index = hashlib.sha256(), ImageIndex()
+        for row in self._rows:
+            digest.update(json.dumps(row.given(), sort_keys=True).encode())
+            index.add(row.image)
+        self.sha256, self.images = digest.hexdigest(), index.numbers()
+
+    def _read(self, number: int, values: Mapping[str, Any]) -> Row:
+        if not isinstance(values, Mapping):
+            raise TypeError(f"Row {number} is a {type(values).__name__}, not a mapping with image and expression")
+        plain = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+        try:
+            json.dumps(plain, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Row {number} can't be written as JSON: {error}") from error
+        check_names(plain, f"row {number}")
+        return row_of(number, plain)
+
+    def __getitem__(self, number: int) -> Row:
+        return self._rows[number]
+
+
+class FolderRows(Rows):
+    """Every photo of a folder and the folders in it, with each of some phrases.
+
+    Hidden files and folders are passed over, and so are folders that hold results of this package.
+
+    Args:
+        folder: The folder.
+        expressions: The phrases.
+        leave_out: A folder in it that isn't looked into, such as that of the results.
+
+    Raises:
+        ValueError: If there is no phrase, an empty one, or no photo.
+        FileNotFoundError: If there is no such folder.
+    """
+
+    def __init__(self, folder: str | Path, expressions: Sequence[str], leave_out: str | Path | None = None) -> None:
+        self.source, self.root = str(folder), Path(folder).absolute()
+        if isinstance(expressions, str):
+            expressions = [expressions]
+        if not expressions:
+            raise ValueError(f"Say what to look for in the photos of {folder}: give one or several phrases, in quotes")
+        if empty := [number for number, text in enumerate(expressions, start=1) if not text.strip()]:
+            raise ValueError(f"Expression {empty[0]} is empty; say what to look for, such as 'the man on the left'")
+        if not self.root.is_dir():
+            raise FileNotFoundError(f"There is no folder {folder}")
+        self._expressions = list(expressions)
+        self._photos = sorted(_photos(self.root, None if leave_out is None else Path(leave_out).absolute()))
+        if not self._photos:
+            raise ValueError(f"There is no photo in {folder}, nor in the folders in it ({', '.join(sorted(ENDINGS))})")
+        described = json.dumps([self._photos, self._expressions])
+        self.sha256 = hashlib.sha256(described.encode()).hexdigest()
+        self.images = np.repeat(np.arange(len(self._photos)), len(self._expressions))
+
+    def __getitem__(self, number: int) -> Row:
+        photo, phrase = divmod(number, len(self._expressions))
+        return Row(number, self._photos[photo], self._expressions[phrase])
+
+
+def _photos(root: Path, leave_out: Path | None) -> Iterator[str]:
+    """Paths relative to the root, with slashes."""
+    seen = set()  # links may lead in circles
+    for folder, names, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen or "many.json" in files or (leave_out is not None and Path(folder) == leave_out):
+            names.clear()
+            continue
+        seen.add(real)
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
+                yield (Path(folder) / name).relative_to(root).as_posix()
+
+
+class ImageIndex:
+    """Numbers photos in the order of first appearance, in 16 bytes per row whatever their paths are."""
+
+    def __init__(self) -> None:
+        self._digests = bytearray()
+        self._without = array("q")
+        self._rows = 0
+
+    def add(self, image: str | None) -> None:
+        """The photo of the next row; different spellings of a path count as one (``./a.jpg``)."""
+        if not image:
+            self._without.append(self._rows)
+        name = os.path.normpath(image) if image else ""
+        self._digests += hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        self._rows += 1
+
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """``[rows]``; `NO_PHOTO` for rows that have none."""
+        digests = np.frombuffer(self._digests, dtype="S16")
+        _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
+        rank = np.empty(len(first), dtype=np.int64)
+        rank[np.argsort(first)] = np.arange(len(first))
+        numbers = rank[inverse.reshape(-1)]
+        numbers[np.array(self._without, dtype=np.int64)] = NO_PHOTO
+        return numbers
+
+
+def row_of(number: int, values: Mapping[str, Any], error: str | None = None) -> Row:
+    """A row of what the input holds, with what is wrong with it."""
+    given = dict(values)
+    image, expression, name = given.pop("image", None), given.pop("expression", None), given.pop("id", None)
+    for key, value, example in (("image", image, "photo.jpg"), ("expression", expression, "the man on the left")):
+        if error is None and (not isinstance(value, str) or not value.strip()):
+            what = "is empty" if value is None or value == "" or isinstance(value, str) else f"is {value!r}"
+            error = f"{key} {what}; it must be a text such as {example!r}"
+    image = image if isinstance(image, str) and image.strip() else None
+    return Row(number, image, expression if isinstance(expression, str) else None, name, given, error)
+
+
+def check_names(names: Mapping[str, Any] | Sequence[str], where: str) -> None:
+    """Refuse columns whose values would be lost among the results.
+
+    Raises:
+        ValueError: If there is one; says where.
+    """
+    if taken := sorted(RESERVED.intersection(names)):
+        raise ValueError(f"{where}: {', '.join(taken)} would be lost, as results have such a name; rename it first")

@@ -1,0 +1,169 @@
+"""``maskris predict``: one photo, a folder of them, or rows of a file."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from maskris.inference.many_results import ResultsFolder
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def rows(squares, tmp_path):
+    """Two phrases about each of three photos, the photos taking turns."""
+    lines = [f"{photo}.png,the {colour} square" for colour in ("red", "blue") for photo in range(3)]
+    (tmp_path / "rows.csv").write_text("\n".join(["image,expression", *lines]))
+    return tmp_path / "rows.csv"
+
+
+def test_one_photo_gives_one_mask_for_each_phrase(run, squares, maskris, tmp_path):
+    phrases = ["the red square", "the blue square [bold]"]
+    code, out, err = maskris("predict", squares / "0.png", *phrases, "--model", run, "--out", tmp_path / "p")
+    assert code == 0
+    assert {path.name for path in (tmp_path / "p").iterdir()} == {
+        "0_overlay.png",
+        "0_mask_1.png",
+        "0_mask_2.png",
+        "0_prediction.json",
+    }
+    assert all(phrase in out for phrase in phrases)
+    assert err.startswith("warning: The expression 'the blue square [bold]' ")
+    content = json.loads((tmp_path / "p" / "0_prediction.json").read_text())
+    assert [entry["expression"] for entry in content["predictions"]] == phrases
+    assert Image.open(tmp_path / "p" / "0_mask_2.png").size == (40, 32)
+
+
+def test_what_is_wrong_with_one_photo(run, squares, maskris, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert "give --model with a run folder" in maskris("predict", squares / "0.png", "x")[2]
+    assert "is not an image" in maskris("predict", squares / "tiny.yaml", "x", "--model", run)[2]
+    assert "There is no photo" in maskris("predict", "none.jpg", "x", "--model", run)[2]
+    assert "Expression 2 is empty" in maskris("predict", squares / "0.png", "x", " ", "--model", run)[2]
+    assert "Say what to look for: maskris predict" in maskris("predict", squares / "0.png", "--model", run)[2]
+    for option in ("--masks", "--overlays", "--retry-errors", "--images=x"):
+        err = maskris("predict", squares / "0.png", "x", option)[2]
+        assert f"{option.split('=')[0]} is for a folder of photos or a file of rows" in err
+    shutil.copytree(run, tmp_path / "quickstart" / "maskris")  # what the quickstart leaves is found
+    assert maskris("predict", squares / "0.png", "the red square")[0] == 0
+
+
+def test_rows_of_a_file(run, squares, rows, maskris, tmp_path):
+    command = ["predict", rows, "--images", squares, "--model", run, "--out", tmp_path / "out", "--masks", "--overlays"]
+    code, out, err = maskris(*command)
+    assert (code, err) == (0, "")
+    assert out.startswith("6 of 6 rows done in ")
+    found = records(tmp_path / "out")
+    assert [(one["row"], one["image"]) for one in found] == [(i, f"{i % 3}.png") for i in range(6)]
+    assert Image.open(tmp_path / "out" / found[4]["mask_file"]).size == (40, 32)
+    assert Image.open(tmp_path / "out" / found[4]["overlay_file"]).width >= 480
+    assert (tmp_path / "out" / "masks" / "0004-1-the_blue_square.png").is_file()
+    assert maskris(*command)[1].startswith("0 of 6 rows done after 6 of an earlier call")
+    code, _, err = maskris(*command, "--threshold", "0.4")
+    assert code == 1
+    assert "the threshold: 0.5 there, 0.4 now" in err
+
+
+def test_photos_of_a_folder_with_each_phrase(run, squares, maskris, tmp_path, monkeypatch):
+    for number in (0, 1):
+        (tmp_path / "photos" / "deep").mkdir(parents=True, exist_ok=True)
+        shutil.copy(squares / f"{number}.png", tmp_path / "photos" / ("deep/1.png" if number else "0.png"))
+    monkeypatch.chdir(tmp_path / "photos")  # the results lie among the photos
+    for expected in ("4 of 4 rows done in", "0 of 4 rows done after 4 of an earlier call"):
+        code, out, _ = maskris("predict", ".", "the red square", "the left", "--model", run, "--overlays")
+        assert code == 0
+        assert expected in out
+    found = records(tmp_path / "photos" / "predictions")
+    assert [(one["image"], one["expression"]) for one in found] == [
+        (photo, phrase) for photo in ("0.png", "deep/1.png") for phrase in ("the red square", "the left")
+    ]
+    code, _, err = maskris("predict", ".", "--model", run)
+    assert code == 1
+    assert "Say what to look for in the photos of ." in err
+
+
+def test_failed_rows_are_told_and_can_be_done_again(run, squares, rows, maskris, tmp_path):
+    shutil.copy(squares / "0.png", tmp_path)
+    shutil.copy(squares / "1.png", tmp_path)
+    command = ["predict", rows, "--model", run, "--out", tmp_path / "out"]
+    code, out, _ = maskris(*command)
+    assert code == 1
+    assert "2 of them failed" in out
+    assert f"{rows}, line 4: There is no photo {tmp_path / '2.png'}" in out
+    shutil.copy(squares / "2.png", tmp_path)
+    assert maskris(*command)[0] == 1
+    code, out, _ = maskris(*command, "--retry-errors")
+    assert (code, out.split(" in ")[0]) == (0, "2 of 6 rows done after 4 of an earlier call")
+    assert not any("error" in one for one in records(tmp_path / "out"))
+
+
+def test_a_signal_ends_it_in_good_order(run, squares, rows, maskris, tmp_path, monkeypatch):
+    command = ["predict", rows, "--images", squares, "--model", run, "--out"]
+    assert maskris(*command, tmp_path / "whole")[0] == 0
+    append = ResultsFolder.append
+
+    def stop(self, records):
+        append(self, records)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultsFolder, "append", stop)
+        code, out, _ = maskris(*command, tmp_path / "out")
+    assert code == 128 + signal.SIGTERM
+    assert "2 of 6 rows done" in out
+    assert "Stopped by signal 15; the same command goes on from there" in out
+    assert [one["row"] for one in records(tmp_path / "out")] == [0, 3]
+    assert maskris(*command, tmp_path / "out")[0] == 0
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == (tmp_path / "whole" / "results.jsonl").read_bytes()
+
+
+def test_a_killed_run_goes_on_with_the_same_command(run, squares, rows, maskris, tmp_path):
+    command = ["predict", str(rows), "--images", str(squares), "--model", str(run), "--out"]
+    code = f"""
+import os, signal, torch
+from maskris.apps.cli import main
+from maskris.inference.many_results import ResultsFolder
+torch.set_num_threads(1)
+append = ResultsFolder.append
+def kill(self, records):
+    append(self, records[:1])
+    self._output.write(b'{{"row": 3, "im')
+    self._output.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+ResultsFolder.append = kill
+main({[*command, str(tmp_path / "out")]!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "out" / "results.jsonl").read_bytes().endswith(b'\n{"row": 3, "im')
+    assert maskris(*command, tmp_path / "whole")[0] == 0
+    code, out, _ = maskris(*command, tmp_path / "out")
+    assert (code, out.split(" in ")[0]) == (0, "5 of 6 rows done after 1 of an earlier call")
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == (tmp_path / "whole" / "results.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no rows; its first line names the columns"),
+        ("image;expression\na.png;x", "line 1: the columns are separated by semicolons; save the file with commas"),
+        ("photo,expression\na.png,x", "line 1: no column 'image' among 'photo', 'expression'"),
+    ],
+)
+def test_unusable_files_are_explained_before_a_model_is_loaded(maskris, tmp_path, text, message, monkeypatch):
+    monkeypatch.setattr("maskris.inference.predictor.load_model", lambda *_: pytest.fail("a model was loaded"))
+    (tmp_path / "rows.csv").write_text(text)
+    code, _, err = maskris("predict", tmp_path / "rows.csv", "--model", tmp_path, "--out", tmp_path / "out")
+    assert code == 1
+    assert message in err
+    assert not (tmp_path / "out").exists()
+    err = maskris("predict", tmp_path / "rows.csv", "the man", "--model", tmp_path)[2]
+    assert "The phrases stand in" in err
