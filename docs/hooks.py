@@ -22,7 +22,7 @@ SHOWN = (*(f"examples/{path.name}" for path in sorted((ROOT / "examples").glob("
 COMMAND_LINE = "reference/command-line.md"
 _LINK = re.compile(r"(?<=\]\()(?!https?:)([^)#\s]+)(?=[)#])")
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-_CODE = re.compile(r"(<(a|h\d|pre|autoref)\b.*?</\2>)|<code>([\w.]+)</code>", re.DOTALL)
+_CODE = re.compile(r"(<(a|h\d|pre|autoref)\b.*?</\2>)|<code>(?:([\w.]+)|maskris ([a-z]+)\b[^<]*)</code>", re.DOTALL)
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -95,6 +95,8 @@ def relink(markdown: str, page: str) -> str:
 def link_names(content: str, anchors: set[str]) -> str:
     """``<code>CARIS</code>`` and ``<code>maskris.CARIS</code>`` as references to the one anchor with that name.
 
+    ``<code>maskris train …</code>`` leads to the page of the commands.
+
     Args:
         content: HTML of a page; headings, links and blocks of code in it stay as they are.
         anchors: Full names of everything that is described somewhere.
@@ -106,6 +108,8 @@ def link_names(content: str, anchors: set[str]) -> str:
             by_name.setdefault(name, set()).add(anchor)
 
     def linked(match: re.Match[str]) -> str:
+        if match[4]:
+            return f'<autoref identifier="maskris-{match[4]}" optional>{match[0]}</autoref>'
         found = by_name.get(match[3] or "", set())
         # Lower-case names alone are mostly arguments and words: `masks`, `text`.
         if match[1] or len(found) != 1 or ("." not in match[3] and match[3].islower()):

@@ -30,10 +30,18 @@ MODEL = {
     "points": 2,
     "preprocess": {"height": 64, "width": 64},
 }
-MODELS = ("caris-refcoco", "runs/refcoco", "runs/refcoco-maskris", "runs/refcoco-supervised", "quickstart/maskris")
-TINY_MODEL = [f"--model.{key}={json.dumps(value)}" for key, value in MODEL.items()]
-TINY_TRAINING = ["--training.epochs=null", "--training.steps=1", "--training.batch_size=1", "--training.workers=0"]
-TINY_TRAINING += ["--training.device=cpu", "--training.precision=fp32"]
+MODELS = (
+    "MODEL", "caris-refcoco", "quickstart/maskris", "runs/refcoco", "runs/refcoco-maskris", "runs/refcoco-supervised",
+)  # fmt: skip
+TINY_MODEL = {f"--model.{key}": json.dumps(value) for key, value in MODEL.items()}
+TINY_TRAINING = {
+    "--training.epochs": "null",
+    "--training.steps": "1",
+    "--training.batch_size": "1",
+    "--training.workers": "0",
+    "--training.device": "cpu",
+    "--training.precision": "fp32",
+}
 
 
 def make_world(folder: Path) -> None:
@@ -47,8 +55,11 @@ def make_world(folder: Path) -> None:
     for name in ("DATA", "shapes", "mine"):
         shutil.copy(folder / "refcoco.parquet", folder / f"{name}.parquet")
     photos = sorted((folder / "DATA" / "train2014").iterdir())
-    (folder / "photos").mkdir()
-    shutil.copy(photos[0], folder / "photos")
+    for name in ("photos", "FOLDER"):
+        (folder / name).mkdir()
+        shutil.copy(photos[0], folder / name)
+    shutil.copy(photos[1], folder / "photos" / "1.jpg")
+    (folder / "rows.csv").write_text("image,expression\nphotos/1.jpg,the square\n")
     shutil.copy(photos[0], folder / "photo.jpg")  # Pillow goes by the content
     instances = json.loads((folder / "DATA" / "refcoco" / "instances.json").read_text())
     image = instances["images"][0]

@@ -85,6 +85,8 @@ def test_names_become_links_where_one_thing_has_that_name():
     names = {"Thing": "Thing", "maskris.Thing": "Thing", "Thing.run": "Thing.run", "maskris.a.masks": "masks"}
     for name, anchor in names.items():
         assert hooks.link_names(f"<code>{name}</code>", anchors) == link(f"maskris.a.{anchor}", name)
+    command = "<code>maskris train mine.yaml</code>"
+    assert hooks.link_names(command, set()) == f'<autoref identifier="maskris-train" optional>{command}</autoref>'
     for text in ("<code>run</code>", "<code>masks</code>", "<code>Nothing</code>", "<code>a = Thing</code>"):
         assert hooks.link_names(text, anchors) == text
     for tag in ("a", "h2", "pre"):

@@ -73,7 +73,7 @@ class Dice:
         self._bits = numpy_generator(*key).bit_generator
 
     def below(self, stop: int) -> int:
-        """One of 0, 1, …, stop - 1; the bias for stop < 2**32 is below 2**-32."""
+        """One of 0, 1, …, stop - 1; the bias for ``stop < 2**32`` is below ``2**-32``."""
         return int(self._bits.random_raw()) % stop
 
     def between(self, start: int, stop: int) -> int:
