@@ -18,6 +18,7 @@ COMMANDS = {
     "convert": ("maskris.apps.commands", "Turn published weights into a model folder."),
     "recipes": ("maskris.apps.commands", "List the shipped recipes, or print one."),
     "study": ("maskris.apps.study", "Train variants of a recipe with several seeds and compare them."),
+    "report": ("maskris.apps.report", "Write one HTML file on runs: numbers with intervals, curves, pictures."),
     "doctor": ("maskris.apps.doctor", "Check this machine and your data, and run two training steps."),
 }
 

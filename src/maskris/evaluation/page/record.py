@@ -1,0 +1,148 @@
+"""`RunRecord`: what a run folder says about the training that made it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The files of a run folder; all but the model may be missing.
+
+    Attributes:
+        folder: The run folder, or a folder that holds nothing but a model.
+        checkpoint: The folder in it whose weights are used: ``"best"``, ``"last"``, or ``"."`` for a model folder.
+        recipe: ``recipe.yaml`` as it stands; ``""`` where there is none.
+        settings: The same as plain values.
+        log: The lines of ``metrics.jsonl``.
+        state: ``last/state.json``: step, versions and all that determines the results.
+    """
+
+    folder: Path
+    checkpoint: str = "."
+    recipe: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    log: Sequence[Mapping[str, Any]] = ()
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def protocol(self) -> str | None:
+        """The protocol that the run was validated under."""
+        training = self.settings.get("training") or {}
+        return training.get("protocol")
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """The settings by dotted keys, without ``class_path`` and ``init_args`` where they add nothing."""
+        return _flat(self.settings)
+
+    def curve(self, *keys: str, event: str = "train") -> tuple[list[float], list[float | None]]:
+        """One value of the log.
+
+        Args:
+            *keys: Where it stands in a line, such as ``"losses", "clean"``.
+            event: ``"train"`` or ``"evaluate"``.
+
+        Returns:
+            Steps and values, ``None`` where a line has a value that was not finite; both empty if no line has it.
+        """
+        steps: list[float] = []
+        values: list[float | None] = []
+        for line in self.log:
+            value: Any = line
+            for key in keys:
+                value = value.get(key, _MISSING) if isinstance(value, dict) else _MISSING
+            if line.get("event") == event and (value is None or isinstance(value, (int, float))):
+                steps.append(line["step"])
+                values.append(value)
+        return steps, values
+
+
+_MISSING = object()
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a run folder.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or it holds neither a model nor a log.
+        ValueError: If one of its files is damaged.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no run folder {folder}; `maskris train` writes one (--out)")
+    found = [name for name in (".", "best", "last") if (folder / name / "config.json").is_file()]
+    log = folder / "metrics.jsonl"
+    if not found and not log.is_file():
+        inside = sorted(path.name for path in folder.iterdir())
+        raise FileNotFoundError(
+            f"{folder} is no run folder: it has neither best/ nor last/ nor metrics.jsonl, but "
+            f"{', '.join(inside[:6]) or 'nothing'}{', …' if len(inside) > 6 else ''}"
+        )
+    recipe = folder / "recipe.yaml"
+    text = recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
+    try:
+        settings = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{recipe} is no YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{recipe} holds no recipe, which is a mapping of keys to values")
+    state = folder / "last" / "state.json"
+    return RunRecord(
+        folder,
+        found[0] if found else "",
+        text,
+        settings,
+        _lines(log) if log.is_file() else (),
+        json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {},
+    )
+
+
+def _lines(file: Path) -> list[Mapping[str, Any]]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    records: list[Mapping[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict) or not isinstance(record.get("step"), (int, float)):
+                raise ValueError("it has no step")
+        except ValueError as error:
+            if number == len(lines):  # a run that is being written, or was killed
+                break
+            raise ValueError(f"{file}, line {number}: {error}") from error
+        records.append(record)
+    return records
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and "class_path" in value:
+        inner = _flat(value.get("init_args") or {}, key)
+        return {key: value["class_path"], **{name: one for name, one in inner.items() if name != key}}
+    if isinstance(value, dict) and value:
+        pairs = [_flat(inner, f"{key}.{name}" if key else str(name)) for name, inner in value.items()]
+        return {name: one for pair in pairs for name, one in pair.items()}
+    return {key: value}
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """A short name for each folder: the parts of its path in which they differ.
+
+    ``a/CARIS/seed-0`` and ``a/LAVT/seed-0`` are CARIS and LAVT; a single one is called by its last part.
+    """
+    parts = [folder.absolute().parts for folder in folders]
+    if len(set(parts)) < len(parts):
+        same = next(str(folder) for folder, one in zip(folders, parts, strict=True) if parts.count(one) > 1)
+        raise ValueError(f"The run {same} is given twice")
+    if len(parts) == 1:
+        return [parts[0][-1]]
+    shortest = min(map(len, parts))
+    head = next((i for i in range(shortest) if len({one[i] for one in parts}) > 1), shortest - 1)
+    tails = [one[head:] for one in parts]
+    length = min(map(len, tails))
+    cut = 0
+    while cut < length - 1 and len({tail[len(tail) - 1 - cut] for tail in tails}) == 1:
+        cut += 1
+    return ["/".join(tail[: len(tail) - cut]) for tail in tails]
