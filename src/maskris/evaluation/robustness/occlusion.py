@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +90,7 @@ class ReferentOcclusion:
         # Whole numbers: their order can't depend on a machine's arithmetic.
         y, x = np.indices(referent.shape)
         depth = x * round(4096 * math.cos(angle)) + y * round(4096 * math.sin(angle))
-        return _first(depth, referent, self.share)
+        return _first(np.asarray(depth), referent, self.share)
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _one_image_each(
     )
 
 
-def _first(order: npt.NDArray[np.int64], among: npt.NDArray[np.bool_], share: float) -> npt.NDArray[np.bool_]:
+def _first(order: npt.NDArray[Any], among: npt.NDArray[np.bool_], share: float) -> npt.NDArray[np.bool_]:
     """The share of the pixels `among` whose numbers are smallest; among equal ones those that are read first."""
     chosen = np.flatnonzero(among)
     covered = np.zeros(among.size, dtype=bool)
@@ -183,7 +184,7 @@ def _bits(count: int, *key: Key) -> npt.NDArray[np.uint64]:
     return np.asarray(numpy_generator(*key).bit_generator.random_raw(count))
 
 
-def _as_pixels(patches: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.generic]:
+def _as_pixels(patches: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
     """``[I, rows, columns]`` to ``[I, rows * size, columns * size]``."""
     return patches.repeat(size, 1).repeat(size, 2)
 

@@ -1,0 +1,182 @@
+"""`RobustnessComparison`: several models under the same conditions; those of one name are seeds of one method."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Group
+
+from maskris.evaluation.bootstrap import Interval, resample
+from maskris.evaluation.robustness.results import METRICS, Metric, Robustness
+from maskris.evaluation.robustness.suite import CLEAN, HARMLESS, Condition
+
+Floats = npt.NDArray[np.float64]
+Subject = Condition | str
+"""A condition, a family (the mean of its conditions), or ``"mean"``: of the families but the `HARMLESS`."""
+
+MEAN = "mean"
+_SAME = ("data", "protocol", "seed")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number of one method; a fraction, NaN where nothing defines it.
+
+    Attributes:
+        values: By seed of the training.
+        interval: 95 % interval of their mean, a bootstrap over images.
+    """
+
+    values: tuple[float, ...]
+    interval: Interval
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return fmean(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation over the seeds; ``None`` for a single one."""
+        return stdev(self.values) if len(self.values) > 1 else None
+
+
+@dataclass(frozen=True)
+class RobustnessComparison:
+    """Numbers, tables and pictures of several models.
+
+    Only conditions that all of them were measured under are compared. What is retained is a metric divided by that of
+    the same model on the clean pictures.
+
+    Attributes:
+        runs: At least one; the method of the first is what the others are compared with.
+        resamples: Of the bootstrap, which draws all models and conditions together.
+
+    Raises:
+        ValueError: If they were measured on other data, under another protocol or with other draws.
+    """
+
+    runs: Sequence[Robustness]
+    resamples: int = 2000
+
+    def __post_init__(self) -> None:
+        """Check that they belong together."""
+        if not self.runs:
+            raise ValueError("There is nothing to compare")
+        for run in self.runs[1:]:
+            if different := [key for key in _SAME if run.card[key] != self.runs[0].card[key]]:
+                raise ValueError(f"{run.folder} and {self.runs[0].folder} differ in {', '.join(different)}")
+
+    @cached_property
+    def methods(self) -> dict[str, list[int]]:
+        """Numbers of the runs of each method."""
+        found: dict[str, list[int]] = {}
+        for i, run in enumerate(self.runs):
+            found.setdefault(run.name, []).append(i)
+        return found
+
+    @cached_property
+    def conditions(self) -> list[Condition]:
+        """What all were measured under, the clean pictures first."""
+        return [c for c in self.runs[0].conditions if all(c in run.conditions for run in self.runs)]
+
+    @property
+    def families(self) -> list[str]:
+        """Families of the conditions, without the clean one."""
+        return list(dict.fromkeys(c.family for c in self.conditions if c != CLEAN))
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """The clean pictures, the families, and their mean: rows of the short table."""
+        return [CLEAN, *self.families, *([MEAN] if len(self._harmful) > 1 else [])]
+
+    @property
+    def _harmful(self) -> list[str]:
+        return [family for family in self.families if family not in HARMLESS]
+
+    def score(self, method: str, of: Subject, metric: Metric) -> Score:
+        """A metric of a method."""
+        return self._score(method, of, self.values[metric], self._drawn[metric])
+
+    def retained(self, method: str, of: Subject, metric: Metric) -> Score:
+        """What is left of a metric, as a share of that on clean pictures."""
+        values, drawn = self.values[metric], self._drawn[metric]
+        with np.errstate(invalid="ignore", divide="ignore"):  # nothing is left of nothing: NaN
+            return self._score(method, of, values / values[:, :1], drawn / drawn[:, :, :1])
+
+    def difference(self, method: str, of: Subject, metric: Metric) -> Interval:
+        """A method's metric - that of the first one, with its 95 % interval: both are drawn together."""
+        first = next(iter(self.methods))
+        pair = [self.score(name, of, metric).mean for name in (method, first)]
+        drawn = [self._mean_drawn(name, of, self._drawn[metric]) for name in (method, first)]
+        return _interval(pair[0] - pair[1], drawn[0] - drawn[1])
+
+    def _score(self, method: str, of: Subject, values: Floats, drawn: Floats) -> Score:
+        own = tuple(float(value) for value in values[self.methods[method]] @ self._weights(of))
+        return Score(own, _interval(fmean(own), self._mean_drawn(method, of, drawn)))
+
+    def _mean_drawn(self, method: str, of: Subject, drawn: Floats) -> Floats:
+        mean: Floats = (drawn[:, self.methods[method]] @ self._weights(of)).mean(1)
+        return mean
+
+    def _weights(self, of: Subject) -> Floats:
+        """What each condition counts: ``[C]``."""
+        chosen = self._harmful if of == MEAN else [of]
+        rows = [[float(one in (c, c.family)) for c in self.conditions] for one in chosen]
+        weights = np.array(rows)
+        mean: Floats = (weights / weights.sum(1, keepdims=True)).mean(0)
+        return mean
+
+    @cached_property
+    def _sums(self) -> Floats:
+        """Numerators and denominators: ``[R, C, metrics, 2, images]``."""
+        places = [[run.conditions.index(c) for c in self.conditions] for run in self.runs]
+        return np.stack([run.sums[own] for run, own in zip(self.runs, places, strict=True)])
+
+    @cached_property
+    def values(self) -> dict[str, Floats]:
+        """Metrics as they are: ``[R, C]``."""
+        return {metric: _ratio(self._sums[:, :, m].sum(-1)) for m, metric in enumerate(METRICS)}
+
+    @cached_property
+    def _drawn(self) -> dict[str, Floats]:
+        """Metrics of the resamples: ``[B, R, C]``."""
+        shape = self._sums.shape[:-1]
+        drawn = resample(self._sums.reshape(-1, self._sums.shape[-1]).T, self.resamples, 0)
+        drawn = drawn.reshape(-1, *shape)
+        return {metric: _ratio(drawn[:, :, :, m]) for m, metric in enumerate(METRICS)}
+
+    def summary(self) -> dict[str, Any]:
+        """Metrics and what is retained by method, for families and conditions, as JSON types; fractions."""
+        from maskris.evaluation.robustness.report import summary
+
+        return summary(self)
+
+    def to_markdown(self, pictures: Sequence[str] = ()) -> str:
+        """Tables as Markdown."""
+        from maskris.evaluation.robustness.report import to_markdown
+
+        return to_markdown(self, pictures)
+
+    def __rich__(self) -> Group:
+        from maskris.evaluation.robustness.report import tables
+
+        return Group(*tables(self))
+
+
+def _ratio(pairs: Floats) -> Floats:
+    """The last axis holds numerator and denominator; NaN where the latter is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(pairs[..., 1] == 0, np.nan, pairs[..., 0] / pairs[..., 1])
+
+
+def _interval(value: float, drawn: Floats) -> Interval:
+    defined = drawn[np.isfinite(drawn)]
+    if not np.isfinite(value) or not len(defined):
+        return Interval(None, None, None)
+    low, high = np.quantile(defined, [0.025, 0.975])
+    return Interval(value, float(low), float(high))

@@ -1,0 +1,207 @@
+"""Robustness as tables for the terminal and for Markdown, as JSON and as CSV; in tables all numbers are per cent."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from maskris.evaluation.bootstrap import Interval
+from maskris.evaluation.report import NOTHING
+from maskris.evaluation.robustness.comparison import MEAN, RobustnessComparison, Score, Subject
+from maskris.evaluation.robustness.language import language_breakdown
+from maskris.evaluation.robustness.results import METRICS, Metric
+from maskris.evaluation.robustness.suite import CLEAN, Condition
+
+Rows = tuple[list[str], list[list[str]]]
+"""Headings and cells."""
+
+
+def rows(comparison: RobustnessComparison, of: Sequence[Subject], metric: Metric, brief: bool = False) -> Rows:
+    """One row for each condition or family: metric and what is retained by method, and differences to the first.
+
+    Args:
+        comparison: The models.
+        of: Conditions or families.
+        metric: ``"oIoU"`` or ``"mIoU"``.
+        brief: Without intervals, and with means only of what is retained; differences whose interval is on one side
+            of 0 have a star.
+    """
+    first, *others = comparison.methods
+    headings = [""]
+    for method in comparison.methods:
+        headings += [f"{method}: {metric}", "retained"]
+    headings += [f"{method} - {first}" for method in others]
+    changed = {c: comparison.runs[0].changed(c) for c in of if isinstance(c, Condition)}
+    if with_changes := any(share is not None for share in changed.values()):
+        headings.append("changed")
+    cells = []
+    for one in of:
+        row = [_label(one)]
+        for method in comparison.methods:
+            score, kept = comparison.score(method, one, metric), comparison.retained(method, one, metric)
+            retained = _over_seeds([kept.mean]) if brief else score_text(kept)
+            row += [score_text(score, brief), "" if one == CLEAN else retained]
+        row += [difference_text(comparison.difference(method, one, metric), brief) for method in others]
+        if with_changes:
+            share = changed.get(one) if isinstance(one, Condition) else None
+            row.append("" if share is None else f"{share:.0%}")
+        cells.append(row)
+    return headings, cells
+
+
+def language_rows(comparison: RobustnessComparison, metric: Metric) -> Rows:
+    """The metric of clean expressions by their language: one row for each group of each breakdown."""
+    parts = [language_breakdown(run.evaluation(CLEAN)) for run in comparison.runs]
+    cells = []
+    for by, groups in parts[0].items():
+        for group, scores in groups.items():
+            values = [[parts[i][by][group].flat()[metric] for i in runs] for runs in comparison.methods.values()]
+            cells.append([f"{by}: {group}", f"{scores.n:,}", *map(_over_seeds, values)])
+    return ["clean", "N", *comparison.methods], cells
+
+
+def tables(comparison: RobustnessComparison, metric: Metric = "oIoU") -> list[Table]:
+    """For the terminal, the shortest last: conditions, the language of the clean expressions, families."""
+    return [
+        _table(rows(comparison, comparison.conditions, metric, brief=True), f"{metric} by condition"),
+        _table(language_rows(comparison, metric), f"{metric} by language"),
+        _table(rows(comparison, comparison.subjects, metric, brief=True), f"{metric} by family", describe(comparison)),
+    ]
+
+
+def to_markdown(comparison: RobustnessComparison, pictures: Sequence[str] = ()) -> str:
+    """A page with the same tables for both metrics.
+
+    Args:
+        comparison: The models.
+        pictures: Files to show, relative to the page.
+    """
+    parts = ["# Robustness", describe(comparison)]
+    for metric in METRICS:
+        parts += [f"## {metric} by family", _markdown(rows(comparison, comparison.subjects, metric))]
+    parts += [f"![{Path(picture).stem}]({picture})" for picture in pictures]
+    for metric in METRICS:
+        parts += [f"## {metric} by condition", _markdown(rows(comparison, comparison.conditions, metric))]
+    for metric in METRICS:
+        parts += [f"## {metric} by language, nothing changed", _markdown(language_rows(comparison, metric))]
+    return "\n\n".join(parts) + "\n"
+
+
+def describe(comparison: RobustnessComparison) -> str:
+    """What the numbers are, in a few sentences."""
+    run = comparison.runs[0]
+    text = [f"{run.expressions:,} expressions about {run.sums.shape[-1]:,} images; per cent."]
+    if max(map(len, comparison.methods.values())) > 1:
+        text.append("Mean ± standard deviation over seeds.")
+    text.append("Retained: share of the same model's clean score. Brackets: 95 % intervals of a bootstrap over images.")
+    if len(comparison.methods) > 1:
+        text.append("Differences in points (*: 0 is outside the interval).")
+    if any(run.changed(c) is not None for c in comparison.conditions):
+        text.append("Changed: expressions whose words a condition changes.")
+    for run in comparison.runs:
+        for why in dict.fromkeys(run.skipped.values()):
+            names = [c.label for c, reason in run.skipped.items() if reason == why]
+            text.append(f"{run.name} was not measured under {', '.join(names)}: {why}.")
+    return " ".join(dict.fromkeys(text))
+
+
+def summary(comparison: RobustnessComparison) -> dict[str, Any]:
+    """Both metrics and what is retained, for families and conditions of each method, as JSON types; fractions."""
+
+    def numbers(method: str, of: Subject) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for metric in METRICS:
+            for name, score in (
+                (metric, comparison.score(method, of, metric)),
+                (f"{metric} retained", comparison.retained(method, of, metric)),
+            ):
+                ends = score.interval.low, score.interval.high
+                values = [None if math.isnan(value) else value for value in score.values]
+                found[name] = {"mean": score.interval.value, "values": values, "interval": list(ends)}
+        return found
+
+    return {
+        method: {
+            "clean": numbers(method, CLEAN),
+            "families": {str(family): numbers(method, family) for family in comparison.subjects[1:]},
+            "conditions": {c.key: numbers(method, c) for c in comparison.conditions if c != CLEAN},
+        }
+        for method in comparison.methods
+    }
+
+
+def write_csv(comparison: RobustnessComparison, path: Path) -> Path:
+    """One line for each model and condition; fractions."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        retained = [f"{metric} retained" for metric in METRICS]
+        writer.writerow(["name", "folder", "family", "condition", "severity", "N", "changed", *METRICS, *retained])
+        for i, run in enumerate(comparison.runs):
+            for c, condition in enumerate(comparison.conditions):
+                share = run.changed(condition)
+                where = [run.name, run.folder.name, condition.family, condition.name, condition.severity]
+                numbers = [comparison.values[metric][i] for metric in METRICS]
+                kept = [float(own[c] / own[0]) if own[0] else math.nan for own in numbers]
+                row = [*(float(own[c]) for own in numbers), *kept]
+                writer.writerow([*where, run.expressions, "" if share is None else share, *row])
+    return path
+
+
+def score_text(score: Score, brief: bool = False) -> str:
+    """Mean ± deviation over several seeds, or a value with its interval; per cent."""
+    if len(score.values) > 1 or brief:
+        return _over_seeds(score.values)
+    value, low, high = score.interval.value, score.interval.low, score.interval.high
+    if value is None or low is None or high is None:
+        return NOTHING
+    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def difference_text(interval: Interval, brief: bool = False) -> str:
+    """A difference in points with its interval, or with a star where 0 is outside."""
+    if interval.value is None or interval.low is None or interval.high is None:
+        return NOTHING
+    if brief:
+        return f"{100 * interval.value:+.1f}{' ' if interval.contains(0) else '*'}"
+    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+
+
+def _over_seeds(values: Sequence[float]) -> str:
+    if any(math.isnan(value) for value in values):
+        return NOTHING
+    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * fmean(values):.1f}{spread}"
+
+
+def _label(of: Subject) -> str:
+    if isinstance(of, Condition):
+        return of.label
+    return "mean of families" if of == MEAN else of
+
+
+def _table(part: Rows, title: str, caption: str = "") -> Table:
+    headings, cells = part
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
+    table.caption, table.caption_justify = escape(caption) or None, "left"
+    for i, heading in enumerate(headings):
+        heading = escape(heading).replace(": ", "\n").replace(" - ", "\n- ")
+        table.add_column(heading, justify="right" if i else "left", overflow="fold", no_wrap=not i)
+    for row in cells:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def _markdown(part: Rows) -> str:
+    headings, cells = part
+    lines = [f"| {' | '.join(_safe(cell) for cell in row)} |" for row in (headings, *cells)]
+    return "\n".join([lines[0], f"|---|{'---:|' * (len(headings) - 1)}", *lines[1:]])
+
+
+def _safe(cell: str) -> str:
+    return cell.replace("|", "\\|") or " "
