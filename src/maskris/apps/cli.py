@@ -13,6 +13,7 @@ COMMANDS = {
     "prepare": ("maskris.apps.commands", "Check annotations of any format and write them to one Parquet file."),
     "train": ("maskris.apps.commands", "Train a model by a recipe."),
     "evaluate": ("maskris.apps.commands", "Evaluate a model on prepared data."),
+    "robustness": ("maskris.apps.robustness", "Measure models on worse pictures and sentences, and compare them."),
     "reproduce": ("maskris.apps.reproduce", "Measure published numbers again and say which are verified."),
     "predict": ("maskris.apps.predict", "Segment what phrases mean in a photo, a folder of them, or rows of a file."),
     "convert": ("maskris.apps.commands", "Turn published weights into a model folder."),
