@@ -63,13 +63,11 @@ def page_of(file: str) -> str:
 def listing(file: str) -> str:
     """A page with the file on it; what a module says of itself stands above its code."""
     text = (ROOT / file).read_text(encoding="utf-8")
-    about = ""
-    if file.endswith(".py"):
-        tree = ast.parse(text)
-        about = f"{ast.get_docstring(tree)}\n\n"
-        text = "".join(text.splitlines(keepends=True)[tree.body[0].end_lineno :]).lstrip("\n")
-    language = "python" if file.endswith(".py") else "yaml"
-    return f"# {file}\n\n{about}```{language}\n{text.rstrip()}\n```\n"
+    if not file.endswith(".py"):
+        return f"---\nsearch: {{exclude: true}}\n---\n\n# {file}\n\n```yaml\n{text.rstrip()}\n```\n"
+    tree = ast.parse(text)
+    code = "".join(text.splitlines(keepends=True)[tree.body[0].end_lineno :]).strip("\n")
+    return f"# {file}\n\n{ast.get_docstring(tree)}\n\n```python\n{code}\n```\n"
 
 
 def relink(markdown: str, page: str) -> str:
