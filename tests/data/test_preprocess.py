@@ -73,6 +73,27 @@ def test_a_mask_enlarged_by_a_whole_factor_comes_back_exactly(factor, h, w, seed
     assert np.array_equal((restored > 0.5).numpy(), mask)
 
 
+@given(st.tuples(sizes, sizes), st.tuples(sizes, sizes), st.booleans(), st.integers(0, 9))
+def test_masks_take_the_pixels_that_pil_takes(size, target, as_coco, seed):
+    mask = np.random.default_rng(seed).random(size) < 0.5
+    expected = Image.fromarray(mask.astype(np.uint8)).resize(target[::-1], Image.Resampling.NEAREST)
+    found = Preprocess(*target).mask(np.asfortranarray(mask) if as_coco else mask)
+    assert found.is_contiguous()
+    assert np.array_equal(found.numpy(), np.asarray(expected) != 0)
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), kinds, st.integers(1, 500), st.integers(1, 500))
+def test_the_least_size_is_what_the_input_shows(h, w, kind, height, width):
+    least = Preprocess(height, width, kind).least_size(h, w)
+    if kind == "stretch":
+        assert least == (height, width)
+    else:
+        assert least[0] <= height
+        assert least[1] <= width
+        assert least[0] == height or least[1] == width, "one side is filled, the other one is padded"
+        assert abs(least[0] * w - least[1] * h) <= max(h, w), "in the photo's ratio, but for rounding"
+
+
 @pytest.mark.parametrize("kind", ["stretch", "letterbox"])
 @pytest.mark.parametrize("photo", [(50, 30), (30, 50), (200, 90), (64, 48)])
 def test_a_map_lands_where_it_was(kind, photo):

@@ -1,7 +1,9 @@
 """How a model wants its images: size, resizing, mean and standard deviation, and the way back to the original size."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +36,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # PIL warns where a palette with transparency becomes RGB in one step
     return image.convert("RGB")
+
+
+@lru_cache(maxsize=256)
+def _nearest(length: int, target: int) -> np.ndarray:
+    """``[target]``: which of `length` pixels PIL takes for each of `target` when it resizes to the nearest one."""
+    pixels = Image.fromarray(np.arange(length, dtype=np.int32)[None])
+    taken: np.ndarray = np.asarray(pixels.resize((target, 1), Image.Resampling.NEAREST))[0]
+    return taken
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,13 @@ class Preprocess:
             raise ValueError(f"Preprocess has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
         return cls(**values)
 
+    def least_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that a photo of this size must keep for `image` not to enlarge it."""
+        if self.resize == "stretch":
+            return self.size
+        scale = min(self.height / height, self.width / width)
+        return math.ceil(scale * height - 1e-6), math.ceil(scale * width - 1e-6)  # but for rounding
+
     def image(self, image: Image.Image) -> Tensor:
         """Resize a photo of any mode to RGB ``[3, height, width]`` uint8.
 
@@ -123,8 +140,12 @@ class Preprocess:
             plane = torch.from_numpy(mask.astype(np.float32))[None]
             placement = place((mask.shape[0], mask.shape[1]), self.size)
             return warp(plane, self.size, placement, torch.zeros(1), "linear")[0].clamp_(0, 1)
-        resized = Image.fromarray(mask.astype(np.uint8)).resize((self.width, self.height), Image.Resampling.NEAREST)
-        return torch.from_numpy(np.asarray(resized) != 0)
+        rows, columns = _nearest(mask.shape[0], self.height), _nearest(mask.shape[1], self.width)
+        if mask.flags.f_contiguous:  # as they come from COCO's run lengths: whole columns lie together in memory
+            resized = mask.T[columns][:, rows].T
+        else:
+            resized = mask[rows][:, columns]
+        return torch.from_numpy(np.ascontiguousarray(resized != 0))
 
     def normalize(self, images: Tensor) -> Tensor:
         """Make ``[..., 3, H, W]`` uint8 images float32 with mean 0 and deviation 1; float images pass unchanged."""
