@@ -14,6 +14,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import loader
 from benchmarks.cases import SIZES, Setting
 from benchmarks.measure import Row, alone, beside, compare, peak_rate
 from benchmarks.overhead import load_images, open_table, startup
@@ -79,6 +80,9 @@ def run(
         rows += [_plain(name, seconds, common) for name, seconds in startup().items()]
         rows.append(_plain("open a table of 150,000 expressions", open_table(150_000), common))
         rows.append(_plain("load a training sample", load_images(pixels), common))
+    if only is None or "loader" in only:
+        missing: Row = dict.fromkeys(("literal_s", "ratio", "ours_peak_mib", "literal_peak_mib"))
+        rows += [row | missing | {"device": "cpu", "threads": 1} for row in loader.measure(pixels)]
     if growth:
         rows += grow(common, quick)
     console = Console()
@@ -163,7 +167,7 @@ def main() -> None:
     parser.add_argument("--compiled", action="store_true", help="compile the networks")
     parser.add_argument("--size", choices=tuple(SIZES), default="base", help="tiny is for tests")
     parser.add_argument("--pixels", type=int, default=448, help="side of the images")
-    parser.add_argument("--only", nargs="+", choices=(*ROUNDS, "overhead"), help="which rows; by default all")
+    parser.add_argument("--only", nargs="+", choices=(*ROUNDS, "overhead", "loader"), help="which rows; by default all")
     run(**vars(parser.parse_args()))
 
 

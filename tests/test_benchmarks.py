@@ -11,6 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmarks are no part of the package
 
+from benchmarks import loader
 from benchmarks.__main__ import as_table, run
 from benchmarks.cases import Setting, make_batch, make_model, make_task
 from benchmarks.overhead import load_images, open_table, startup, varied_table
@@ -84,6 +85,23 @@ def test_overhead_is_measured() -> None:
     assert open_table(1500) > 0
     assert load_images(64, count=2) > 0
     assert set(startup()) == {"import maskris", "maskris --help"}
+
+
+def test_the_loader_is_measured() -> None:
+    rows = loader.measure(32, {"40 x 30": (30, 40), "99 x 66": (66, 99)}, workers=(0, 1, 10_000), seconds=0.01)
+    assert len(rows) == 2 * (2 * 2 + 1), "nobody has 10,000 cores"
+    for row in rows:
+        assert "mean_difference" in row or row["ours_s"] == pytest.approx(1 / row["images_per_second"])
+    assert [row["workers"] for row in rows[:4]] == [0, 1, 0, 1]
+    small, large = (row["mean_difference"] for row in rows if "mean_difference" in row)
+    assert small == 0
+    assert 0 < large < 5
+    assert as_table([row | dict.fromkeys(("ratio", "literal_s")) for row in rows], 1e11).row_count == 10
+
+
+def test_photos_cost_what_photos_cost(tmp_path: Path) -> None:
+    loader.photo_like(480, 640).save(tmp_path / "photo.jpg", quality=92)
+    assert 140_000 < (tmp_path / "photo.jpg").stat().st_size < 175_000
 
 
 def test_another_commit_is_timed_from_a_worktree_that_is_gone_afterwards() -> None:

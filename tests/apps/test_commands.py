@@ -152,6 +152,9 @@ def test_a_refused_run_leaves_the_folder_as_it_is(run, recipe, table, maskris):
     code, _, err = maskris("train", recipe, "--data", table, "--out", run, "--model.drop_path", "0.1")
     assert code == 1
     assert "model.drop_path: 0.3 in the checkpoint, 0.1 now" in err or "drop_path_rate" in err
+    code, _, err = maskris("train", recipe, "--data", table, "--out", run, "--data.reduced_decoding=true")
+    assert code == 1
+    assert "reduced_decoding: nothing in the checkpoint, True now" in err
     code, _, err = maskris("train", recipe, "--data", table, "--out", run, "--resume", "never")
     assert code == 1
     assert "already holds a run" in err
@@ -209,6 +212,16 @@ def test_evaluate_one_split_of_several_files_with_occlusion(run, table, maskris,
     assert (len(result), result.protocol.name) == (8, "cris")
     assert "PatchOcclusion(ratio=1.0, patch_size=8" in result.settings["perturbation"]
     assert "testA" not in out
+
+
+def test_evaluate_says_that_photos_were_decoded_at_a_reduced_size(run, table, maskris, tmp_path):
+    command = ["evaluate", run, table, "--workers", "0", "--out", tmp_path / "rows.parquet"]
+    assert "reduced size" not in maskris(*command)[1]
+    plain = Evaluation.load(tmp_path / "rows.parquet")
+    assert "large JPEGs decoded at a reduced size" in " ".join(maskris(*command, "--reduced-decoding")[1].split())
+    reduced = Evaluation.load(tmp_path / "rows.parquet")
+    assert reduced.settings == plain.settings | {"reduced_decoding": True}
+    assert reduced.metrics == plain.metrics, "these photos are small"
 
 
 def test_evaluate_shows_intervals_when_asked(run, table, maskris, tmp_path):

@@ -128,6 +128,17 @@ def test_overrides_win(recipe):
     assert type(Recipe(recipe, ["--strategy", "maskris.Supervised"]).instantiate()[1]).__name__ == "Supervised"
 
 
+def test_reduced_decoding_is_off_unless_a_recipe_says_otherwise(recipe, tmp_path):
+    assert not any(Recipe(name).reduced_decoding for name in shipped())
+    chosen = Recipe(recipe, ["--data.reduced_decoding=true"])
+    assert chosen.reduced_decoding
+    assert chosen.splits == Recipe(recipe).splits
+    (tmp_path / "kept.yaml").write_text(chosen.to_yaml())
+    assert Recipe(tmp_path / "kept.yaml").reduced_decoding
+    with pytest.raises(RecipeError, match=r"data\.reduced_decoding: expected bool"):
+        Recipe(recipe, ["--data.reduced_decoding=half"])
+
+
 def test_the_resolved_recipe_says_everything_and_reads_as_itself(recipe, tmp_path):
     first = Recipe(recipe, ["--strategy.image.ratio=0.5", "--training.clip=null"])
     text = first.to_yaml()

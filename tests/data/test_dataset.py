@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 from transformers import BertTokenizer
 
+from maskris.data import cores
 from maskris.data.dataset import ReferringDataset, evaluation_loader, training_loader
 from maskris.data.preprocess import Preprocess
 from maskris.data.sampler import EvaluationBatches, TrainingBatches
@@ -231,7 +232,8 @@ def test_workers_that_are_spawned_load_the_same(table, tokenizer):
     assert all(same(a, b) for a, b in zip(expected, loader, strict=True))
 
 
-def test_workers_never_exceed_the_cores(table, tokenizer, monkeypatch):
+def test_workers_never_exceed_the_cores(table, tokenizer, monkeypatch, tmp_path):
+    monkeypatch.setattr(cores, "_QUOTA", tmp_path / "none")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(3), raising=False)
     dataset = dataset_of(table, tokenizer, training=False)
     batches = EvaluationBatches(dataset.expressions_per_image, 6)
@@ -241,6 +243,76 @@ def test_workers_never_exceed_the_cores(table, tokenizer, monkeypatch):
     assert loader.pin_memory == torch.cuda.is_available()
     assert len(loader) == len(batches)
     assert evaluation_loader(dataset, batches, workers=-1).num_workers == 0
+    training = training_loader(dataset_of(table, tokenizer), TrainingBatches(8, 2), 2, prefetch_factor=5)
+    assert (training.num_workers, training.prefetch_factor) == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("granted", "quota", "processes", "wanted", "expected"),
+    [
+        (16, "max 100000\n", 1, 4, 4),
+        (16, "max 100000\n", 1, 64, 16),
+        (16, "max 100000\n", 8, 4, 2),
+        (16, "400000 100000\n", 1, 64, 4),
+        (16, "400000 100000\n", 2, 64, 2),
+        (2, "3200000 100000\n", 1, 64, 2),
+        (2, "50000 100000\n", 1, 64, 1),
+        (4, None, 8, 4, 0),  # the training processes are busy enough
+    ],
+)
+def test_cores_are_shared_by_the_processes_of_a_machine(
+    monkeypatch, tmp_path, granted, quota, processes, wanted, expected
+):
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(granted), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert cores.usable_workers(wanted) == expected
+
+
+def photo(path, height, width):
+    """Soft shapes with a little texture."""
+    rng = np.random.default_rng(0)
+    soft = Image.fromarray(rng.integers(40, 216, (7, 9, 3), dtype=np.uint8)).resize((width, height), 3)
+    noisy = np.asarray(soft) + rng.integers(-8, 9, (height, width, 3))
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=92)
+
+
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+@pytest.mark.parametrize(
+    ("size", "factor"), [((401, 602), 4), ((200, 305), 2), ((199, 305), 1), ((96, 128), 1), ((1000, 1600), 8)]
+)
+def test_reduced_decoding_is_close_where_photos_are_large(tmp_path, tokenizer, size, factor, resize):
+    photo(tmp_path / "photo.jpg", *size)
+    mask = np.zeros(size, dtype=bool)
+    mask[: size[0] // 2] = True
+    table = ReferringTable.from_rows([{"image": "photo.jpg", "mask": mask, "expressions": ["man"]}], tmp_path)
+    preprocess = Preprocess(100, 100, resize)
+    full, reduced = (
+        ReferringDataset(table, preprocess, tokenizer, training=True, reduced_decoding=on) for on in (False, True)
+    )
+    if resize == "letterbox":  # as wide as the input: the height is not what limits it
+        factor = max(n for n in (1, 2, 4, 8) if size[1] // n >= 100)
+    assert reduced._decode(0).size == (-(-size[1] // factor), -(-size[0] // factor))
+    a, b = full[0, 0], reduced[0, 0]
+    assert torch.equal(a.masks, b.masks)
+    difference = (a.image.float() - b.image.float()).abs()
+    assert (difference.max() == 0) == (factor == 1)
+    # A letterbox doesn't smooth before it shrinks, and so keeps the grain that reduced decoding takes away.
+    assert difference.mean() < (2 if resize == "stretch" else 6)
+
+
+def test_reduced_decoding_leaves_other_photos_and_finds_other_sizes(tmp_path, tokenizer):
+    rows = rows_of(tmp_path)
+    table = ReferringTable.from_rows(rows, tmp_path)
+    plain, reduced = (dataset_of(table, tokenizer, size=(5, 5), reduced_decoding=on) for on in (False, True))
+    assert all(same(plain[0, i], reduced[0, i]) for i in range(len(plain))), "PNG knows no reduced size"
+    photo(tmp_path / "0.png", 40, 60)
+    Image.open(tmp_path / "0.png").convert("RGB").save(tmp_path / "0.jpg")
+    (tmp_path / "0.jpg").rename(tmp_path / "0.png")
+    with pytest.raises(OSError, match=r"60 x 40 pixels .* annotations are for 30 x 20"):
+        reduced[0, 0]
 
 
 def test_loaders_refuse_the_other_kind(table, tokenizer):

@@ -21,6 +21,7 @@ from maskris.training.config import TrainingConfig
         ({"steps": 1, "gamma": 0.0}, "gamma must be above 0 and at most 1"),
         ({"steps": 1, "optimizer": "sgd"}, "optimizer must be adamw or adam, not 'sgd'"),
         ({"steps": 1, "schedule": "linear"}, "schedule must be poly, step, cosine or constant"),
+        ({"steps": 1, "prefetch_factor": 0}, "prefetch_factor must be at least 1, not 0"),
         ({"steps": 1, "clip": 0.0}, "clip must be positive, or null"),
         ({"steps": 1, "precision": "fp8"}, "precision must be fp32, bf16 or fp16, not 'fp8'"),
         ({"steps": 1, "batch_size": 6, "accumulation": 4}, "accumulation = 4 does not divide batch_size = 6"),
@@ -39,7 +40,8 @@ def test_the_length_of_a_run():
 def test_what_a_checkpoint_must_have_in_common():
     identity = TrainingConfig(steps=7).identity()
     assert {"seed", "lr", "batch_size", "steps", "precision", "accumulation"} <= identity.keys()
-    assert not {"workers", "log_every", "save_every", "tensorboard", "device"} & identity.keys()
+    harmless = {"workers", "prefetch_factor", "log_every", "save_every", "tensorboard", "device"}
+    assert not harmless & identity.keys()
 
 
 def test_every_field_has_its_line_in_the_help():

@@ -170,7 +170,8 @@ def _describe_recipe(parser: Parser) -> None:
         "--model.KEY and --strategy.KEY are the arguments of the classes, such as --model.layers 3 or "
         "--strategy.image.ratio 0.5; --strategy maskris.Supervised changes the class. --data.train and "
         "--data.validation name the splits to train and to evaluate on; null for no validation. --data.augment is a "
-        "list of augmentations, none by default (docs/data.md).",
+        "list of augmentations, none by default, and --data.reduced_decoding true decodes large JPEGs faster "
+        "(docs/data.md).",
     )
 
 

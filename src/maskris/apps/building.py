@@ -47,6 +47,7 @@ def make_trainer(
         referents_per_image=config.referents_per_image,
         cache_images=config.cache_images,
         augment=recipe.augmentations,
+        reduced_decoding=recipe.reduced_decoding,
     )
     files = {"recipe.yaml": recipe.to_yaml()}
     return Trainer(model, strategy, dataset, validation, config, out, progress=progress, files=files)

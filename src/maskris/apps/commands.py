@@ -149,6 +149,7 @@ def evaluate(
     device: str | None = None,
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     workers: int = 2,
+    reduced_decoding: bool = False,
     occlusion: float = 0.0,
     occlusion_patch: int = 32,
     model_class: str | None = None,
@@ -169,6 +170,7 @@ def evaluate(
         device: Such as cuda or cpu; the fastest by default.
         precision: Numbers in which the network computes.
         workers: Processes that load images.
+        reduced_decoding: Decode large JPEGs at a reduced size, as training with data.reduced_decoding does.
         occlusion: Share of the image's patches to hide, to measure robustness; 0 hides none.
         occlusion_patch: Side of such a patch in pixels of the model's input.
         model_class: Class of a model of your own, such as my_module.MyModel.
@@ -195,6 +197,7 @@ def evaluate(
         device=place or device or fastest_device(),
         precision=precision,
         workers=workers,
+        reduced_decoding=reduced_decoding,
         perturb=hidden,
         name=checkpoint,
     )

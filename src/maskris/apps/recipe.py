@@ -132,7 +132,12 @@ class Recipe:
     def splits(self) -> Splits:
         """Which splits serve for what."""
         values = self._values.data.as_dict()
-        return Splits(**{key: value for key, value in values.items() if key != "augment"})
+        return Splits(**{key: value for key, value in values.items() if key in Splits.__dataclass_fields__})
+
+    @property
+    def reduced_decoding(self) -> bool:
+        """Whether JPEGs are decoded at a reduced size where they are large, see `ReferringDataset`."""
+        return bool(self._values.data.reduced_decoding)
 
     @property
     def augmentations(self) -> tuple["Augmentation", ...]:
@@ -169,6 +174,7 @@ def _parser() -> ArgumentParser:
     parser.add_class_arguments(TrainingConfig, "training")
     parser.add_class_arguments(Splits, "data", instantiate=False)
     _add_augment(parser)
+    parser.add_argument("--data.reduced_decoding", type=bool, default=False)
     return parser
 
 

@@ -48,6 +48,7 @@ def evaluate(
     device: torch.device | str | None = None,
     precision: Precision = "fp32",
     workers: int = 0,
+    reduced_decoding: bool = False,
     perturb: Perturbation | None = None,
     progress: bool = True,
     accelerator: "Accelerator | None" = None,
@@ -66,6 +67,7 @@ def evaluate(
         device: Where to compute; the model is moved there. By default where the accelerator or the model is.
         precision: ``"bf16"`` and ``"fp16"`` run the network under autocast; probabilities are float32 in any case.
         workers: Processes that load images.
+        reduced_decoding: Decode large JPEGs at a reduced size, see `ReferringDataset`; changes pixels slightly.
         perturb: Changes images and words before the model sees them, for example a `PatchOcclusion`.
         progress: Show a progress bar (on the first process).
         accelerator: Only asked for its device.
@@ -91,7 +93,14 @@ def evaluate(
     loader: DataLoader[Any] | list[Any] = []
     if table.num_expressions:
         masks = at_input or perturb is not None  # a perturbation may look at the referent
-        dataset = ReferringDataset(table, model.preprocess, model.tokenizer, training=False, masks=masks)
+        dataset = ReferringDataset(
+            table,
+            model.preprocess,
+            model.tokenizer,
+            training=False,
+            masks=masks,
+            reduced_decoding=reduced_decoding,
+        )
         truncated = dataset.count_truncated()[0]
         batches = EvaluationBatches(dataset.expressions_per_image, batch_size, rank, world_size)
         loader = evaluation_loader(dataset, batches, workers)
@@ -115,6 +124,7 @@ def evaluate(
         "precision": precision,
         "perturbation": None if perturb is None else repr(perturb),
         "truncated": truncated,
+        **({"reduced_decoding": True} if reduced_decoding else {}),
     }
     rows = _rows(table, protocol, _gather(parts))
     return Evaluation(rows, protocol, _describe_model(model, name), _describe_data(table), settings)

@@ -34,7 +34,8 @@ def evaluate_once(
         protocol: As for `evaluate`.
         file: Parquet, as `Evaluation.save` writes it.
         precision: As for `evaluate`.
-        **options: Other arguments of `evaluate`, without ``perturb``.
+        **options: Other arguments of `evaluate`, without ``perturb`` and
+            ``reduced_decoding``.
 
     Returns:
         The evaluation, and whether it was computed now.

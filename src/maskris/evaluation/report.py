@@ -137,6 +137,8 @@ def summary(evaluation: "Evaluation") -> str:
         parts.append(f"under {settings['perturbation']}")
     if not len(evaluation):
         parts.append("the table holds no expression, so there was nothing to evaluate")
+    if settings.get("reduced_decoding"):
+        parts.append("large JPEGs decoded at a reduced size")
     if settings.get("truncated"):
         parts.append(f"{settings['truncated']:,} expressions were too long and lost their last words")
     return "; ".join(parts)

@@ -12,7 +12,7 @@ Schedule = Literal["poly", "step", "cosine", "constant"]
 
 _HARMLESS = frozenset(
     {"workers", "cache_images", "evaluate_every", "evaluate_at_end", "evaluation_batch_size", "save_every", "log_every"}
-    | {"tensorboard", "device"}
+    | {"tensorboard", "device", "prefetch_factor"}
 )
 
 
@@ -42,8 +42,9 @@ class TrainingConfig:
         precision: Numbers in which the model computes: fp32, bf16 (most GPUs and CPUs since 2020) or fp16 (GPUs only).
         seed: Order, sentences, masks and dropout are functions of it; the same seed repeats the run.
         device: auto takes a GPU where there is one; cpu does not.
-        workers: Processes that load data, for each training process; 0 loads in the training process. Changes no
-            result.
+        workers: Processes that load data, for each training process, and never more than its share of the cores; 0
+            loads in the training process. Changes no result.
+        prefetch_factor: Batches that each of them prepares ahead.
         referents_per_image: Referents drawn from one image to share its encoding; 1 draws referents independently.
         cache_images: Keep decoded images in memory (small data sets).
         evaluate_every: Steps between evaluations on the validation data; null evaluates only at the end.
@@ -79,6 +80,7 @@ class TrainingConfig:
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
     workers: int = 4
+    prefetch_factor: int = 2
     referents_per_image: int = 1
     cache_images: bool = False
     evaluate_every: int | None = None
@@ -99,7 +101,8 @@ class TrainingConfig:
             )
         for key in ("batch_size", "accumulation", "referents_per_image", "evaluation_batch_size", "save_every"):
             self._check(key, getattr(self, key) >= 1, "at least 1")
-        self._check("log_every", self.log_every >= 1, "at least 1")
+        for key in ("log_every", "prefetch_factor"):
+            self._check(key, getattr(self, key) >= 1, "at least 1")
         for key in ("epochs", "steps", "evaluate_every"):
             self._check(key, getattr(self, key) is None or getattr(self, key) >= 1, "at least 1, or null")
         for key in ("weight_decay", "warmup_steps", "min_lr", "workers", "power"):

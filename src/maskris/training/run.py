@@ -109,6 +109,7 @@ def identity_of(
     items: int,
     processes: int,
     augment: Sequence[Any] = (),
+    reduced_decoding: bool = False,
 ) -> dict[str, Any]:
     """What determines the results of a run, under names that a message can use.
 
@@ -121,6 +122,7 @@ def identity_of(
         items: Length of the training data.
         processes: That train together.
         augment: Augmentations of the training data.
+        reduced_decoding: Whether its photos are decoded at a reduced size.
     """
     augmentations = [_settings(f"augment.{place}", one, depth=2) for place, one in enumerate(augment)]
     return {
@@ -131,6 +133,7 @@ def identity_of(
         **{f"model.{key}": value for key, value in getattr(model, "config", {}).items()},
         **_settings("strategy", strategy, depth=2),
         **{key: value for settings in augmentations for key, value in settings.items()},
+        **({"reduced_decoding": True} if reduced_decoding else {}),
     }
 
 

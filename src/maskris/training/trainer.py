@@ -115,8 +115,8 @@ class Trainer:
         self.total_steps = config.total_steps(self.steps_per_epoch)
         self.model.to(self.accelerator.device)
         self.optimizer = make_optimizer(model, config)
-        augment = getattr(train, "augment", ())
-        identity = identity_of(config, model, strategy, len(train), self.world_size, augment)
+        augment, reduced = getattr(train, "augment", ()), getattr(train, "reduced_decoding", False)
+        identity = identity_of(config, model, strategy, len(train), self.world_size, augment, reduced)
         self.folder = RunFolder(self.out, self.accelerator, identity)
         self.state = RunState()
         self._prepared = False
@@ -292,7 +292,7 @@ class Trainer:
     def _loader(self) -> DataLoader[Any]:
         """Parts of batches from the present step on, without end."""
         parts = _Parts(self._batches(self.state.step), self.config.accumulation)
-        loader = training_loader(cast(Any, self.train), parts, self.config.workers)
+        loader = training_loader(cast(Any, self.train), parts, self.config.workers, self.config.prefetch_factor)
         loader.worker_init_fn = signals.ignore_in_worker
         return loader
 
