@@ -10,6 +10,7 @@ from typing import Any
 from rich import box
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from maskris.evaluation.bootstrap import Interval
 from maskris.evaluation.report import NOTHING
@@ -66,12 +67,14 @@ def language_rows(comparison: RobustnessComparison, metric: Metric) -> Rows:
     return ["clean", "N", *comparison.methods], cells
 
 
-def tables(comparison: RobustnessComparison, metric: Metric = "oIoU") -> list[Table]:
-    """For the terminal, the shortest last: conditions, the language of the clean expressions, families."""
+def tables(comparison: RobustnessComparison, metric: Metric = "oIoU") -> list[Table | Text]:
+    """For the terminal, the shortest last: conditions, the language of the clean expressions, families, what it is."""
+    brief = len(comparison.methods) > 1
     return [
-        _table(rows(comparison, comparison.conditions, metric, brief=True), f"{metric} by condition"),
+        _table(rows(comparison, comparison.conditions, metric, brief), f"{metric} by condition"),
         _table(language_rows(comparison, metric), f"{metric} by language"),
-        _table(rows(comparison, comparison.subjects, metric, brief=True), f"{metric} by family", describe(comparison)),
+        _table(rows(comparison, comparison.subjects, metric, brief), f"{metric} by family"),
+        Text(describe(comparison)),
     ]
 
 
@@ -185,10 +188,9 @@ def _label(of: Subject) -> str:
     return "mean of families" if of == MEAN else of
 
 
-def _table(part: Rows, title: str, caption: str = "") -> Table:
+def _table(part: Rows, title: str) -> Table:
     headings, cells = part
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
-    table.caption, table.caption_justify = escape(caption) or None, "left"
     for i, heading in enumerate(headings):
         heading = escape(heading).replace(": ", "\n").replace(" - ", "\n- ")
         table.add_column(heading, justify="right" if i else "left", overflow="fold", no_wrap=not i)
