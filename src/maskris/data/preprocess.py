@@ -141,10 +141,8 @@ class Preprocess:
             placement = place((mask.shape[0], mask.shape[1]), self.size)
             return warp(plane, self.size, placement, torch.zeros(1), "linear")[0].clamp_(0, 1)
         rows, columns = _nearest(mask.shape[0], self.height), _nearest(mask.shape[1], self.width)
-        if mask.flags.f_contiguous:  # as they come from COCO's run lengths: whole columns lie together in memory
-            resized = mask.T[columns][:, rows].T
-        else:
-            resized = mask[rows][:, columns]
+        # Masks come from COCO's run lengths column by column, so whole columns lie together in memory.
+        resized = mask.T[columns][:, rows].T if mask.flags.f_contiguous else mask[rows][:, columns]
         return torch.from_numpy(np.ascontiguousarray(resized != 0))
 
     def normalize(self, images: Tensor) -> Tensor:
