@@ -9,6 +9,7 @@ import pytest
 import torch
 from html_check import check, rows
 
+from maskris.apps.commands import open_tables
 from maskris.evaluation.page.choose import disagreements, extremes
 from maskris.evaluation.page.rows import KEPT
 from maskris.evaluation.results import Evaluation
@@ -113,7 +114,6 @@ def test_a_report_on_a_run_folder_alone(maskris, run, tmp_path):
 
 
 def test_the_pictures_show_what_the_predictor_finds(twins, table):
-    from maskris.apps.commands import open_tables
     from maskris.apps.report_gallery import draw_galleries
     from maskris.evaluation.evaluate import evaluate
     from maskris.evaluation.page.record import read_run
@@ -143,6 +143,35 @@ def test_the_pictures_show_what_the_predictor_finds(twins, table):
             assert picture.iou == evaluation.rows["iou"][row].as_py()
             nothing = evaluation.rows["prediction_pixels"][row].as_py() == 0
             assert picture.alt.endswith("nothing found") == nothing
+
+
+def test_robustness_is_told_of_the_runs_whose_weights_were_measured(maskris, twins, table, tmp_path):
+    from maskris.evaluation.robustness import Condition, PatchOcclusion, measure_robustness
+
+    data = open_tables([table]).split("val")
+    suite = {Condition("occlusion", "patches", share): PatchOcclusion(share, 8) for share in (0.25, 0.5)}
+    found = measure_robustness(
+        load_model(twins[1]), data, suite, out=tmp_path / "worse" / "x", name="other", progress=False
+    )
+    out = tmp_path / "report.html"
+    code, _, err = maskris("report", *twins, "--robustness", tmp_path / "worse", "--out", out, "--resamples", 50)
+    assert code == 0, err
+    root = check(out.read_text(encoding="utf-8"))
+    lines, _ = [rows(one) for one in root.all("table") if one.text.startswith("second")]
+    value = found.evaluation().metrics["mIoU"]
+    assert lines[0][:2] == ["clean", f"{100 * value:.1f}"]
+    assert (
+        "second: "
+        in next(svg for svg in root.all("svg") if "patches" in svg.attributes.get("aria-label", "")).attributes[
+            "aria-label"
+        ]
+    )
+    code, _, err = maskris("report", twins[0], "--robustness", tmp_path / "worse", "--out", out)
+    assert code == 1
+    assert "has no result about the weights of first" in err
+    code, _, err = maskris("report", twins[0], "--robustness", tmp_path / "nothing", "--out", out)
+    assert code == 1
+    assert "nothing holds no result of `maskris robustness`" in err
 
 
 def test_mistakes_are_explained_before_anything_is_evaluated(maskris, run, table, tmp_path):

@@ -1,6 +1,7 @@
 """The page of a report says what the evaluations say, in a form that browsers and people can trust."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from PIL import Image
 from maskris.evaluation.bootstrap import intervals, paired
 from maskris.evaluation.page.record import RunRecord
 from maskris.evaluation.page.report import Example, Gallery, Picture, Report, Subject
+from maskris.evaluation.robustness.comparison import RobustnessComparison
+from maskris.evaluation.robustness.results import Robustness
+from maskris.evaluation.robustness.suite import CLEAN, Condition
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 
@@ -149,6 +153,39 @@ def test_robustness_beside_the_clean_numbers():
     assert lines["fog"][0] == per_cent(hidden.metrics["mIoU"], 1)
     assert lines["fog"][2] == per_cent(hidden.metrics["mIoU"] / clean.metrics["mIoU"], 1)
     assert lines["fog"][3:] == [""] * 5  # the other model was not measured so
+
+
+def measured(folder, name, seed):
+    """A result of `maskris robustness` with made-up numbers."""
+    folder.mkdir()
+    card = {"name": name, "weights": name, "data": "d", "protocol": "p", "seed": 0}
+    (folder / "robustness.json").write_text(json.dumps(card))
+    conditions = [CLEAN, *(Condition("noise", "grain", level) for level in (1, 3)), Condition("text", "shuffled", None)]
+    for i, condition in enumerate(conditions):
+        rows = replace(made_up(seed=10 * seed + i), settings={"condition": asdict(condition)})
+        rows.save(folder / f"{condition.key}.parquet")
+    return Robustness.load(folder)
+
+
+def test_a_result_of_maskris_robustness(tmp_path):
+    runs = measured(tmp_path / "a", "B", 0), measured(tmp_path / "b", "C", 1)
+    found = RobustnessComparison(runs, resamples=50)
+    root = page(subject("A"), subject("B"), subject("C"), robustness=found)
+    families = by_name(table(root, "by family of perturbations (40 expressions about 40 photos)"))
+    assert list(families) == ["clean", "noise", "text", "Mean of the families"]
+    conditions = by_name(table(root, "under every condition"))
+    assert list(conditions) == ["Noise", "grain 1", "grain 3", "Text", "shuffled"]
+    grain = next(one for one in found.conditions if one.severity == 3)
+    clean, noisy = ([run.evaluation(one).metrics["mIoU"] for run in runs] for one in (CLEAN, grain))
+    line = conditions["grain 3"]
+    assert [line[0], line[3]] == [per_cent(value, 1) for value in noisy]
+    assert [line[2], line[5]] == [per_cent(a / b, 1) for a, b in zip(noisy, clean, strict=True)]
+    assert line[6] == signed(noisy[1] - noisy[0], 1)
+    (chart,) = [svg for svg in root.all("svg") if "grain" in svg.attributes.get("aria-label", "")]
+    assert f"B: {100 * clean[0]:.4g} at 0, {100 * noisy[0]:.4g} at 3" in chart.attributes["aria-label"]
+    assert {dot.attributes["class"] for dot in chart.all("circle")} == {"dot s1", "dot s2"}
+    with pytest.raises(ValueError, match="The robustness of C is no part of a report on A and B"):
+        Report([subject("A"), subject("B")], robustness=found)
 
 
 def test_training_and_configuration_of_runs_without_any_rows():

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from maskris.data.table import ReferringTable
     from maskris.evaluation.page.record import RunRecord
     from maskris.evaluation.page.report import Subject
+    from maskris.evaluation.robustness.comparison import RobustnessComparison
+    from maskris.evaluation.robustness.results import Robustness
     from maskris.models.base import RISModel
 
 
@@ -21,6 +23,7 @@ def report(
     out: Path = Path("report.html"),
     names: list[str] | None = None,
     gallery: int = 6,
+    robustness: Path | None = None,
     protocol: Literal["maskris", "lavt", "cris", "grefcoco"] | None = None,
     interval_unit: Literal["expression", "image", "referent"] = "image",
     resamples: int = 2000,
@@ -44,6 +47,7 @@ def report(
         names: What to call the runs; by default what tells their folders apart.
         gallery: Expressions in each group of pictures (best, median, worst, and disagreements of the first two runs);
             0 for no pictures.
+        robustness: Folder that `maskris robustness` has written about these runs.
         protocol: How predictions are compared with the truth; by default as the runs were validated.
         interval_unit: What is drawn again for the intervals: expressions, or all those about an image or a referent
             together.
@@ -66,6 +70,7 @@ def report(
     called = names or names_of(runs)
     if len(called) != len(runs):
         raise ValueError(f"--names needs one name for each of the {len(runs)} runs, not {len(called)}")
+    results = [] if robustness is None else _robustness_results(robustness)
     own = import_class(model_class)
     subjects, galleries = [], []
     table = None if data is None else _table(data, splits)
@@ -79,7 +84,8 @@ def report(
         options: dict[str, Any] = {"batch_size": batch_size, "device": place, "workers": workers}
         for name, record in zip(called, records, strict=True):
             subjects.append(_evaluated(name, record, own, table, rule, precision=precision, **options))
-    made = Report(subjects, (), interval_unit, resamples)
+    worse = _robustness_of(subjects, results, own, resamples) if results else None
+    made = Report(subjects, (), worse, interval_unit, resamples)
     if table is not None and gallery:
         from maskris.apps.report_gallery import draw_galleries
 
@@ -96,6 +102,35 @@ def _table(data: list[Path], splits: list[str] | None) -> "ReferringTable":
     table = open_tables(data)
     wanted = splits or [name for name in table.splits if name != "train"] or table.splits
     return choose_splits(table, wanted, "--splits")
+
+
+def _robustness_results(folder: Path) -> "list[Robustness]":
+    from maskris.evaluation.robustness.results import CARD, Robustness
+
+    cards = [*folder.glob(CARD), *sorted(folder.glob(f"*/{CARD}"))]
+    if not cards:
+        raise FileNotFoundError(f"{folder} holds no result of `maskris robustness`")
+    return [Robustness.load(card.parent) for card in cards]
+
+
+def _robustness_of(
+    subjects: "list[Subject]", results: "list[Robustness]", own: "type[RISModel] | None", resamples: int
+) -> "RobustnessComparison":
+    """What was measured of the weights that the runs hold, under the runs' names."""
+    from maskris.evaluation.robustness.comparison import RobustnessComparison
+    from maskris.models.base import load_model, weights_sha256
+
+    found = {one.card["weights"]: one for one in results}
+    runs = []
+    for subject in subjects:
+        known = {} if subject.evaluation is None else subject.evaluation.settings.get("fingerprint") or {}
+        one = found.get(known.get("weights") or weights_sha256(load_model(subject.record.folder, own)))
+        if one is not None:
+            runs.append(replace(one, card={**one.card, "name": subject.name}))
+    if not runs:
+        names = ", ".join(subject.name for subject in subjects)
+        raise ValueError(f"--robustness: {results[0].folder.parent} has no result about the weights of {names}")
+    return RobustnessComparison(tuple(runs), resamples)
 
 
 def _protocol_of(records: "dict[str, RunRecord]") -> str:

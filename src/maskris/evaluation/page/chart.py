@@ -1,15 +1,19 @@
 """Charts as inline SVG: they take their colours from the page's style sheet, and so follow its dark mode and print."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from maskris.evaluation.bootstrap import Interval
 from maskris.evaluation.page.html import Html, tag
 
+STYLES = 4
+"""Colours and dashes that the style sheet has; a fifth model looks like the first."""
+
 WIDTH, HEIGHT = 360, 216  # of a line chart, in the units of its text
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 38
 _MOST_POINTS = 400
+_MARKED = 8  # a line of so few points shows where they are
 
 
 @dataclass(frozen=True)
@@ -72,35 +76,34 @@ def line_chart(
     parts.append(tag("path", d=f"M{_LEFT} {bottom}H{WIDTH - _RIGHT}", class_="axis"))
     parts.append(tag("text", x, x=(_LEFT + WIDTH - _RIGHT) / 2, y=HEIGHT - 5, text_anchor="middle", class_="name"))
     for one in thin:
-        points = [None if v is None else f"{across(u)} {up(v)}" for u, v in zip(one.x, one.y, strict=True)]
+        points = [None if v is None else (across(u), up(v)) for u, v in zip(one.x, one.y, strict=True)]
         if path := _path(points):
             parts.append(tag("path", d=path, class_=f"line s{one.style}"))
-        if len(alone := [point for point in points if point]) == 1:
-            cx, cy = alone[0].split()
-            parts.append(tag("circle", cx=cx, cy=cy, r=3, class_=f"dot s{one.style}"))
+        if len(known := [point for point in points if point]) <= _MARKED:
+            parts += [_dot(*point, one.style) for point in known]
     ends = "; ".join(_ends(one) for one in series)
     svg = tag("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=f"{about}. {ends}", class_="chart")
     return tag("div", tag("p", y, class_="axis-name"), svg, class_="panel")
 
 
-def interval_strip(intervals: Sequence[Interval], *, width: int = 168) -> Html:
+def interval_strip(intervals: Mapping[int, Interval], *, width: int = 168) -> Html:
     """Values between 0 and 1 as points with their intervals, one under the other on a common scale.
 
     Args:
-        intervals: One for each model, in the order of their colours.
+        intervals: By the number of the model, which decides the colour. The numbers must stand beside the picture: it
+            is hidden from those who can't see it.
         width: In pixels.
     """
     height = max(29, 9 * len(intervals) + 11)  # at least a row of the table, so that the grid has no gaps
     parts = [tag("path", d=f"M{_on(v, width)} 0V{height}", class_="grid") for v in (0, 0.25, 0.5, 0.75, 1)]
-    for i, one in enumerate(intervals):
+    for row, (number, one) in enumerate(intervals.items()):
         if one.value is None or one.low is None or one.high is None:
             continue
-        y = (i + 0.5) * (height - 6) / len(intervals) + 3
-        parts.append(tag("path", d=f"M{_on(one.low, width)} {y:.1f}H{_on(one.high, width)}", class_=f"whisker s{i}"))
-        parts.append(tag("circle", cx=_on(one.value, width), cy=f"{y:.1f}", r=3, class_=f"dot s{i}"))
-    return tag(
-        "svg", *parts, width=width, height=height, aria_hidden="true", class_="strip"
-    )  # the numbers stand beside
+        y = f"{(row + 0.5) * (height - 6) / len(intervals) + 3:.1f}"
+        ends = f"M{_on(one.low, width)} {y}H{_on(one.high, width)}"
+        parts.append(tag("path", d=ends, class_=f"whisker s{number % STYLES}"))
+        parts.append(_dot(_on(one.value, width), y, number % STYLES))
+    return tag("svg", *parts, width=width, height=height, aria_hidden="true", class_="strip")
 
 
 def strip_scale(width: int = 168) -> Html:
@@ -134,15 +137,21 @@ def short(value: float) -> str:
     return f"{value:g}".replace("-", "−")  # noqa: RUF001 (a minus sign)
 
 
+def _dot(x: str, y: str, style: int) -> Html:
+    return tag("circle", cx=x, cy=y, r=3, class_=f"dot s{style}")
+
+
 def _on(value: float, width: int) -> str:
     """Where a fraction lies on a strip; points at the ends stay whole."""
     return f"{4 + value * (width - 8):.1f}"
 
 
-def _path(points: Sequence[str | None]) -> str:
+def _path(points: Sequence[tuple[str, str] | None]) -> str:
     """SVG's path through points, with a gap at each ``None``."""
     commands = [
-        ("L" if i and points[i - 1] is not None else "M") + point for i, point in enumerate(points) if point is not None
+        f"{'L' if i and points[i - 1] is not None else 'M'}{' '.join(point)}"
+        for i, point in enumerate(points)
+        if point is not None
     ]
     return "".join(commands) if len(commands) > 1 else ""
 

@@ -1,18 +1,16 @@
-"""The sections of the page on what was measured: summary, metrics, breakdowns and robustness."""
+"""The sections of the page on what was measured: summary, metrics and breakdowns."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from maskris.evaluation.page.chart import Series, interval_strip, line_chart, strip_scale
-from maskris.evaluation.page.choose import line_up
+from maskris.evaluation.page.chart import STYLES, Series, interval_strip, line_chart, strip_scale
 from maskris.evaluation.page.document import Document, Group, Head
 from maskris.evaluation.page.html import Content, Html, join, tag
-from maskris.evaluation.page.numbers import EMPTY, Estimate, difference, estimate, percent
+from maskris.evaluation.page.numbers import Estimate, difference, estimate, percent
 from maskris.evaluation.page.report import Report, listed
 from maskris.evaluation.results import Evaluation
 
-STYLES = 4  # colours and dashes that the style sheet has; a fifth model looks like the first
 _BREAKDOWNS = {
     "split": "Split",
     "length": "Length of the expression",
@@ -39,6 +37,12 @@ def legend(report: Report, numbers: Sequence[int]) -> Html | None:
     return tag("ul", *(tag("li", key(report, i)) for i in numbers), class_="legend")
 
 
+def size(evaluation: Evaluation) -> str:
+    """How much was measured on."""
+    photos = set(zip(*(evaluation.rows[name].to_pylist() for name in ("dataset", "image_id")), strict=True))
+    return f"{len(evaluation):,} expressions about {len(photos):,} photos"
+
+
 def summary(report: Report) -> list[Html]:
     """What was found, in a few sentences."""
     if not report.evaluations:
@@ -48,9 +52,7 @@ def summary(report: Report) -> list[Html]:
         ]
     first, *others = report.evaluations
     data = report.evaluations[first]
-    photos = len(set(zip(data.rows["dataset"].to_pylist(), data.rows["image_id"].to_pylist(), strict=True)))
-    splits = listed(list(data.breakdown("split")))
-    parts = [join(f"Measured on {len(data):,} expressions about {photos:,} photos of {splits}. ")]
+    parts = [join(f"Measured on {size(data)} of {listed(list(data.breakdown('split')))}. ")]
     for i, evaluation in report.evaluations.items():
         oiou, miou = (estimate(one, 1).inline() for one in report.intervals(evaluation, ["oIoU", "mIoU"]).values())
         parts.append(join(key(report, i), " reaches an oIoU of ", oiou, " and an mIoU of ", miou, ". "))
@@ -83,7 +85,7 @@ def metrics(report: Report, page: Document) -> Html | None:
         ]
         groups.append(Group(rows, join(split, " ", tag("span", f"{len(part):,} expressions", class_="muted"))))
     names = [Head(key(report, i), 2) for i in splits]
-    above = [Head(None), Head("Value", 2 * len(splits)), *_difference_to_first(report)]
+    above = [Head(None), Head("Value", 2 * len(splits)), *difference_to_first(report, list(splits))]
     heads = [[Head("Metric", text=True), *names, *names[1:]]]
     bold = " Differences in bold have an interval without zero." if len(splits) > 1 else ""
     return page.table(f"Metrics by split with 95 % intervals.{bold}", [above, *heads] if bold else heads, groups)
@@ -123,7 +125,12 @@ def breakdowns(report: Report, page: Document) -> Html | None:
             rows = [_breakdown_row(report, label, {i: parts[i][label] for i in parts}) for label in labels]
             groups.append(Group(rows, title))
     number = len(report.evaluations)
-    above = [Head(None, 2), Head("oIoU", number), Head("mIoU", number), *_difference_to_first(report, " in mIoU")]
+    above = [
+        Head(None, 2),
+        Head("oIoU", number),
+        Head("mIoU", number),
+        *difference_to_first(report, [first, *others], " in mIoU"),
+    ]
     names = [key(report, i) if others else None for i in report.evaluations]
     below = [Head("Expressions", text=True), Head("N"), *map(Head, names), *map(Head, names)]
     below += [Head(name, 2) for name in names[1:]]
@@ -132,62 +139,23 @@ def breakdowns(report: Report, page: Document) -> Html | None:
     return page.table(caption, heads, groups, class_="breakdown")
 
 
-def robustness(report: Report, page: Document) -> Html | None:
-    """What is left of the metrics under perturbations of the input."""
-    conditions = list(dict.fromkeys(name for one in report.subjects for name in one.perturbed))
-    if not conditions:
-        return None
-    rows: list[list[Content | Estimate]] = []
-    for name in ("clean", *conditions):
-        parts = {i: one.perturbed[name] for i, one in enumerate(report.subjects) if name in one.perturbed}
-        if name == "clean":
-            parts = dict(report.evaluations)
-        row: list[Content | Estimate] = [name]
-        for i in range(len(report.subjects)):
-            found = estimate(report.intervals(parts[i], ["mIoU"])["mIoU"], 1) if i in parts else EMPTY
-            row += [found, _retained(report.evaluations.get(i), parts.get(i))]
-        if len(parts) == len(report.subjects):
-            row += [difference(one["mIoU"], 1) for one in report.differences(parts, ["mIoU"])]
-        else:
-            row += [EMPTY] * (len(report.subjects) - 1)
-        rows.append(row)
-    names = [key(report, i) for i in range(len(report.subjects))]
-    above = [Head(None), *(Head(name, 3) for name in names), *_difference_to_first(report, " in mIoU")]
-    below = [Head("Input", text=True), *(head for _ in names for head in (Head("mIoU", 2), Head("retained")))]
-    below += [Head(name, 2) for name in names[1:]]
-    caption = "mIoU under perturbations of the input, and its share of the mIoU on clean input."
-    return page.table(caption, [above, below], [Group(rows)])
-
-
-def _retained(clean: Evaluation | None, perturbed: Evaluation | None) -> str:
-    """Perturbed over clean, if both are of the same expressions."""
-    if clean is None or perturbed is None:
-        return ""
-    try:
-        line_up([clean, perturbed])
-    except ValueError:
-        return ""
-    whole, part = clean.scores.miou, perturbed.scores.miou
-    return percent(part / whole, 1) if whole and part is not None else ""
-
-
 def _breakdown_row(report: Report, label: str, parts: Parts) -> list[Content | Estimate]:
     found = [report.intervals(one, ["oIoU", "mIoU"]) for one in parts.values()]
     apart = [one["mIoU"] for one in report.differences(parts, ["mIoU"])]
     values = [percent(one[name].value, 1) for name in ("oIoU", "mIoU") for one in found]
     n = len(next(iter(parts.values())))
-    strip = interval_strip([one["mIoU"] for one in found])
+    strip = interval_strip({i: one["mIoU"] for i, one in zip(parts, found, strict=True)})
     return [label, f"{n:,}", *values, *(difference(one, 1) for one in apart), strip]
 
 
-def _difference_to_first(report: Report, what: str = "") -> list[Head]:
-    """The heading over the differences, where there are any."""
-    others = len(report.subjects) - 1
-    return [Head(join(f"Difference{what} to ", key(report, 0)), 2 * others)] if others else []
+def difference_to_first(report: Report, numbers: Sequence[int], what: str = "") -> list[Head]:
+    """The heading over differences to the first of some models, where there are any."""
+    first, *others = numbers
+    return [Head(join(f"Difference{what} to ", key(report, first)), 2 * len(others))] if others else []
 
 
 def _decisions(evaluation: Evaluation) -> str:
     """What follows the protocol's name in its description."""
-    size = evaluation.model.get("input_size")
-    text = evaluation.protocol.describe((size[0], size[1]) if size else None)
+    side = evaluation.model.get("input_size")
+    text = evaluation.protocol.describe((side[0], side[1]) if side else None)
     return text.removeprefix(evaluation.protocol.name)

@@ -1,8 +1,8 @@
 """The pictures of a report: each expression with its photo, the truth and what the models found."""
 
+from maskris.evaluation.page.chart import STYLES
 from maskris.evaluation.page.document import Document
 from maskris.evaluation.page.html import Html, data_uri, tag
-from maskris.evaluation.page.measured import STYLES
 from maskris.evaluation.page.report import Example, Gallery, Picture, Report
 
 

@@ -4,11 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maskris.evaluation.bootstrap import Interval, Unit, intervals, paired
 from maskris.evaluation.page.choose import line_up
 from maskris.evaluation.page.record import RunRecord
 from maskris.evaluation.results import Evaluation
+
+if TYPE_CHECKING:
+    from maskris.evaluation.robustness.comparison import RobustnessComparison
 
 
 @dataclass(frozen=True)
@@ -81,16 +85,18 @@ class Report:
     Attributes:
         subjects: The models; the others are compared with the first one.
         galleries: Pictures of what they find.
+        robustness: What `maskris robustness` measured, under the names of the models; not all need be in it.
         unit: What the intervals draw again, see `maskris.evaluation.bootstrap.intervals`.
         resamples: How often.
 
     Raises:
-        ValueError: If there is no model, two have one name, or their rows are not of the same expressions under one
-            protocol.
+        ValueError: If there is no model, two have one name, the robustness is that of others, or their rows are not of
+            the same expressions under one protocol.
     """
 
     subjects: Sequence[Subject]
     galleries: Sequence[Gallery] = ()
+    robustness: "RobustnessComparison | None" = None
     unit: Unit = "image"
     resamples: int = 2000
 
@@ -101,6 +107,8 @@ class Report:
             raise ValueError("A report needs at least one model")
         if len(set(names)) < len(names):
             raise ValueError(f"Two models of a report can't have the same name: {', '.join(names)}")
+        if self.robustness and (unknown := [name for name in self.robustness.methods if name not in names]):
+            raise ValueError(f"The robustness of {', '.join(unknown)} is no part of a report on {listed(names)}")
         if empty := [self.subjects[i].name for i, one in self.evaluations.items() if not len(one)]:
             raise ValueError(f"The evaluation of {empty[0]} holds no expression, so there is nothing to report on")
 

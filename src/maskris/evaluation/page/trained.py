@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from maskris.evaluation.page.chart import Series, line_chart
+from maskris.evaluation.page.chart import STYLES, Series, line_chart
 from maskris.evaluation.page.document import Document, Group, Head
 from maskris.evaluation.page.html import Content, Html, join, tag
-from maskris.evaluation.page.measured import STYLES, key, legend
+from maskris.evaluation.page.measured import key, legend
 from maskris.evaluation.page.report import Report, Subject
 from maskris.evaluation.report import NOTHING
 
