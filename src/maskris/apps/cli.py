@@ -16,6 +16,7 @@ COMMANDS = {
     "robustness": ("maskris.apps.robustness", "Measure models on worse pictures and sentences, and compare them."),
     "reproduce": ("maskris.apps.reproduce", "Measure published numbers again and say which are verified."),
     "predict": ("maskris.apps.predict", "Segment what phrases mean in a photo, a folder of them, or rows of a file."),
+    "demo": ("maskris.apps.demo", "Open a page on which a model can be tried with photos and phrases."),
     "convert": ("maskris.apps.commands", "Turn published weights into a model folder."),
     "recipes": ("maskris.apps.commands", "List the shipped recipes, or print one."),
     "study": ("maskris.apps.study", "Train variants of a recipe with several seeds and compare them."),
@@ -82,7 +83,8 @@ def _overview() -> str:
 def _explain(error: Exception) -> str:
     """What the error says; where it comes from only if it was not made to be read by users."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    if not isinstance(error, (ValueError, OSError)) and type(error).__module__ == "builtins":
+    missing = isinstance(error, ImportError) and error.name is None  # ours: it says which extra to install
+    if not (missing or isinstance(error, (ValueError, OSError))) and type(error).__module__ == "builtins":
         text = f"{type(error).__name__}: {text}\n(MASKRIS_DEBUG=1 shows where this came from)"
     return text
 
