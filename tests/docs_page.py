@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from docs_blocks import ROOT, SHELL, Block, Command, commands_of
-from docs_world import TINY_MODEL, TINY_TRAINING
+from docs_world import TINY_MODEL, TINY_OPTIONS, TINY_TRAINING
 from PIL import Image
 
 from maskris.apps import arguments
@@ -112,17 +112,15 @@ class Page:
         """Run a command, made tiny: one step, a network of some thousand parameters."""
         name, *rest = command.words[1:]
         values = self.check(command)
-        tiny: dict[str, str] = {}
+        own = set(values) if name != "predict" else set()  # whose workers are threads, at least one
+        tiny = {f"--{option}": value for option, value in TINY_OPTIONS.items() if option in own}
         if name == "train":
             out = Path(values["out"] or Path("runs") / Path(values["recipe"]).stem)
             if (out / "stand-in").exists():
                 shutil.rmtree(out)
-            tiny = TINY_TRAINING | ({} if values["recipe"].startswith("shapes-") else TINY_MODEL)
+            tiny |= TINY_TRAINING | ({} if values["recipe"].startswith("shapes-") else TINY_MODEL)
         elif name == "reproduce" and not values["list"]:
-            tiny = {"--resamples": "20", "--workers": "0"}
             tiny |= {} if values["checkpoint"] else TINY_TRAINING | TINY_MODEL
-        elif name == "evaluate":
-            tiny = {"--workers": "0"}
         # What the page says itself comes last and counts.
         assert main([name, *(f"{key}={value}" for key, value in tiny.items()), *rest]) == 0, f"{command} failed"
 

@@ -34,6 +34,7 @@ MODELS = (
     "MODEL", "caris-refcoco", "quickstart/maskris", "runs/refcoco", "runs/refcoco-maskris", "runs/refcoco-supervised",
 )  # fmt: skip
 TINY_MODEL = {f"--model.{key}": json.dumps(value) for key, value in MODEL.items()}
+TINY_OPTIONS = {"resamples": "20", "workers": "0"}
 TINY_TRAINING = {
     "--training.epochs": "null",
     "--training.steps": "1",
@@ -74,7 +75,7 @@ def make_world(folder: Path) -> None:
 
 def write_layout(folder: Path) -> None:
     """The embedded data set under the names of RefCOCO, RefCOCO+ and RefCOCOg."""
-    images = {"train": 4, "val": 2, "testA": 2, "testB": 2}
+    images = {"train": 4, "val": 1, "testA": 1, "testB": 1}
     write_shapes(folder, images=images, datasets=("shapes", "shapes+", "shapesg"))
     for ours, theirs in (("shapes", "refcoco"), ("shapes+", "refcoco+"), ("shapesg", "refcocog")):
         (folder / ours).rename(folder / theirs)
