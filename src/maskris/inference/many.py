@@ -71,7 +71,8 @@ def predict_many(
     together, wherever they stand. When all are done, the lines are brought into the order of the rows.
 
     The same call goes on where an earlier one was stopped or killed, and ends with the same bytes (on hardware and
-    kernels that repeat their results, such as CPUs). Grouping changes results by no more than the rounding of floats.
+    kernels that repeat their results, such as CPUs). Grouping changes results by no more than the rounding of floats,
+    which now and then turns a pixel whose probability lies at the threshold.
 
     Args:
         predictor: With the model; its `batch_size` is the number of phrases at once.
