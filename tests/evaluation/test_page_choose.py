@@ -34,6 +34,11 @@ def test_among_equals_the_most_confident_come_first():
     assert (best, worst) == ([5, 4], [1, 2])
 
 
+def test_no_expression_is_shown_twice_even_if_all_are_equal():
+    groups = extremes([scored([0.0] * 7, [0.1, 0.7, 0.2, 0.6, 0.3, 0.5, 0.4])], 2)
+    assert groups == ([1, 3], [4, 2], [5, 6])
+
+
 def test_photos_are_repeated_only_when_there_are_no_others():
     photos = np.array([1, 1, 1, 2, 3, 4, 5, 6, 6])
     one = scored([0.99, 0.98, 0.97, 0.9, 0.5, 0.5, 0.5, 0.1, 0.1], image_id=photos)

@@ -126,9 +126,9 @@ def _example(table: ReferringTable, asked: _Asked, masks: Sequence[np.ndarray], 
         Picture(f"truth{nothing}", f"Truth for {asked_for}{nothing}", _jpeg(spotlight(large, truth, _TRUTH, 5)), size),
     ]
     for i, mask in enumerate(masks):
-        drawn = np.array(spotlight(large, _resized(mask, double), _COLOURS[i % len(_COLOURS)], 8))
-        drawn[inner_edge(truth, 4)] = 255
-        drawn[inner_edge(truth, 2)] = _TRUTH
+        drawn = np.array(spotlight(large, _resized(mask, double), _COLOURS[i % len(_COLOURS)], 9))
+        drawn[inner_edge(truth, 5)] = 255
+        drawn[inner_edge(truth, 3)] = _TRUTH
         name = names[i] if len(names) > 1 else "prediction"
         alt = f"Prediction of {names[i]} for {asked_for}" + ("" if mask.any() else ", nothing found")
         pictures.append(Picture(name, alt, _jpeg(Image.fromarray(drawn)), size, i, asked.iou.get(i)))

@@ -58,11 +58,16 @@ def extremes(evaluations: Sequence[Evaluation], count: int) -> tuple[Rows, Rows,
     iou, score = iou[known], score[known]
     orders = (
         np.lexsort((-score, -iou)),
-        np.lexsort((-score, -iou, np.abs(iou - np.median(iou)))),
         np.lexsort((-score, iou)),
+        np.lexsort((-score, -iou, np.abs(iou - np.median(iou)))),
     )
-    best, median, worst = (_of_different_photos(evaluations[0], known[order], count) for order in orders)
-    return best, median, worst
+    best, worst, median = (known[order] for order in orders)
+    shown: Rows = []
+    groups = []
+    for rows in (best, worst, median):  # of so many equals, none is shown twice
+        groups.append(_of_different_photos(evaluations[0], rows[~np.isin(rows, shown)], count))
+        shown += groups[-1]
+    return groups[0], groups[2], groups[1]
 
 
 def disagreements(first: Evaluation, second: Evaluation, count: int) -> tuple[Rows, Rows]:

@@ -62,9 +62,10 @@ def summary(report: Report) -> list[Html]:
         names = join(key(report, i), " differs from ", key(report, first))
         parts.append(join(names, " by ", number, f" points of mIoU, {verdict}. "))
     others_of = "photos" if report.unit == "image" else f"{report.unit}s"
+    together = "; for differences, both models are drawn together" if others else ""
     note = (
         f"All values are per cent. Brackets hold 95 % percentile intervals of a bootstrap over {others_of} "
-        f"({report.resamples:,} resamples); for differences, both models are drawn together. An interval speaks of "
+        f"({report.resamples:,} resamples{together}). An interval speaks of "
         f"other {others_of}; another training seed is another matter. Protocol "
     )
     return [join(*parts), join(note, tag("em", data.protocol.name), _decisions(data), ".")]
