@@ -24,18 +24,24 @@ ARGUMENTS = (
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
-@pytest.fixture(scope="module")
-def chromium() -> "Iterator[Browser]":
-    """A browser for all tests of a file; without Chromium they are skipped, or fail if MASKRIS_REQUIRE_BROWSER is set.
-
-    Not for the whole session: while it lives, an event loop counts as running and `asyncio.run` fails everywhere else.
-    """
+def find_chromium() -> str:
+    """Path of the browser; without one the test is skipped, or fails if MASKRIS_REQUIRE_BROWSER is set."""
     path = os.environ.get("MASKRIS_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         reason = "Chromium was not found: install it (apt-get install chromium) or name it in MASKRIS_CHROMIUM"
         if os.environ.get("MASKRIS_REQUIRE_BROWSER"):
             pytest.fail(reason)
         pytest.skip(reason)
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium() -> "Iterator[Browser]":
+    """A browser for all tests of a file.
+
+    Not for the whole session: while it lives, an event loop counts as running and `asyncio.run` fails everywhere else.
+    """
+    path = find_chromium()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -78,7 +78,7 @@ def make_page(desk: Desk, examples: Sequence[Example] = (), *, model: str = "") 
                     elem_id="threshold",
                 )
                 with gradio.Row():
-                    get_zip = gradio.Button("Download masks (ZIP)", interactive=False, size="md", elem_id="get-zip")
+                    get_zip = gradio.Button("Download masks", interactive=False, size="md", elem_id="get-zip")
                     get_json = gradio.Button("Download JSON", interactive=False, size="md", elem_id="get-json")
                 # A file is made when it is asked for: the visible button makes it, and then presses a hidden one.
                 zip_file = gradio.DownloadButton(visible="hidden", elem_id="zip")
