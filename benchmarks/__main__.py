@@ -20,7 +20,13 @@ from benchmarks.measure import Row, alone, beside, compare, peak_rate
 from benchmarks.overhead import load_images, open_table, startup
 from benchmarks.worker import ROOT
 
-ROUNDS = {"inference": (9, 5), "evaluation_7": (5, 2), "train_step": (5, 2), "train_step_checkpointed": (3, 1)}
+ROUNDS = {
+    "inference": (9, 5),
+    "evaluation_7": (5, 2),
+    "train_step": (5, 2),
+    "train_step_fused": (3, 1),
+    "train_step_checkpointed": (3, 1),
+}
 """Of a full and of a quick run."""
 
 
@@ -42,9 +48,10 @@ def run(
     Both networks have the same weights and inputs and take turns in processes of their own; medians are compared.
 
     Args:
-        quick: Fewer rounds of each, and no checkpointing unless asked for; ends within ten minutes on two idle cores.
+        quick: Fewer rounds of each, and one kind of training step unless asked for more; ends within ten minutes on two
+            idle cores.
         out: Write the rows as JSON to this file.
-        against: Commit, tag or branch whose network is timed too, from a worktree; not with checkpointing.
+        against: Commit, tag or branch whose network is timed too, from a worktree; only the plain training step.
         growth: Also measure how the cost of ours grows with image side, expressions, batch and data set.
         device: ``cpu`` or ``cuda``.
         threads: Of PyTorch; by default as many as there are cores, at most 8.
@@ -60,20 +67,22 @@ def run(
         "inference": common,
         "evaluation_7": replace(common, case="evaluation", expressions=7),
         "train_step": replace(common, case="train_step", images=2),
+        "train_step_fused": replace(common, case="train_step", images=2, fused=True),
         "train_step_checkpointed": replace(common, case="train_step", images=2, checkpointing=True),
     }
     if quick and only is None:
-        del cases["train_step_checkpointed"]  # which costs more than a minute; --only brings it back
+        del cases["train_step_fused"], cases["train_step_checkpointed"]  # a minute each; --only brings them back
     peak = peak_rate(threads, device)
     rows: list[Row] = []
     with _worktree(against) as source:
         for name, setting in cases.items():
             if only is None or name in only:
                 rounds, plain = ROUNDS[name][quick], next((row for row in rows if row["name"] == "train_step"), None)
-                if setting.checkpointing and plain is not None:  # the literal network has just been timed at this
+                variant = setting.checkpointing or setting.fused
+                if variant and plain is not None:  # the literal network has just been timed at this
                     rows.append(beside(name, setting, rounds, plain, peak))
-                else:  # a commit from before there was checkpointing has no such step to be timed
-                    other = None if setting.checkpointing else source
+                else:  # an older commit may not have such a step
+                    other = None if variant else source
                     rows.append(compare(name, setting, rounds, other, peak))
                 _say(f"{name}: {rows[-1]['ours_s']:.3f} s, literal {rows[-1]['literal_s']:.3f} s")
     if only is None or "overhead" in only:
@@ -112,17 +121,17 @@ def grow(common: Setting, quick: bool) -> list[Row]:
 def as_table(rows: list[Row], peak: float) -> Table:
     """The rows for people."""
     table = Table(title=f"Best matrix product: {peak / 1e9:.0f} Gflop/s", title_justify="left")
-    for column in ("", "ours", "literal", "times faster", "MiB", "literal", "share of best rate"):
+    for column in ("", "ours", "literal", "times faster", "MiB", "literal", "remarks"):
         table.add_column(column, justify="left" if not column else "right", overflow="fold")
 
     def cell(row: Row, key: str, form: str) -> str:
         return "" if row.get(key) is None else form.format(row[key])
 
     for row in rows:
-        share = cell(row, "share_of_peak", "{:.0%}")
+        remark = row.get("note") or cell(row, "share_of_peak", "{:.0%} of the best rate")
         memory = cell(row, "ours_peak_mib", "{:,.0f}"), cell(row, "literal_peak_mib", "{:,.0f}")
         times = cell(row, "ours_s", "{:.3f} s"), cell(row, "literal_s", "{:.3f} s"), cell(row, "ratio", "{:.2f}")
-        table.add_row(row["name"], *times, *memory, share)
+        table.add_row(row["name"], *times, *memory, remark)
         if "ratio_against" in row:
             before = cell(row, "against_s", "{:.3f} s"), "", cell(row, "ratio_against", "{:.2f}")
             table.add_row("  the other commit", *before, cell(row, "against_peak_mib", "{:,.0f}"), "", "")

@@ -13,6 +13,11 @@ from maskris.models.caris import CARIS
 from maskris.rng import Random
 from maskris.strategies.maskris import MaskRIS
 
+try:
+    from maskris.training.allocator import choose_for, return_freed_memory
+except ModuleNotFoundError:  # the source of an older commit
+    choose_for = None  # type: ignore[assignment]
+
 Side = Literal["ours", "literal"]
 Case = Literal["inference", "evaluation", "train_step"]
 
@@ -67,6 +72,7 @@ class Setting:
         compiled: Whether `torch.compile` is used.
         threads: Of PyTorch on the CPU.
         checkpointing: Whether our network computes activations again instead of keeping them.
+        fused: Whether our training step has one pass over clean and masked inputs instead of two.
     """
 
     case: Case
@@ -80,6 +86,7 @@ class Setting:
     compiled: bool = False
     threads: int = 2
     checkpointing: bool = False
+    fused: bool = False
 
 
 def make_model(size: str, pixels: int) -> CARIS:
@@ -123,6 +130,8 @@ def make_task(setting: Setting) -> Callable[[], Any]:
     if setting.checkpointing and setting.side == "ours":
         ours.vision.set_checkpointing(True)
         ours.decoder.checkpointing = True
+    if setting.side == "ours" and setting.device == "cpu" and choose_for is not None:
+        choose_for(ours)
     model: Any = ours
     if setting.side == "literal":
         from benchmarks.reference import literal
@@ -158,7 +167,7 @@ def _masks(model: Any, logits: Tensor, setting: Setting) -> Tensor:
 
 def _training(model: Any, batch: Batch, autocast: Any, setting: Setting) -> Callable[[], Any]:
     model.train()
-    strategy = MaskRIS()
+    strategy = MaskRIS(fused=setting.fused and setting.side == "ours")
     if setting.side == "literal":  # the published code's optimiser is a loop over the parameters
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
     else:
@@ -177,6 +186,8 @@ def _training(model: Any, batch: Batch, autocast: Any, setting: Setting) -> Call
             total += loss.item()
             loss.backward()
             del loss
+            if setting.checkpointing and setting.side == "ours" and setting.device == "cpu":
+                return_freed_memory()
         clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -12,7 +12,18 @@ from benchmarks.worker import Worker
 
 Row = dict[str, Any]
 
-DESCRIBED = ("device", "threads", "precision", "compiled", "checkpointing", "size", "pixels", "images", "expressions")
+DESCRIBED = (
+    "device",
+    "threads",
+    "precision",
+    "compiled",
+    "checkpointing",
+    "fused",
+    "size",
+    "pixels",
+    "images",
+    "expressions",
+)
 """What a row says of its setting."""
 
 

@@ -21,7 +21,7 @@ from benchmarks.reference import literal
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     out = tmp_path_factory.mktemp("benchmarks") / "deep" / "rows.json"
-    names = ["inference", "evaluation_7", "train_step", "train_step_checkpointed"]
+    names = ["inference", "evaluation_7", "train_step", "train_step_fused", "train_step_checkpointed"]
     returned = run(quick=True, out=out, size="tiny", pixels=64, threads=1, only=names)
     written: list[dict[str, Any]] = json.loads(out.read_text())
     assert written == returned
@@ -29,7 +29,13 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def test_rows_hold_times_memory_and_operations(rows: list[dict[str, Any]]) -> None:
-    assert [row["name"] for row in rows] == ["inference", "evaluation_7", "train_step", "train_step_checkpointed"]
+    assert [row["name"] for row in rows] == [
+        "inference",
+        "evaluation_7",
+        "train_step",
+        "train_step_fused",
+        "train_step_checkpointed",
+    ]
     for row in rows:
         assert row["ratio"] == pytest.approx(row["literal_s"] / row["ours_s"])
         assert (row["device"], row["threads"], row["size"]) == ("cpu", 1, "tiny")
@@ -38,12 +44,15 @@ def test_rows_hold_times_memory_and_operations(rows: list[dict[str, Any]]) -> No
             assert row[f"{side}_peak_mib"] > 50
         assert 0 < row["ours_gflop"] < row["literal_gflop"], "ours computes the same with fewer operations"
         assert 0 < row["share_of_peak"] < 1
-    inference, evaluation, training, again = (row["literal_gflop"] for row in rows)
+    inference, evaluation, training, *again = (row["literal_gflop"] for row in rows)
     assert evaluation == pytest.approx(7 * inference, rel=0.01), "the literal network encodes every expression's image"
     assert training > 10 * inference, "two passes of two images, forward and backward"
-    assert as_table(rows, 1e11).row_count == 4
-    plain, checkpointed = rows[2:]
-    assert (again, checkpointed["literal_s"]) == (training, plain["literal_s"]), "measured once"
+    assert as_table(rows, 1e11).row_count == 5
+    plain, fused, checkpointed = rows[2:]
+    assert (fused["fused"], plain["fused"]) == (True, False)
+    assert fused["ours_gflop"] == plain["ours_gflop"], "the same products in one pass"
+    assert again == [training, training], "measured once"
+    assert {row["literal_s"] for row in (plain, fused, checkpointed)} == {plain["literal_s"]}
     assert checkpointed["ours_gflop"] > plain["ours_gflop"], "what isn't kept is computed again"
 
 
@@ -93,6 +102,7 @@ def test_the_loader_is_measured() -> None:
     for row in rows:
         assert "mean_difference" in row or row["ours_s"] == pytest.approx(1 / row["images_per_second"])
     assert [row["workers"] for row in rows[:4]] == [0, 1, 0, 1]
+    assert rows[0]["note"] == f"{rows[0]['images_per_second']:.0f} images/s"
     small, large = (row["mean_difference"] for row in rows if "mean_difference" in row)
     assert small == 0
     assert 0 < large < 5

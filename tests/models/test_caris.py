@@ -217,6 +217,7 @@ def test_checkpointing_changes_no_gradient(changes: dict[str, Any]) -> None:
     results = []
     for checkpointing in (False, True):
         model = small_caris(**changes, drop_path=0.5, layers=2, checkpointing=checkpointing).train()
+        assert model.checkpointing is checkpointing
         batch = batch_of(model, torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), ["left"], [0])
         kept: list[int] = []
         torch.manual_seed(5)

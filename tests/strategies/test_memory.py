@@ -24,7 +24,9 @@ class Chain(nn.Module):
 
 def batch(images=3):
     nothing = torch.zeros(images, 1, dtype=torch.int64)
-    return Batch(images=torch.randn(images, 8, 1, 1), input_ids=nothing, attention_mask=nothing, image_index=nothing[:, 0])
+    return Batch(
+        images=torch.randn(images, 8, 1, 1), input_ids=nothing, attention_mask=nothing, image_index=nothing[:, 0]
+    )
 
 
 def test_what_is_kept_is_counted_once_and_without_weights():

@@ -52,6 +52,13 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         """Whether the output for one sample depends on the others in training (batch norm)."""
         return any(isinstance(module, _BatchNorm) for module in self.modules())
 
+    @property
+    def checkpointing(self) -> bool:
+        """Whether a part of the model computes activations again in the backward pass instead of keeping them."""
+        names = ("checkpointing", "gradient_checkpointing")  # ours, and that of `transformers`
+        parts = (module for module in self.modules() if module is not self)
+        return any(getattr(part, name, False) is True for part in parts for name in names)
+
     @abstractmethod
     def encode_image(self, images: Tensor) -> Features:
         """Everything that depends on the image alone: normalised images ``[I, 3, H, W]`` to features."""

@@ -21,6 +21,7 @@ from maskris.models.base import RISModel
 from maskris.rng import Random
 from maskris.strategies.base import Strategy
 from maskris.training import signals
+from maskris.training.allocator import choose_for, return_freed_memory
 from maskris.training.config import TrainingConfig
 from maskris.training.optimizer import make_optimizer, set_learning_rate
 from maskris.training.parallel import ParallelModel, clip_gradients, make_accelerator, update
@@ -120,6 +121,7 @@ class Trainer:
         self.folder = RunFolder(self.out, self.accelerator, identity)
         self.state = RunState()
         self._prepared = False
+        self._frugal = self.accelerator.device.type == "cpu" and choose_for(model)
 
     def fit(self, resume: str | Path = "auto") -> TrainingResult:
         """Train to the end, or until a signal asks to stop.
@@ -235,6 +237,8 @@ class Trainer:
                 self.accelerator.backward(loss)
             values.append(loss.detach())
             del loss  # and with it the graph of this pass
+            if self._frugal:
+                return_freed_memory()
         if next(losses, None) is not None:
             raise RuntimeError(self._miscounted("more"))
         return torch.stack(values)
