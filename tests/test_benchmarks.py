@@ -11,7 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmarks are no part of the package
 
-from benchmarks import loader
+from benchmarks import loader, reduced
 from benchmarks.__main__ import as_table, run
 from benchmarks.cases import Setting, make_batch, make_model, make_task
 from benchmarks.overhead import load_images, open_table, startup, varied_table
@@ -107,6 +107,29 @@ def test_the_loader_is_measured() -> None:
     assert small == 0
     assert 0 < large < 5
     assert as_table([row | dict.fromkeys(("ratio", "literal_s")) for row in rows], 1e11).row_count == 10
+
+
+def test_both_ways_of_decoding_are_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maskris.evaluation import evaluate as room
+
+    seen: list[Any] = []
+
+    def spy(model: Any, table: Any, **options: Any) -> Any:
+        from maskris.data.dataset import ReferringDataset
+
+        data = ReferringDataset(
+            table, model.preprocess, model.tokenizer, training=False, reduced_decoding=options["reduced_decoding"]
+        )
+        seen.append(data[0].image)
+        return evaluated(model, table, **options)
+
+    evaluated = room.evaluate
+    monkeypatch.setattr(room, "evaluate", spy)
+    results = reduced.measure(make_model("tiny", 64), images=1, side=256)
+    assert list(results) == ["full", "reduced"]
+    assert all(0 <= value <= 1 for metrics in results.values() for value in metrics.values())
+    gap = (seen[0].float() - seen[1].float()).abs()
+    assert 0 < gap.mean() < 5, "the pictures are JPEGs, and decoded in two ways"
 
 
 def test_photos_cost_what_photos_cost(tmp_path: Path) -> None:
