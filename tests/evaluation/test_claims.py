@@ -103,7 +103,7 @@ def test_recipes_repeat_the_claims_in_their_heads():
 def test_wheels_and_archives_hold_the_file():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert '"results" = "maskris/results"' in text
-    assert '"results"' in re.search(r"targets\.sdist\]\ninclude = (\[.*\])", text)[1]
+    assert '"results"' in re.search(r"targets\.sdist\]\ninclude = (\[.*?\])", text, re.DOTALL)[1]
     assert shipped_claims().is_file()
 
 
