@@ -2,7 +2,7 @@
 
 By default glibc returns blocks of 32 MiB and more at once, and the end of its heap as soon as 64 MiB of it are free.
 Training asks for the same blocks again a moment later, and the system clears all their pages each time, which takes a
-quarter of a step. On GPUs PyTorch has an allocator of its own, which keeps what is freed.
+fifth of a step. On GPUs PyTorch has an allocator of its own, which keeps what is freed.
 """
 
 import ctypes
