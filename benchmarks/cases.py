@@ -130,8 +130,6 @@ def make_task(setting: Setting) -> Callable[[], Any]:
     if setting.checkpointing and setting.side == "ours":
         ours.vision.set_checkpointing(True)
         ours.decoder.checkpointing = True
-    if setting.side == "ours" and setting.device == "cpu" and choose_for is not None:
-        choose_for(ours)
     model: Any = ours
     if setting.side == "literal":
         from benchmarks.reference import literal
@@ -167,6 +165,8 @@ def _masks(model: Any, logits: Tensor, setting: Setting) -> Tensor:
 
 def _training(model: Any, batch: Batch, autocast: Any, setting: Setting) -> Callable[[], Any]:
     model.train()
+    # As the trainer does it; prediction and evaluation leave the C library as it is.
+    frugal = setting.side == "ours" and setting.device == "cpu" and choose_for is not None and choose_for(model)
     strategy = MaskRIS(fused=setting.fused and setting.side == "ours")
     if setting.side == "literal":  # the published code's optimiser is a loop over the parameters
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
@@ -186,7 +186,7 @@ def _training(model: Any, batch: Batch, autocast: Any, setting: Setting) -> Call
             total += loss.item()
             loss.backward()
             del loss
-            if setting.checkpointing and setting.side == "ours" and setting.device == "cpu":
+            if frugal:
                 return_freed_memory()
         clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -3,7 +3,7 @@
 import statistics
 import time
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,6 @@ from benchmarks.cases import Setting
 from benchmarks.worker import Worker
 
 Row = dict[str, Any]
-
-DESCRIBED = (
-    "device",
-    "threads",
-    "precision",
-    "compiled",
-    "checkpointing",
-    "fused",
-    "size",
-    "pixels",
-    "images",
-    "expressions",
-)
-"""What a row says of its setting."""
 
 
 def compare(name: str, setting: Setting, repeats: int, against: Path | None = None, peak: float = 0.0) -> Row:
@@ -63,7 +49,7 @@ def compare(name: str, setting: Setting, repeats: int, against: Path | None = No
         row[f"{side}_peak_mib"] = end["peak_mib"]
         row[f"{side}_gflop"] = end["flops"] / 1e9
     row["share_of_peak"] = ends["ours"]["flops"] / row["ours_s"] / peak if peak else None
-    return row | {key: getattr(setting, key) for key in DESCRIBED}
+    return row | _described(setting)
 
 
 def alone(setting: Setting, repeats: int) -> Row:
@@ -89,7 +75,12 @@ def beside(name: str, setting: Setting, repeats: int, known: Row, peak: float = 
     row["ratio"] = row["literal_s"] / row["ours_s"]
     row |= {"ours_peak_mib": found["peak_mib"], "ours_gflop": found["flops"] / 1e9}
     row["share_of_peak"] = found["flops"] / row["ours_s"] / peak if peak else None
-    return row | {key: getattr(setting, key) for key in DESCRIBED}
+    return row | _described(setting)
+
+
+def _described(setting: Setting) -> Row:
+    """What a row says of its setting; its name and columns say the rest."""
+    return {key: value for key, value in asdict(setting).items() if key not in ("case", "side")}
 
 
 def peak_rate(threads: int, device: str = "cpu", side: int = 2048, repeats: int = 5) -> float:
