@@ -5,21 +5,13 @@ import shutil
 from pathlib import Path
 
 import torch
+from tiny import SWIN, bert
 
 from maskris.apps.cli import main
 from maskris.data.shapes import vocabulary, write_shapes
 from maskris.models.caris import CARIS
 
-SWIN = {"model_type": "swin", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 4], "window_size": 4}
-BERT = {
-    "model_type": "bert",
-    "vocab_size": 70,
-    "hidden_size": 24,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 24,
-}
+BERT = bert(70)
 MODEL = {
     "vision": SWIN,
     "text": BERT,

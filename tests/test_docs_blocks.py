@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from docs_blocks import PAGES, ROOT, Block, blocks_of, commands_of
 from docs_page import Page
 from docs_world import make_world
+from tiny import single_thread
 
 from maskris.apps.cli import COMMANDS
 
@@ -18,11 +18,8 @@ IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
 @pytest.fixture(scope="module", autouse=True)
 def single_threaded():
-    """The networks are too small for threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with single_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,19 +8,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from tiny import SWIN, bert, single_thread
 
 from maskris.apps.cli import main
 
-SWIN = {"model_type": "swin", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 4], "window_size": 4}
-BERT = {
-    "model_type": "bert",
-    "vocab_size": 40,
-    "hidden_size": 24,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 24,
-}
+BERT = bert(40)
 WORDS = ["the", "red", "blue", "square", "left", "right"]
 RECIPE = {
     "model": {
@@ -45,11 +37,8 @@ RECIPE = {
 
 @pytest.fixture(autouse=True)
 def single_threaded():
-    """The networks are too small for threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with single_thread():
+        yield
 
 
 @pytest.fixture(scope="session")

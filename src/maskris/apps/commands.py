@@ -183,9 +183,7 @@ def evaluate(
     from maskris.models.base import load_model
 
     table = open_tables(data)
-    chosen = choose_splits(
-        table, splits or [name for name in table.splits if name != "train"] or table.splits, "--splits"
-    )
+    chosen = choose_splits(table, splits, "--splits")
     model = load_model(checkpoint, import_class(model_class))
     place = join_processes(device)
     hidden = PatchOcclusion(occlusion, occlusion_patch) if occlusion else None
@@ -307,22 +305,40 @@ def open_tables(files: list[Path]) -> "ReferringTable":
     return tables[0] if len(tables) == 1 else ReferringTable.concat(tables)
 
 
-def choose_splits(table: "ReferringTable", names: list[str], option: str) -> "ReferringTable":
+def choose_splits(table: "ReferringTable", names: list[str] | None, option: str) -> "ReferringTable":
     """Some splits of a table.
 
     Args:
         table: All of the data.
-        names: The splits.
+        names: The splits; by default all but train, or train if there is no other.
         option: Where the names can be changed, for the message.
 
     Raises:
         ValueError: If one of them does not exist.
     """
+    names = names or [name for name in table.splits if name != "train"] or table.splits
     if missing := [name for name in names if name not in table.splits]:
         raise ValueError(
             f"The data has no split {', '.join(missing)}, but {', '.join(table.splits)}; choose with {option}"
         )
     return table.split(names)
+
+
+def quickstart_model(otherwise: str) -> str:
+    """The model of `maskris quickstart` in this folder, which commands take that are given none.
+
+    Args:
+        otherwise: How else to say which model, for the message.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    folder = Path("quickstart") / "maskris"
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"No model: {otherwise} a run folder, a model folder or a Hub id, or run `maskris quickstart` here"
+        )
+    return str(folder)
 
 
 def join_processes(device: str | None) -> "torch.device | None":

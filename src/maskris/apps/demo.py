@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from maskris.apps.commands import quickstart_model
 from maskris.apps.terminal import say
 
 if TYPE_CHECKING:
@@ -70,11 +71,7 @@ def demo(
     limits = Limits(max_mb, max_pixels)
     offered = None if examples is None else own_examples(examples)
     if checkpoint is None:
-        checkpoint = str(Path("quickstart") / "maskris")
-        if not Path(checkpoint).is_dir():
-            raise FileNotFoundError(
-                "No model: name a run folder, a model folder or a Hub id, or run `maskris quickstart` here"
-            )
+        checkpoint = quickstart_model("name")
     predictor = Predictor.from_pretrained(
         checkpoint, device=device, precision=precision, model_class=import_class(model_class)
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from maskris.apps.commands import quickstart_model
 from maskris.apps.terminal import say, show
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def predict(
         _refuse("--retry-errors", retry_errors)
         if not expressions:
             raise ValueError(f'Say what to look for: maskris predict {source} "the man on the left"')
-    chosen = _model(model)
+    chosen = quickstart_model("give --model with") if model is None else model
 
     def load() -> "Predictor":
         from maskris.apps.classes import model_class as import_class
@@ -102,17 +103,6 @@ def predict(
 def _refuse(option: str, given: bool) -> None:
     if given:
         raise ValueError(f"{option} is for a folder of photos or a file of rows; a single photo takes no such option")
-
-
-def _model(name: str | None) -> str:
-    if name is not None:
-        return name
-    default = Path("quickstart") / "maskris"
-    if not default.is_dir():
-        raise FileNotFoundError(
-            "No model: give --model with a run folder, a model folder or a Hub id, or run `maskris quickstart` here"
-        )
-    return str(default)
 
 
 def _predict_one(predictor: "Predictor", photo: Path, expressions: list[str], out: Path, threshold: float) -> None:

@@ -99,9 +99,7 @@ def report(
 def _table(data: list[Path], splits: list[str] | None) -> "ReferringTable":
     from maskris.apps.commands import choose_splits, open_tables
 
-    table = open_tables(data)
-    wanted = splits or [name for name in table.splits if name != "train"] or table.splits
-    return choose_splits(table, wanted, "--splits")
+    return choose_splits(open_tables(data), splits, "--splits")
 
 
 def _robustness_results(folder: Path) -> "list[Robustness]":

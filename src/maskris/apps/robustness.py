@@ -62,9 +62,7 @@ def robustness(
 
     called = _names(checkpoints, names)
     table = open_tables(data)
-    chosen = choose_splits(
-        table, splits or [name for name in table.splits if name != "train"] or table.splits, "--splits"
-    )
+    chosen = choose_splits(table, splits, "--splits")
     own = import_class(model_class)
     place = join_processes(device) or device or fastest_device()
     runs, folders = [], set()

@@ -51,6 +51,7 @@ def study(
         overrides: Keys of the recipe with their values, for all variants.
     """
     from maskris.apps.study_plan import StudyError, check_variant, find_study, read_study, vary_recipe
+    from maskris.data.cores import usable_cores
     from maskris.evaluation.study import METRICS, load_study, write_report
 
     if metric not in METRICS:
@@ -68,7 +69,8 @@ def study(
         for variant in plan.variants:
             check_variant(variant, folder / "recipes" / f"{variant.folder}.yaml", overrides or [])
         tables = [str(path) for path in data or [_embedded(folder / "data", plan.images)]]
-        todo = _jobs(plan, folder, tables, splits or ["val"], threads or _share_of_cores(jobs), overrides or [])
+        share = threads or max(1, usable_cores() // jobs)
+        todo = _jobs(plan, folder, tables, splits or ["val"], share, overrides or [])
         if failed := _run_all(todo, jobs):
             say(f"{len(failed)} of {len(todo)} runs failed; give the same command again to go on. Their logs:")
             say("\n".join(f"  {path}" for path in failed))
@@ -121,11 +123,6 @@ def _embedded(folder: Path, images: int) -> Path:
 
     embedded_data(folder, seed=0, images=images)
     return folder / "shapes.parquet"
-
-
-def _share_of_cores(jobs: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // jobs)
 
 
 def _jobs(

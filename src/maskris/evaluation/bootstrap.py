@@ -77,7 +77,8 @@ def intervals(
     sums = _per_unit(evaluation, metrics, _units(evaluation, unit))
     drawn = _ratios(resample(sums, resamples, seed))  # [B, M]
     values = evaluation.metrics
-    return {name: _interval(values[name], drawn[:, i], level) for i, name in enumerate(_chosen(evaluation, metrics))}
+    names = _chosen(evaluation, metrics)
+    return {name: percentile_interval(values[name], drawn[:, i], level) for i, name in enumerate(names)}
 
 
 def paired(
@@ -121,7 +122,7 @@ def paired(
     middle = drawn.shape[1] // 2
     difference = _ratios(drawn[:, :middle]) - _ratios(drawn[:, middle:])  # [B, M]
     a, b = first.metrics, second.metrics
-    return {name: _interval(a[name] - b[name], difference[:, i], level) for i, name in enumerate(names)}
+    return {name: percentile_interval(a[name] - b[name], difference[:, i], level) for i, name in enumerate(names)}
 
 
 def paired_over_seeds(
@@ -163,7 +164,7 @@ def paired_over_seeds(
     seeds = len(first)
     difference = (drawn[:, :seeds] - drawn[:, seeds:]).mean(1)
     value = np.mean([a.metrics[metric] - b.metrics[metric] for a, b in zip(first, second, strict=True)])
-    return _interval(float(value), difference, level)
+    return percentile_interval(float(value), difference, level)
 
 
 def ratio_interval(
@@ -180,7 +181,7 @@ def ratio_interval(
     """
     sums = np.stack([numerator, denominator], axis=1).astype(np.float64)
     value = _ratios(sums.sum(0, keepdims=True))[0, 0]
-    return _interval(float(value), _ratios(resample(sums, resamples, seed))[:, 0], level)
+    return percentile_interval(float(value), _ratios(resample(sums, resamples, seed))[:, 0], level)
 
 
 def resample(values: Floats, resamples: int, seed: int) -> Floats:
@@ -270,16 +271,31 @@ def _units(evaluation: Evaluation, unit: Unit) -> npt.NDArray[np.int64] | None:
 
 
 def _ratios(sums: Floats) -> Floats:
-    """Columns 0, 2, … over columns 1, 3, …; NaN where the latter is 0."""
+    """Columns 0, 2 and so on over the columns beside them."""
+    return ratio(sums[:, ::2], sums[:, 1::2])
+
+
+def ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """One over the other; NaN where the latter is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(sums[:, 1::2] == 0, np.nan, sums[:, ::2] / sums[:, 1::2])
+        return np.where(denominator == 0, np.nan, numerator / denominator)
 
 
-def _interval(value: float, drawn: Floats, level: float) -> Interval:
+def percentile_interval(value: float, drawn: Floats, level: float = 0.95) -> Interval:
+    """Where most of the resamples lie.
+
+    Args:
+        value: Of the data as they are.
+        drawn: Of the resamples ``[B]``; those that are not finite are left out.
+        level: Share of them between the ends.
+
+    Raises:
+        ValueError: If the level is out of range.
+    """
     if not 0 < level < 1:
         raise ValueError(f"The level of an interval lies between 0 and 1, not {level}")
-    defined = drawn[~np.isnan(drawn)]
-    if np.isnan(value) or not len(defined):
+    defined = drawn[np.isfinite(drawn)]
+    if not np.isfinite(value) or not len(defined):
         return Interval(None, None, None, level)
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(value), float(low), float(high), level)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 NOTHING = "–"  # noqa: RUF001 (an en dash: no expression defines this number)
 
 
-def percent(value: float | None) -> str:
-    """A fraction as per cent with two digits, or a dash where there is none."""
-    return NOTHING if value is None else f"{100 * value:.2f}"
+def percent(value: float | None, digits: int = 2) -> str:
+    """A fraction in per cent, or a dash where nothing defines it."""
+    return NOTHING if value is None or value != value else f"{100 * value:.{digits}f}"
 
 
 def columns(groups: Mapping[str, Scores]) -> list[str]:
@@ -75,11 +75,15 @@ def scores_table(groups: Mapping[str, Scores], title: str = "", heading: str = "
 def scores_markdown(groups: Mapping[str, Scores], heading: str = "") -> str:
     """A Markdown table with one row per group."""
     headings = columns(groups)
-    lines = [f"| {heading or ' '} | {' | '.join(headings)} |", f"|---|{'---:|' * len(headings)}"]
-    for name, scores in groups.items():
-        safe = name.replace("|", "\\|")
-        lines.append(f"| {safe} | {' | '.join(cells(scores, headings))} |")
-    return "\n".join(lines)
+    return markdown_table([heading, *headings], [[name, *cells(scores, headings)] for name, scores in groups.items()])
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    heads, *lines = (
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') or ' ' for cell in row)} |" for row in (headings, *rows)
+    )
+    return "\n".join([heads, f"|---|{'---:|' * (len(headings) - 1)}", *lines])
 
 
 def intervals_table(evaluation: "Evaluation", unit: "Unit" = "expression") -> Table:

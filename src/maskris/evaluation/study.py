@@ -5,11 +5,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from maskris.evaluation.bootstrap import Interval, paired_over_seeds
+from maskris.evaluation.report import markdown_table
 from maskris.evaluation.results import Evaluation
+from maskris.evaluation.seeds import OverSeeds, difference_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,38 +38,19 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(OverSeeds):
     """One variant under one condition.
 
     Attributes:
-        values: A metric by seed, fractions.
         difference: To the baseline, with its 95 % interval over images; ``None`` for the baseline itself, or where
             they have no seed in common.
     """
 
-    values: tuple[float, ...]
     difference: Interval | None
 
-    @property
-    def mean(self) -> float:
-        """Mean over the seeds."""
-        return fmean(self.values)
-
-    @property
-    def deviation(self) -> float | None:
-        """Standard deviation over the seeds; ``None`` for a single one."""
-        return stdev(self.values) if len(self.values) > 1 else None
-
-    def text(self) -> str:
-        """Mean ± deviation, in per cent."""
-        return f"{100 * self.mean:.1f}" + (f" ± {100 * self.deviation:.1f}" if self.deviation is not None else "")
-
     def difference_text(self) -> str:
-        """Difference to the baseline and its interval, in points."""
-        d = self.difference
-        if d is None or d.value is None or d.low is None or d.high is None:
-            return ""
-        return f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+        """Difference to the baseline and its interval, in points; empty where there is none."""
+        return "" if self.difference is None else difference_text(self.difference, missing="")
 
 
 @dataclass(frozen=True)
@@ -198,10 +181,10 @@ class StudyResults:
             f"{metric} in per cent, mean ± standard deviation over seeds {', '.join(map(str, seeds))}; differences to "
             f"{rival} in points with the 95 % interval of a paired bootstrap over images."
         )
-        parts.append(_markdown(headings, rows))
+        parts.append(markdown_table(headings, rows))
         headings, rows = self.compute_rows(metric)
         if rows:
-            parts += ["At equal compute:", _markdown(headings, rows)]
+            parts += ["At equal compute:", markdown_table(headings, rows)]
         if self.source:
             parts.append(f"Paper: {self.source.get('table', '')}, {self.source.get('metric', 'oIoU')}.")
         if kinds := self.kinds():
@@ -209,7 +192,7 @@ class StudyResults:
                 [variant, *(self.kind_cell(variant, self.occlusion[0], metric, kind).text() for kind in kinds)]
                 for variant in self.variants
             ]
-            parts += ["By kind of expression, nothing hidden:", _markdown(["variant", *kinds], by_kind)]
+            parts += ["By kind of expression, nothing hidden:", markdown_table(["variant", *kinds], by_kind)]
         if plot:
             parts.append(f"![{self.title}]({plot})")
         return "\n\n".join(part for part in parts if part) + "\n"
@@ -283,9 +266,3 @@ def write_report(results: StudyResults, folder: Path, metric: str) -> list[Path]
 
 def _condition(share: float) -> str:
     return f"{share:.0%} hidden" if share else "clean"
-
-
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(headings)} |", f"|---|{'---:|' * (len(headings) - 1)}"]
-    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
-    return "\n".join(lines)

@@ -7,8 +7,9 @@ import numpy as np
 from maskris.evaluation.page.chart import STYLES, Series, interval_strip, line_chart, strip_scale
 from maskris.evaluation.page.document import Document, Group, Head
 from maskris.evaluation.page.html import Content, Html, join, tag
-from maskris.evaluation.page.numbers import Estimate, difference, estimate, percent
+from maskris.evaluation.page.numbers import Estimate, difference, estimate
 from maskris.evaluation.page.report import Report, listed
+from maskris.evaluation.report import percent
 from maskris.evaluation.results import Evaluation
 
 _BREAKDOWNS = {

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from maskris.evaluation.bootstrap import Interval
 from maskris.evaluation.page.html import Html, join, tag
-from maskris.evaluation.report import NOTHING
+from maskris.evaluation.report import NOTHING, percent
 
 MINUS = "\u2212"
 
@@ -21,11 +21,6 @@ class Estimate(NamedTuple):
 
 
 EMPTY = Estimate(Html(), Html())
-
-
-def percent(value: float | None, digits: int = 2) -> str:
-    """A fraction in per cent; a dash where nothing defines it."""
-    return NOTHING if value is None or value != value else f"{100 * value:.{digits}f}"
 
 
 def points(value: float, digits: int = 2) -> str:

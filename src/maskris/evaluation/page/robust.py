@@ -8,8 +8,9 @@ from maskris.evaluation.page.choose import line_up
 from maskris.evaluation.page.document import Document, Group, Head
 from maskris.evaluation.page.html import Content, Html, join, tag
 from maskris.evaluation.page.measured import difference_to_first, key, legend, size
-from maskris.evaluation.page.numbers import EMPTY, Estimate, difference, estimate, percent
+from maskris.evaluation.page.numbers import EMPTY, Estimate, difference, estimate
 from maskris.evaluation.page.report import Report, listed
+from maskris.evaluation.report import percent
 from maskris.evaluation.results import Evaluation
 from maskris.evaluation.robustness.comparison import MEAN, RobustnessComparison, Subject
 from maskris.evaluation.robustness.suite import CLEAN, HARMLESS, Condition

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from rich.console import Group
 
-from maskris.evaluation.bootstrap import Interval, resample
+from maskris.evaluation.bootstrap import Interval, percentile_interval, ratio, resample
 from maskris.evaluation.robustness.results import METRICS, Metric, Robustness
 from maskris.evaluation.robustness.suite import CLEAN, HARMLESS, Condition
+from maskris.evaluation.seeds import OverSeeds
 
 Floats = npt.NDArray[np.float64]
 Subject = Condition | str
@@ -23,26 +24,14 @@ _SAME = ("data", "protocol", "seed")
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(OverSeeds):
     """A number of one method; a fraction, NaN where nothing defines it.
 
     Attributes:
-        values: By seed of the training.
-        interval: 95 % interval of their mean, a bootstrap over images.
+        interval: 95 % interval of the mean, a bootstrap over images.
     """
 
-    values: tuple[float, ...]
     interval: Interval
-
-    @property
-    def mean(self) -> float:
-        """Over the seeds."""
-        return fmean(self.values)
-
-    @property
-    def deviation(self) -> float | None:
-        """Standard deviation over the seeds; ``None`` for a single one."""
-        return stdev(self.values) if len(self.values) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -113,11 +102,11 @@ class RobustnessComparison:
         first = next(iter(self.methods))
         pair = [self.score(name, of, metric).mean for name in (method, first)]
         drawn = [self._mean_drawn(name, of, self._drawn[metric]) for name in (method, first)]
-        return _interval(pair[0] - pair[1], drawn[0] - drawn[1])
+        return percentile_interval(pair[0] - pair[1], drawn[0] - drawn[1])
 
     def _score(self, method: str, of: Subject, values: Floats, drawn: Floats) -> Score:
         own = tuple(float(value) for value in values[self.methods[method]] @ self._weights(of))
-        return Score(own, _interval(fmean(own), self._mean_drawn(method, of, drawn)))
+        return Score(own, percentile_interval(fmean(own), self._mean_drawn(method, of, drawn)))
 
     def _mean_drawn(self, method: str, of: Subject, drawn: Floats) -> Floats:
         mean: Floats = (drawn[:, self.methods[method]] @ self._weights(of)).mean(1)
@@ -140,7 +129,7 @@ class RobustnessComparison:
     @cached_property
     def values(self) -> dict[str, Floats]:
         """Metrics as they are: ``[R, C]``."""
-        return {metric: _ratio(self._sums[:, :, m].sum(-1)) for m, metric in enumerate(METRICS)}
+        return {metric: _over(self._sums[:, :, m].sum(-1)) for m, metric in enumerate(METRICS)}
 
     @cached_property
     def _drawn(self) -> dict[str, Floats]:
@@ -148,7 +137,7 @@ class RobustnessComparison:
         shape = self._sums.shape[:-1]
         drawn = resample(self._sums.reshape(-1, self._sums.shape[-1]).T, self.resamples, 0)
         drawn = drawn.reshape(-1, *shape)
-        return {metric: _ratio(drawn[:, :, :, m]) for m, metric in enumerate(METRICS)}
+        return {metric: _over(drawn[:, :, :, m]) for m, metric in enumerate(METRICS)}
 
     def summary(self) -> dict[str, Any]:
         """Metrics and what is retained by method, for families and conditions, as JSON types; fractions."""
@@ -168,15 +157,6 @@ class RobustnessComparison:
         return Group(*tables(self))
 
 
-def _ratio(pairs: Floats) -> Floats:
-    """The last axis holds numerator and denominator; NaN where the latter is 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(pairs[..., 1] == 0, np.nan, pairs[..., 0] / pairs[..., 1])
-
-
-def _interval(value: float, drawn: Floats) -> Interval:
-    defined = drawn[np.isfinite(drawn)]
-    if not np.isfinite(value) or not len(defined):
-        return Interval(None, None, None)
-    low, high = np.quantile(defined, [0.025, 0.975])
-    return Interval(value, float(low), float(high))
+def _over(pairs: Floats) -> Floats:
+    """The last axis holds numerator and denominator."""
+    return ratio(pairs[..., 0], pairs[..., 1])

@@ -4,7 +4,6 @@ import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from rich import box
@@ -13,11 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from maskris.evaluation.bootstrap import Interval
-from maskris.evaluation.report import NOTHING
+from maskris.evaluation.report import NOTHING, markdown_table
 from maskris.evaluation.robustness.comparison import MEAN, RobustnessComparison, Score, Subject
 from maskris.evaluation.robustness.language import language_breakdown
 from maskris.evaluation.robustness.results import METRICS, Metric
 from maskris.evaluation.robustness.suite import CLEAN, Condition
+from maskris.evaluation.seeds import OverSeeds, difference_text
 
 Rows = tuple[list[str], list[list[str]]]
 """Headings and cells."""
@@ -46,9 +46,10 @@ def rows(comparison: RobustnessComparison, of: Sequence[Subject], metric: Metric
         row = [_label(one)]
         for method in comparison.methods:
             score, kept = comparison.score(method, one, metric), comparison.retained(method, one, metric)
-            retained = _over_seeds([kept.mean]) if brief else score_text(kept)
+            retained = OverSeeds((kept.mean,)).text() if brief else score_text(kept)
             row += [score_text(score, brief), "" if one == CLEAN else retained]
-        row += [difference_text(comparison.difference(method, one, metric), brief) for method in others]
+        apart = [comparison.difference(method, one, metric) for method in others]
+        row += map(_starred if brief else difference_text, apart)
         if with_changes:
             share = changed.get(one) if isinstance(one, Condition) else None
             row.append("" if share is None else f"{share:.0%}")
@@ -63,7 +64,7 @@ def language_rows(comparison: RobustnessComparison, metric: Metric) -> Rows:
     for by, groups in parts[0].items():
         for group, scores in groups.items():
             values = [[parts[i][by][group].flat()[metric] for i in runs] for runs in comparison.methods.values()]
-            cells.append([f"{by}: {group}", f"{scores.n:,}", *map(_over_seeds, values)])
+            cells.append([f"{by}: {group}", f"{scores.n:,}", *(OverSeeds(tuple(one)).text() for one in values)])
     return ["clean", "N", *comparison.methods], cells
 
 
@@ -87,12 +88,12 @@ def to_markdown(comparison: RobustnessComparison, pictures: Sequence[str] = ()) 
     """
     parts = ["# Robustness", describe(comparison)]
     for metric in METRICS:
-        parts += [f"## {metric} by family", _markdown(rows(comparison, comparison.subjects, metric))]
+        parts += [f"## {metric} by family", markdown_table(*rows(comparison, comparison.subjects, metric))]
     parts += [f"![{Path(picture).stem}]({picture})" for picture in pictures]
     for metric in METRICS:
-        parts += [f"## {metric} by condition", _markdown(rows(comparison, comparison.conditions, metric))]
+        parts += [f"## {metric} by condition", markdown_table(*rows(comparison, comparison.conditions, metric))]
     for metric in METRICS:
-        parts += [f"## {metric} by language, nothing changed", _markdown(language_rows(comparison, metric))]
+        parts += [f"## {metric} by language, nothing changed", markdown_table(*language_rows(comparison, metric))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -159,27 +160,18 @@ def write_csv(comparison: RobustnessComparison, path: Path) -> Path:
 def score_text(score: Score, brief: bool = False) -> str:
     """Mean ± deviation over several seeds, or a value with its interval; per cent."""
     if len(score.values) > 1 or brief:
-        return _over_seeds(score.values)
+        return score.text()
     value, low, high = score.interval.value, score.interval.low, score.interval.high
     if value is None or low is None or high is None:
         return NOTHING
     return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def difference_text(interval: Interval, brief: bool = False) -> str:
-    """A difference in points with its interval, or with a star where 0 is outside."""
-    if interval.value is None or interval.low is None or interval.high is None:
+def _starred(interval: Interval) -> str:
+    """A difference in points, with a star where 0 is outside of its interval."""
+    if interval.value is None:
         return NOTHING
-    if brief:
-        return f"{100 * interval.value:+.1f}{' ' if interval.contains(0) else '*'}"
-    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
-
-
-def _over_seeds(values: Sequence[float]) -> str:
-    if any(math.isnan(value) for value in values):
-        return NOTHING
-    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * fmean(values):.1f}{spread}"
+    return f"{100 * interval.value:+.1f}{' ' if interval.contains(0) else '*'}"
 
 
 def _label(of: Subject) -> str:
@@ -197,13 +189,3 @@ def _table(part: Rows, title: str) -> Table:
     for row in cells:
         table.add_row(*map(escape, row))
     return table
-
-
-def _markdown(part: Rows) -> str:
-    headings, cells = part
-    lines = [f"| {' | '.join(_safe(cell) for cell in row)} |" for row in (headings, *cells)]
-    return "\n".join([lines[0], f"|---|{'---:|' * (len(headings) - 1)}", *lines[1:]])
-
-
-def _safe(cell: str) -> str:
-    return cell.replace("|", "\\|") or " "
