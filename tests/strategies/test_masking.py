@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import BertTokenizer, CLIPTokenizer
 
 from maskris.data.tokenizer import ExpressionTokenizer
-from maskris.strategies.masking import ImageMasking, TextMasking, patch_grid, removed_patches, zero_patches
+from maskris.strategies.masking import ImageMasking, TextMasking, fill_patches, patch_grid, removed_patches
 
 SPECIAL = [0, 100, 101, 102, 103]
 
@@ -25,7 +25,7 @@ def test_number_of_kept_patches_is_the_official_one(shared):
 def test_images_are_masked_as_officially(shared, ratio):
     extras = reference(shared, "extras.safetensors")
     removed = removed_patches(extras[f"image_mask.noise_{ratio}"], ratio)
-    masked = zero_patches(extras["image_mask.image"], removed, 32)
+    masked = fill_patches(extras["image_mask.image"], removed, 32)
     assert torch.equal(masked, extras[f"image_mask.out_{ratio}"])
 
 
@@ -129,9 +129,17 @@ def test_impossible_shares_are_refused(values):
         TextMasking(**values)
 
 
-@pytest.mark.parametrize("values", [{"ratio": 1.01}, {"patch_size": 0}])
+@given(fill=st.floats(-5, 5, width=32), seed=st.integers(0, 99))
+def test_another_fill_blanks_the_same_pixels(fill, seed):
+    images = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(seed)) + 10
+    usual = ImageMasking(0.5, 8)(images, torch.Generator().manual_seed(seed))
+    other = ImageMasking(0.5, 8, fill=fill)(images, torch.Generator().manual_seed(seed))
+    assert torch.equal(other, torch.where(usual == 0, torch.tensor(fill), images))
+
+
+@pytest.mark.parametrize("values", [{"ratio": 1.01}, {"patch_size": 0}, {"fill": float("nan")}])
 def test_impossible_patches_are_refused(values):
-    with pytest.raises(ValueError, match=r"\[0, 1\]|at least 1"):
+    with pytest.raises(ValueError, match=r"\[0, 1\]|at least 1|finite"):
         ImageMasking(**values)
 
 

@@ -11,7 +11,7 @@ from maskris.batch import Batch
 from maskris.models.caris import CARIS
 from maskris.rng import Random
 from maskris.strategies.losses import MaskCriterion
-from maskris.strategies.masking import ImageMasking, TextMasking, removed_patches, zero_patches
+from maskris.strategies.masking import ImageMasking, TextMasking, fill_patches, removed_patches
 from maskris.strategies.maskris import MaskRIS
 from maskris.strategies.supervised import Supervised
 from maskris.training.config import TrainingConfig
@@ -30,7 +30,7 @@ class Replayed(MaskRIS):
 
     def distort(self, model, batch, rng):
         removed = removed_patches(next(self.noise), self.image.ratio)
-        return replace(batch, images=zero_patches(batch.images, removed, 32), input_ids=self.input_ids)
+        return replace(batch, images=fill_patches(batch.images, removed, 32), input_ids=self.input_ids)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from maskris.models.base import RISModel, evaluation_mode
 from maskris.rng import Random, generator
 from maskris.strategies.base import Strategy
 from maskris.strategies.losses import Criterion, MaskCriterion
-from maskris.strategies.masking import patch_grid, zero_patches
+from maskris.strategies.masking import fill_patches, patch_grid
 
 
 class AML(Strategy):
@@ -83,7 +83,7 @@ class AML(Strategy):
         device = batch.images.device
         noise = torch.rand(poor.shape, generator=rng.generator("image mask", device=device), device=device)
         removed = choose(noise, poor, self.ratio)
-        return replace(batch, images=zero_patches(batch.images, removed, self.patch_size))
+        return replace(batch, images=fill_patches(batch.images, removed, self.patch_size))
 
     def alignment(self, model: RISModel, batch: Batch) -> Tensor:
         """How well the patches of every image fit the best of all words about it: ``[I, rows * columns]``, 0 to 1.

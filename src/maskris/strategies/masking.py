@@ -46,13 +46,14 @@ def removed_patches(noise: Tensor, ratio: float) -> Tensor:
     return removed.scatter_(1, noise.argsort(dim=1, stable=True)[:, :kept], False)
 
 
-def zero_patches(images: Tensor, removed: Tensor, patch_size: int) -> Tensor:
-    """Set patches of normalised images to zero, which is the mean colour.
+def fill_patches(images: Tensor, removed: Tensor, patch_size: int, value: float = 0.0) -> Tensor:
+    """Set patches of normalised images to one value; zero is the mean colour.
 
     Args:
         images: ``[I, C, H, W]`` float, any height and width.
         removed: ``[I, L]`` bool, patches row by row over `patch_grid`.
         patch_size: Side of a patch in pixels.
+        value: Of all channels of the removed pixels.
 
     Returns:
         A new tensor ``[I, C, H, W]``.
@@ -61,29 +62,32 @@ def zero_patches(images: Tensor, removed: Tensor, patch_size: int) -> Tensor:
     rows, columns = patch_grid(height, width, patch_size)
     pixels = removed.view(-1, 1, rows, columns)
     pixels = pixels.repeat_interleave(patch_size, dim=2).repeat_interleave(patch_size, dim=3)
-    return images.masked_fill(pixels[:, :, :height, :width], 0)
+    return images.masked_fill(pixels[:, :, :height, :width], value)
 
 
 @dataclass(frozen=True)
 class ImageMasking:
-    """Random patches of every image are zeroed, independently per image and in all channels alike.
+    """Random patches of every image are blanked, independently per image and in all channels alike.
 
     Attributes:
         ratio: Share of the patches to remove (0.75 in the paper); 0 leaves the images as they are.
         patch_size: Side of a patch in pixels (32 in the paper, at 448 x 448).
         sampling: Which patches go together: ``"random"`` (the paper's), ``"grid"``, ``"block"`` or ``"cutout"``; see
             `maskris.strategies.sampling`.
+        fill: Value of the removed pixels in the normalised image; 0 (the paper's) is the mean colour, with the usual
+            means and deviations -2 is nearly black and 2.2 nearly white.
     """
 
     ratio: float = 0.75
     patch_size: int = 32
     sampling: Sampling = "random"
+    fill: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values.
 
         Raises:
-            ValueError: If `ratio` is outside [0, 1], `patch_size` is not positive or `sampling` is unknown.
+            ValueError: If `ratio` lies outside [0, 1], `patch_size` below 1, `sampling` is unknown or `fill` infinite.
         """
         if self.sampling not in ORDERS:
             raise ValueError(f"sampling must be one of {', '.join(ORDERS)}, not {self.sampling!r}")
@@ -91,6 +95,8 @@ class ImageMasking:
             raise ValueError(f"The share of masked patches must lie in [0, 1], not {self.ratio}")
         if self.patch_size < 1:
             raise ValueError(f"patch_size must be at least 1 pixel, not {self.patch_size}")
+        if not math.isfinite(self.fill):
+            raise ValueError(f"fill must be a finite number, not {self.fill}")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Mask normalised images ``[I, C, H, W]``; `generator` lives on their device."""
@@ -98,7 +104,7 @@ class ImageMasking:
             return images
         rows, columns = patch_grid(images.shape[-2], images.shape[-1], self.patch_size)
         noise = ORDERS[self.sampling](images.shape[0], rows, columns, self.ratio, generator)
-        return zero_patches(images, removed_patches(noise, self.ratio), self.patch_size)
+        return fill_patches(images, removed_patches(noise, self.ratio), self.patch_size, self.fill)
 
 
 @dataclass(frozen=True)
