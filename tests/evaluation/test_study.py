@@ -54,13 +54,28 @@ def test_directions_are_set_beside_the_paper(results):
     assert nothing.direction("masked", "mIoU") == "undecided"
 
 
-def test_the_page_holds_both_tables(results):
+def test_a_difference_that_seeds_disagree_on_has_no_direction(results):
+    plain, masked, *others = results.runs
+    # One seed wins by much, the other one loses a little: the interval over images alone would be sure.
+    worse = Run("masked", 1, {share: better(e, -1) for share, e in plain.evaluations.items()})
+    mixed = StudyResults(**{**vars(results), "runs": [plain, masked, others[0], worse]})
+    cell = mixed.cell("masked", 0.0, "oIoU")
+    assert cell.difference.low > 0
+    assert cell.by_seed == pytest.approx((21 / 139 - 1 / 159, 0 - 2 / 158))
+    assert cell.sign == 0
+    assert mixed.direction("masked", "oIoU") == "undecided"
+    assert results.cell("masked", 0.0, "oIoU").sign == 1
+    _, rows = mixed.difference_tables("oIoU")["Seed by seed"]
+    assert rows == [["masked", "plain", "+14.5, -1.3", "+0.0, -1.3"]]
+
+
+def test_the_page_holds_all_tables(results):
     page = results.to_markdown("oIoU")
     assert "| masked | 15.5 ± 0.6 |" in page
     assert "| plain | 0.9 ± 0.5 |" in page
-    assert "76.49" in page
+    assert "| masked | plain | +14.6 [+14.6, +14.6] | +0.0 [+0.0, +0.0] | +1.82 | same |" in page
     assert "By kind of expression" in page
-    assert page.count("\n|---|") == 2
+    assert page.count("\n|---|") == 4
 
 
 def test_a_variant_may_have_a_rival_of_its_own(results):
@@ -71,11 +86,11 @@ def test_a_variant_may_have_a_rival_of_its_own(results):
 
 
 def test_what_costs_as_much_is_compared_in_a_table_of_its_own(results):
-    assert len(results.tables("oIoU")) == 1
+    assert [str(table.title) for table in results.tables("oIoU")] == ["T: oIoU", "Differences", "Seed by seed"]
     both = StudyResults(**{**vars(results), "same_compute": {"masked": "plain", "absent": "plain"}})
-    _, rows = both.compute_rows("oIoU")
+    _, rows = both.difference_tables("oIoU")["At equal compute"]
     assert rows == [["masked", "plain", "+14.6 [+14.6, +14.6]", "+0.0 [+0.0, +0.0]"]]
-    assert len(both.tables("oIoU")) == 2
+    assert [str(table.title) for table in both.tables("oIoU")][2] == "At equal compute"
     assert "At equal compute:\n\n| variant | against |" in both.to_markdown("oIoU")
 
 

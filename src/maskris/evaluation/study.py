@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 METRICS = ("mIoU", "oIoU")
-CLEAN = 0.0
+_MIN_WIDTH = {"variant": 12, "against": 10, "paper": 5, "direction": 9}  # of columns in a terminal
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,30 @@ class Cell(OverSeeds):
     """One variant under one condition.
 
     Attributes:
-        difference: To the baseline, with its 95 % interval over images; ``None`` for the baseline itself, or where
-            they have no seed in common.
+        difference: To the rival, with its 95 % interval over images; ``None`` for the rival itself, or where they have
+            no seed in common.
+        by_seed: The difference of every seed that both have, fractions. Twins of one seed begin with the same weights
+            and see the same batches.
     """
 
-    difference: Interval | None
+    difference: Interval | None = None
+    by_seed: tuple[float, ...] = ()
 
     def difference_text(self) -> str:
-        """Difference to the baseline and its interval, in points; empty where there is none."""
+        """Difference to the rival and its interval, in points; empty where there is none."""
         return "" if self.difference is None else difference_text(self.difference, missing="")
+
+    def by_seed_text(self) -> str:
+        """The difference of every seed, in points."""
+        return ", ".join(f"{100 * value:+.1f}" for value in self.by_seed)
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval over images and all seeds agree that there is a difference, otherwise 0."""
+        if self.difference is None or self.difference.value is None or self.difference.contains(0):
+            return 0
+        signs = {(value > 0) - (value < 0) for value in self.by_seed}
+        return signs.pop() if len(signs) == 1 else 0
 
 
 @dataclass(frozen=True)
@@ -96,16 +111,17 @@ class StudyResults:
         rival = rival or self.rival(variant)
         own, base = (self._by_seed(name, hidden) for name in (variant, rival))
         common = [seed for seed in own if seed in base]
-        difference = None
-        if variant != rival and common:
-            pairs = [own[seed] for seed in common], [base[seed] for seed in common]
-            difference = paired_over_seeds(*pairs, metric, unit="image")
-        return Cell(tuple(evaluation.metrics[metric] for evaluation in own.values()), difference)
+        values = tuple(evaluation.metrics[metric] for evaluation in own.values())
+        if variant == rival or not common:
+            return Cell(values)
+        pairs = [own[seed] for seed in common], [base[seed] for seed in common]
+        by_seed = tuple(a.metrics[metric] - b.metrics[metric] for a, b in zip(*pairs, strict=True))
+        return Cell(values, paired_over_seeds(*pairs, metric, unit="image"), by_seed)
 
     def kind_cell(self, variant: str, hidden: float, metric: str, kind: str) -> Cell:
         """The same for the expressions of one kind, without a difference."""
         groups = [e.breakdown("kind")[kind].flat()[metric] for e in self._by_seed(variant, hidden).values()]
-        return Cell(tuple(groups), None)
+        return Cell(tuple(groups))
 
     def _by_seed(self, variant: str, hidden: float) -> dict[int, Evaluation]:
         return {run.seed: run.evaluations[hidden] for run in self.runs if run.variant == variant}
@@ -120,79 +136,98 @@ class StudyResults:
         return list(found) if len(found) > 1 else []
 
     def direction(self, variant: str, metric: str) -> str:
-        """Whether the clean difference to the baseline has the sign that the paper reports."""
-        difference = self.cell(variant, self.occlusion[0], metric).difference
-        rival = self.rival(variant)
-        if variant not in self.paper or rival not in self.paper or difference is None:
+        """Whether the clean difference has the sign that the paper reports; undecided where seeds disagree on it."""
+        paper, sign = self.paper_difference(variant), self.cell(variant, self.occlusion[0], metric).sign
+        if paper is None:
             return ""
-        if difference.value is None or difference.contains(0):
-            return "undecided"
-        return "same" if (difference.value > 0) == (self.paper[variant] > self.paper[rival]) else "opposite"
+        return ("same" if (sign > 0) == (paper > 0) else "opposite") if sign else "undecided"
+
+    def paper_difference(self, variant: str) -> float | None:
+        """What the paper reports as the difference to the same rival, in points; ``None`` where it has none."""
+        if variant in self.paper and self.rival(variant) in self.paper and variant != self.rival(variant):
+            return self.paper[variant] - self.paper[self.rival(variant)]
+        return None
 
     def rows(self, metric: str) -> tuple[list[str], list[list[str]]]:
         """Headings and cells of the main table."""
-        conditions = list(self.occlusion)
-        headings = ["variant", *(_condition(share) for share in conditions), f"difference, {_condition(conditions[0])}"]
-        headings += [f"difference, {_condition(share)}" for share in conditions[1:]]
-        headings += ["s / run"] + (["paper", "direction"] if self.paper else [])
         rows = []
         for variant in self.variants:
-            cells = [self.cell(variant, share, metric) for share in conditions]
             seconds = [run.done["training_seconds"] for run in self.runs if run.variant == variant and run.done]
-            row = [variant, *(cell.text() for cell in cells), *(cell.difference_text() for cell in cells)]
-            row.append(f"{fmean(seconds):.0f}" if seconds else "")
-            if self.paper:
-                row += [f"{self.paper[variant]:g}" if variant in self.paper else "", self.direction(variant, metric)]
-            rows.append(row)
-        return headings, rows
+            cells = (self.cell(variant, share, metric).text() for share in self.occlusion)
+            rows.append([variant, *cells, f"{fmean(seconds):.0f}" if seconds else ""])
+        return ["variant", *map(_condition, self.occlusion), "s / run"], rows
 
-    def compute_rows(self, metric: str) -> tuple[list[str], list[list[str]]]:
-        """Headings and cells of the comparison at equal compute; no cells if the study has none."""
-        conditions = list(self.occlusion)
-        rows = []
-        for variant, rival in self.same_compute.items():
-            if {variant, rival} <= set(self.variants):
-                cells = [self.cell(variant, share, metric, rival) for share in conditions]
-                rows.append([variant, rival, *(cell.difference_text() for cell in cells)])
-        return ["variant", "against", *(f"difference, {_condition(share)}" for share in conditions)], rows
+    def difference_tables(self, metric: str) -> dict[str, tuple[list[str], list[list[str]]]]:
+        """Headings and cells of what is compared, by title; a table without cells is left out."""
+        rivals = {variant: self.rival(variant) for variant in self.variants if variant != self.rival(variant)}
+        seeds = len({run.seed for run in self.runs})
+        tables = {
+            "Differences": self._compared(rivals, metric, Cell.difference_text),
+            "At equal compute": self._compared(self.same_compute, metric, Cell.difference_text),
+            "Seed by seed": self._compared(rivals if seeds > 1 else {}, metric, Cell.by_seed_text),
+        }
+        headings = ["variant", "against", *map(_condition, self.occlusion)]
+        found = {title: (headings, rows) for title, rows in tables.items() if rows}
+        if self.paper and "Differences" in found:
+            for row in found["Differences"][1]:
+                paper = self.paper_difference(row[0])
+                row += ["" if paper is None else f"{paper:+.2f}", self.direction(row[0], metric)]
+            found["Differences"] = ([*headings, "paper", "direction"], found["Differences"][1])
+        return found
+
+    def _compared(self, rivals: Mapping[str, str], metric: str, text: Callable[[Cell], str]) -> list[list[str]]:
+        """One row for each variant that has runs and whose rival has."""
+        return [
+            [variant, rival, *(text(self.cell(variant, share, metric, rival)) for share in self.occlusion)]
+            for variant, rival in rivals.items()
+            if {variant, rival} <= set(self.variants)
+        ]
 
     def tables(self, metric: str) -> "list[Table]":
         """The tables for the terminal."""
         from rich import box
         from rich.table import Table
 
-        parts = {f"{self.title}: {metric}": self.rows(metric), "At equal compute": self.compute_rows(metric)}
         tables = []
-        for title, (headings, rows) in parts.items():
-            table = Table(*headings, box=box.SIMPLE_HEAD, title=title, title_justify="left")
+        for title, (headings, rows) in {
+            f"{self.title}: {metric}": self.rows(metric),
+            **self.difference_tables(metric),
+        }.items():
+            table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=0)
+            for heading in headings:
+                # What is too long goes on in the next line; no cell loses its end.
+                table.add_column(heading, overflow="fold", min_width=_MIN_WIDTH.get(heading))
             for row in rows:
                 table.add_row(*row)
-            if rows:
-                tables.append(table)
+            tables.append(table)
         return tables
 
     def to_markdown(self, metric: str, plot: str | None = None) -> str:
         """The study as a section of a page."""
-        seeds = sorted({run.seed for run in self.runs})
-        headings, rows = self.rows(metric)
+        seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in self.runs}))
         parts = [f"## {self.title}", self.about.strip()]
-        rival = "their twins" if self.against else f"*{self.baseline}*"
-        parts.append(
-            f"{metric} in per cent, mean ± standard deviation over seeds {', '.join(map(str, seeds))}; differences to "
-            f"{rival} in points with the 95 % interval of a paired bootstrap over images."
-        )
-        parts.append(markdown_table(headings, rows))
-        headings, rows = self.compute_rows(metric)
-        if rows:
-            parts += ["At equal compute:", markdown_table(headings, rows)]
-        if self.source:
-            parts.append(f"Paper: {self.source.get('table', '')}, {self.source.get('metric', 'oIoU')}.")
+        parts.append(f"{metric} in per cent, mean ± standard deviation over seeds {seeds}.")
+        parts.append(markdown_table(*self.rows(metric)))
+        tables = {title: markdown_table(*table) for title, table in self.difference_tables(metric).items()}
+        if "Differences" in tables:
+            title = "Differences in points with the 95 % interval of a paired bootstrap over images:"
+            if self.source:
+                title = (
+                    f"{title[:-1]}; the paper's are those of {self.source.get('table', '')} "
+                    f"({self.source.get('metric', 'oIoU')}). The direction is that of the clean difference, undecided "
+                    "where its interval holds 0 or seeds disagree:"
+                )
+            parts += [title, tables["Differences"]]
+        if "At equal compute" in tables:
+            parts += ["At equal compute:", tables["At equal compute"]]
+        if "Seed by seed" in tables:
+            parts.append(_folded("Differences seed by seed", tables["Seed by seed"]))
         if kinds := self.kinds():
             by_kind = [
                 [variant, *(self.kind_cell(variant, self.occlusion[0], metric, kind).text() for kind in kinds)]
                 for variant in self.variants
             ]
-            parts += ["By kind of expression, nothing hidden:", markdown_table(["variant", *kinds], by_kind)]
+            parts.append(_folded("By kind of expression, nothing hidden", markdown_table(["variant", *kinds], by_kind)))
         if plot:
             parts.append(f"![{self.title}]({plot})")
         return "\n\n".join(part for part in parts if part) + "\n"
@@ -262,6 +297,11 @@ def write_report(results: StudyResults, folder: Path, metric: str) -> list[Path]
     page = folder / "study.md"
     page.write_text(results.to_markdown(metric, plot), encoding="utf-8")
     return [page, *written]
+
+
+def _folded(title: str, text: str) -> str:
+    """A part of a page that is seen when its title is clicked, on GitHub as in the documentation."""
+    return f"<details markdown>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
 def _condition(share: float) -> str:
