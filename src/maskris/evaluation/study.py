@@ -282,9 +282,9 @@ def write_report(results: StudyResults, folder: Path, metric: str) -> list[Path]
             for hidden, evaluation in run.evaluations.items():
                 kinds = {kind: scores.flat() for kind, scores in evaluation.breakdown("kind").items()}
                 for kind, m in {"all": evaluation.metrics, **(kinds if results.kinds() else {})}.items():
-                    numbers = [m.get(key, "") for key in ("N", "oIoU", "mIoU", "Pr@0.5")]
-                    seconds = run.done.get("training_seconds", "")
-                    writer.writerow([run.variant, run.seed, hidden, kind, *numbers, run.done.get("steps", ""), seconds])
+                    numbers = [round(m[key], 6) if key in m else "" for key in ("N", "oIoU", "mIoU", "Pr@0.5")]
+                    cost = run.done.get("steps", ""), round(run.done.get("training_seconds", 0), 1) or ""
+                    writer.writerow([run.variant, run.seed, hidden, kind, *numbers, *cost])
     written = [table]
     plot = None
     try:
