@@ -84,7 +84,7 @@ def test_prepare_reads_folders_of_real_photos(maskris, shared, tmp_path, options
 
 
 def test_train_leaves_a_run_that_tells_what_it_was(run, recipe, table, maskris):
-    assert {path.name for path in run.iterdir()} == {"last", "best", "metrics.jsonl", "recipe.yaml"}
+    assert {path.name for path in run.iterdir()} == {".lock", "last", "best", "metrics.jsonl", "recipe.yaml"}
     resolved = yaml.safe_load((run / "recipe.yaml").read_text())
     assert resolved["training"]["steps"] == 6
     assert resolved["training"]["power"] == 0.9

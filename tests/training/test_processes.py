@@ -1,5 +1,6 @@
 """Runs in processes of their own: killed ones, and several for one run."""
 
+import errno
 import json
 import random
 import signal
@@ -10,11 +11,13 @@ import torch
 from safetensors.torch import load_file
 from training_jobs import (
     average_together,
+    be_refused,
     count_communication,
     fail_together,
     misuse,
     run_and_die,
     run_and_die_while_saving,
+    run_and_wait,
     run_averaged,
     run_averaged_and_die_while_saving,
     run_noiseless,
@@ -22,9 +25,10 @@ from training_jobs import (
     run_two,
     stop_together,
 )
-from training_toys import averages, distributed, same, start, weights
+from training_toys import averages, distributed, same, start, toy_run, weights
 
 from maskris.training import checkpoint
+from maskris.training import run as run_folder
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +75,34 @@ def test_a_run_killed_while_saving_ends_with_the_same_weights(tmp_path, whole):
         assert run(run_and_die_while_saving, tmp_path, call) in (0, -signal.SIGKILL)
     assert run(run_plain, tmp_path, {"steps": 30}) == 0
     assert same(weights(tmp_path), weights(whole[0]))
-    assert {path.name for path in tmp_path.iterdir()} == {"last", "metrics.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "last", "metrics.jsonl"}
+
+
+def test_two_trainings_in_one_folder_are_refused_and_a_killed_one_leaves_it_free(tmp_path, monkeypatch):
+    process = start(run_and_wait, tmp_path / "run", 3)  # with a worker, which inherits the lock and dies later
+    while not (tmp_path / "run" / "waiting").exists():
+        assert process.is_alive()
+        time.sleep(0.05)
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "LOCK_SECONDS", 0.1)
+        with pytest.raises(checkpoint.CheckpointError, match=r"Another process is training in .*/run; wait until"):
+            toy_run(tmp_path / "run")
+    distributed(be_refused, 2, tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    process.kill()
+    process.join()
+    toy_run(tmp_path / "run")
+    toy_run(tmp_path / "whole")
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+
+
+def test_a_file_system_without_locks_keeps_nobody_from_training(tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(run_folder.FileLock, "acquire", refuse)
+    assert toy_run(tmp_path, steps=2).step == 2
 
 
 def test_a_killed_run_goes_on_with_the_state_of_its_strategy(tmp_path):

@@ -47,7 +47,7 @@ def test_a_run_learns_and_tells_about_it(tmp_path):
         assert record["grad_norm"] > 0
         assert record["expressions_per_second"] > 0
     assert records[-1]["lr"] == pytest.approx(0.1 * (1 / 60) ** 0.9)
-    assert {path.name for path in tmp_path.iterdir()} == {"last", "metrics.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "last", "metrics.jsonl"}
     state = load_state(tmp_path / "last")
     assert (state["step"], state["run"]["processes"], state["run"]["strategy.noise"]) == (60, 1, 1.0)
 

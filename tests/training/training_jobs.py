@@ -1,8 +1,10 @@
 """What the processes of `test_processes` do; a module of its own, because they must be able to import it."""
 
 import json
+import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from training_toys import Averaged, KillSelf, ToyModel, TwoPasses, toy_config, toy_run, toy_trainer
 
 from maskris.batch import Batch
-from maskris.training import checkpoint
+from maskris.training import checkpoint, run
 from maskris.training.parallel import ParallelModel, make_accelerator
 from maskris.training.trainer import NonFiniteError
 
@@ -24,6 +26,24 @@ def run_and_die(out: Path, step: int, changes: dict) -> None:
 
 def run_plain(out: Path, changes: dict) -> None:
     toy_run(out, **changes)
+
+
+def run_and_wait(out: Path, step: int) -> None:
+    """Stays in the given step, and says so by a file; with a worker that is forked, as in commands."""
+    multiprocessing.set_start_method("fork", force=True)
+
+    def hook(now: int) -> None:
+        if now == step:
+            (out / "waiting").touch()
+            time.sleep(600)
+
+    toy_run(out, strategy=TwoPasses(hook=hook), workers=1)
+
+
+def be_refused(out: Path) -> None:
+    run.LOCK_SECONDS = 0.1
+    with pytest.raises(checkpoint.CheckpointError, match="Another process is training"):
+        toy_run(out)
 
 
 def run_averaged(out: Path, die: int | None = None) -> None:

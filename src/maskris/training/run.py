@@ -1,10 +1,13 @@
 """The folder of a run: whether it may be used, what to continue from, and what is written when."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import gather_object
+from filelock import FileLock, Timeout
 from torch.optim import Optimizer
 
 from maskris.models.base import RISModel
@@ -13,6 +16,8 @@ from maskris.training import checkpoint
 from maskris.training.config import TrainingConfig
 from maskris.training.state import RunState, versions
 from maskris.training.tracking import METRICS
+
+LOCK_SECONDS = 10.0
 
 
 class RunFolder:
@@ -31,6 +36,32 @@ class RunFolder:
         self._accelerator = accelerator
         self._identity = identity
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other trainings out of the folder while the block lasts; a killed process keeps nobody out.
+
+        Raises:
+            CheckpointError: In all processes, if another training is at work in it.
+        """
+        # With filelock < 4, the workers of a killed process inherit its lock; they notice its death within 5 seconds.
+        lock, free = FileLock(self.path / ".lock", timeout=LOCK_SECONDS), True
+        if self._accelerator.is_main_process:
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                free = False
+            except (OSError, NotImplementedError):
+                pass  # some network file systems have no locks; one must be able to train there all the same
+        if not all(gather_object([free])):
+            raise checkpoint.CheckpointError(
+                f"Another process is training in {self.path}; wait until it ends, stop it, or choose another folder"
+            )
+        try:
+            yield
+        finally:
+            lock.release()
+
     def start(self, resume: str | Path) -> Path | None:
         """Prepare the folder.
 
@@ -44,7 +75,6 @@ class RunFolder:
             CheckpointError: If another run would be overwritten, or there is no such checkpoint.
         """
         if self._accelerator.is_main_process:
-            self.path.mkdir(parents=True, exist_ok=True)
             checkpoint.recover(self.last)
             checkpoint.recover(self.best)
         self._accelerator.wait_for_everyone()

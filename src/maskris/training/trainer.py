@@ -131,9 +131,14 @@ class Trainer:
                 a folder that holds a run; a path continues from that checkpoint (a ``last`` folder, or a run folder).
 
         Raises:
-            CheckpointError: If the run can't be continued, or would overwrite another one.
+            CheckpointError: If the run can't be continued, would overwrite another one, or is being trained by another
+                process.
             NonFiniteError: If a loss is not finite, or a gradient (in fp16 such a step is skipped instead).
         """
+        with self.folder.alone():
+            return self._fit(resume)
+
+    def _fit(self, resume: str | Path) -> TrainingResult:
         start = time.perf_counter()
         checkpoint = self.folder.start(resume)
         if checkpoint is not None:
