@@ -18,7 +18,7 @@ from PIL import Image
 from maskris.apps import arguments
 from maskris.apps.cli import COMMANDS, main
 from maskris.apps.recipe import SECTIONS, Recipe, find
-from maskris.apps.study_plan import check_variant, find_study, read_study, vary_recipe
+from maskris.apps.study_plan import check_variant, plan_study, read_study
 from maskris.inference.many_readers import open_rows
 
 
@@ -141,12 +141,9 @@ class Page:
             pytest.fail(f"{command}: not what `maskris {name} --help` says (exit code {end.code})")
         overrides = values.get("overrides") or []
         try:
-            if name == "study" and values["vary"]:
-                study = vary_recipe(values["name"], values["vary"])
-                for variant in study.variants:
+            if name == "study" and not values["name"].endswith(".yaml"):
+                for variant in plan_study(values["name"], values["vary"]).variants:
                     check_variant(variant, self.folder / "recipes" / f"{variant.folder}.yaml", overrides)
-            elif name == "study" and not values["name"].endswith(".yaml"):
-                assert find_study(values["name"]), "there is no such study"
             elif name == "recipes" and values["name"]:
                 find(values["name"])
             elif values.get("recipe"):

@@ -118,7 +118,7 @@ def test_redirected_commands_are_checked_but_not_run():
         ("<!-- needs: gpu -->\n```sh\nmaskris train shapes-maskris --data x --training.lrr 3\n```\n", "training.lrr"),
         ("<!-- needs: gpu -->\n```sh\ntorchrun -m maskris train nothing --data x\n```\n", "no recipe 'nothing'"),
         ("<!-- needs: gpu -->\n```sh\nmaskris study shapes-maskris --vary training.lrr=1\n```\n", "training.lrr"),
-        ("<!-- needs: gpu -->\n```sh\nmaskris study nothing\n```\n", "no such study"),
+        ("<!-- needs: gpu -->\n```sh\nmaskris study nothing\n```\n", "There is no study"),
         ("<!-- needs: minutes -->\n```sh\npython -m benchmarks --fast\n```\n", "exit code 2"),
     ],
 )

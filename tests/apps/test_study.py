@@ -8,8 +8,8 @@ import yaml
 
 from maskris.apps.study_plan import (
     StudyError,
-    find_study,
     merge,
+    plan_study,
     read_study,
     shipped_studies,
     split_values,
@@ -22,7 +22,7 @@ def test_shipped_studies_are_complete_and_their_recipes_are_accepted(tmp_path):
 
     assert "models" in shipped_studies()
     for name in shipped_studies():
-        plan = read_study(find_study(name))
+        plan = plan_study(name)
         assert len(plan.variants) > 1
         for variant in plan.variants:
             check_variant(variant, tmp_path / name / f"{variant.folder}.yaml", [])
@@ -84,9 +84,27 @@ def test_mistakes_are_found_before_the_first_run(maskris, recipe, table, tmp_pat
     assert code == 1
     assert "Variant 'image.rato=0.5'" in err
     assert not (out / "runs").exists()
-    assert maskris("study", "tiny", "--vary", "a=1")[0] == 1
-    assert "no study, so --vary must say what varies" in maskris("study", recipe)[2]
-    assert "takes KEY=VALUE" in maskris("study", recipe, "--vary", "lr")[2]
+    assert not (out / "plan.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["schedul"], "no study 'schedul', neither shipped nor as a YAML file; did you mean schedule"),
+        (["nothing"], "shipped are augmentations, clean-weight, components"),
+        (["tiny", "--vary", "training.lr=1"], "There is no recipe 'tiny'"),
+        (["shapes-maskris"], "no study, so --vary must say what varies"),
+        (["models", "--vary", "training.lr=1"], "'models' is a study, which says what varies"),
+        (["shapes-maskris", "--vary", "lr"], "takes KEY=VALUE"),
+        (["models", "--report"], "studies/models/runs holds no complete run yet"),
+    ],
+)
+def test_what_can_not_be_studied_is_said_and_leaves_nothing(words, complaint, maskris, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = maskris("study", *words)
+    assert code == 1
+    assert complaint in err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_study_from_end_to_end(maskris, recipe, table, tmp_path):

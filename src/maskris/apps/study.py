@@ -1,11 +1,6 @@
 """`maskris study`: train variants of a recipe with several seeds, and set them beside each other and the paper."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,28 +45,25 @@ def study(
         report: Don't train, but report on what there is.
         overrides: Keys of the recipe with their values, for all variants.
     """
-    from maskris.apps.study_plan import StudyError, check_variant, find_study, read_study, vary_recipe
+    from maskris.apps.study_jobs import run_all
+    from maskris.apps.study_plan import StudyError, check_variant, plan_study
     from maskris.data.cores import usable_cores
     from maskris.evaluation.study import METRICS, load_study, write_report
 
     if metric not in METRICS:
         raise StudyError(f"--metric must be one of {', '.join(METRICS)}, not {metric!r}")
-    file = find_study(name)
-    if (file is None) == (vary is None):
-        raise StudyError(
-            f"{name!r} is {'no study, so --vary must say' if file is None else 'a study, which says'} what varies"
-        )
-    plan = read_study(file) if file is not None else vary_recipe(name, vary or [])
+    plan = plan_study(name, vary)
     plan = replace(plan, seeds=tuple(seeds or plan.seeds), images=images or plan.images)
     folder = out or Path("studies") / Path(name).stem
-    _keep_plan(folder, plan, overrides or [])
+    kept = _one_plan(folder, plan, overrides or [])
     if not report:
         for variant in plan.variants:
             check_variant(variant, folder / "recipes" / f"{variant.folder}.yaml", overrides or [])
+        (folder / "plan.json").write_text(json.dumps(kept, indent=1, default=str) + "\n", encoding="utf-8")
         tables = [str(path) for path in data or [_embedded(folder / "data", plan.images)]]
         share = threads or max(1, usable_cores() // jobs)
         todo = _jobs(plan, folder, tables, splits or ["val"], share, overrides or [])
-        if failed := _run_all(todo, jobs):
+        if failed := run_all(todo, jobs):
             say(f"{len(failed)} of {len(todo)} runs failed; give the same command again to go on. Their logs:")
             say("\n".join(f"  {path}" for path in failed))
             return 1
@@ -94,11 +86,10 @@ def study(
     return 0
 
 
-def _keep_plan(folder: Path, plan: "Study", overrides: list[str]) -> None:
-    """Refuse to mix two studies in one folder."""
+def _one_plan(folder: Path, plan: "Study", overrides: list[str]) -> dict[str, Any]:
+    """What the folder's ``plan.json`` is to hold; refuses to mix two studies in one folder."""
     from maskris.apps.study_plan import StudyError
 
-    folder.mkdir(parents=True, exist_ok=True)
     what: dict[str, Any] = {
         "variants": {v.name: [*v.overrides, *overrides] for v in plan.variants},
         "recipes": {v.name: v.recipe for v in plan.variants},
@@ -115,7 +106,7 @@ def _keep_plan(folder: Path, plan: "Study", overrides: list[str]) -> None:
             )
         for key in ("variants", "recipes"):
             what[key] = old[key] | what[key]
-    file.write_text(json.dumps(what, indent=1, default=str) + "\n", encoding="utf-8")
+    return what
 
 
 def _embedded(folder: Path, images: int) -> Path:
@@ -151,57 +142,3 @@ def _jobs(
             (out / "job.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
             jobs.append(out / "job.json")
     return jobs
-
-
-def _run_all(files: list[Path], at_once: int) -> list[Path]:
-    """Run the jobs, `at_once` of them at a time; the logs of those that failed."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    gpus = _gpus()
-    waiting, running, failed = list(files), {}, []  # type: ignore[var-annotated]
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("runs", total=len(files))
-        free = list(range(at_once))
-        try:
-            while waiting or running:
-                while waiting and free:
-                    slot, file = free.pop(0), waiting.pop(0)
-                    running[_start(file, gpus[slot % len(gpus)] if gpus else None)] = (slot, file)
-                for process in [p for p in running if p.poll() is not None]:
-                    slot, file = running.pop(process)
-                    free.append(slot)
-                    bar.advance(task)
-                    if process.returncode:
-                        failed.append(file.with_name("log.txt"))
-                time.sleep(0.2)
-        except BaseException:  # Ctrl-C: every run saves what it has and ends
-            for process in running:
-                process.send_signal(signal.SIGTERM)
-            for process in running:
-                process.wait()
-            raise
-    return failed
-
-
-def _start(file: Path, gpu: str | None) -> "subprocess.Popen[bytes]":
-    environment = os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
-    with file.with_name("log.txt").open("ab") as log:
-        command = [sys.executable, "-m", "maskris.apps.study_run", str(file)]
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-
-
-def _gpus() -> list[str]:
-    if chosen := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return chosen.split(",")
-    import torch
-
-    return [str(i) for i in range(torch.cuda.device_count())]

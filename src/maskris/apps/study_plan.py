@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from maskris.apps.recipe import SECTIONS, Recipe, RecipeError, find
+from maskris.apps.recipe import SECTIONS, Recipe, RecipeError, find, shipped
 
 _STUDY_KEYS = {
     "title", "about", "recipe", "common", "baseline", "seeds", "images", "occlusion", "paper", "variants",
@@ -97,14 +98,29 @@ def shipped_studies() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def find_study(name: str) -> Path | None:
-    """The file of a study: a shipped one by its name, or a YAML file with ``variants``; ``None`` if there is none."""
-    if name in shipped_studies():
-        return Path(str(files("maskris.recipes") / "studies" / f"{name}.yaml"))
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") and path.is_file() and "variants" in _read(path):
-        return path
-    return None
+def plan_study(name: str, vary: Sequence[str] | None = None) -> Study:
+    """The study of a name.
+
+    Args:
+        name: A shipped study, a YAML file that describes one, or a recipe to vary.
+        vary: For a recipe, see `vary_recipe`.
+
+    Raises:
+        StudyError: If there is nothing of that name, or nothing to vary.
+        RecipeError: If a recipe does not exist.
+    """
+    file = _find_study(name)
+    if file is not None:
+        if vary is not None:
+            raise StudyError(f"{name!r} is a study, which says what varies; --vary takes a recipe")
+        return read_study(file)
+    if vary is not None:
+        return vary_recipe(name, vary)
+    if name not in shipped() and not Path(name).is_file():
+        close = get_close_matches(name, [*shipped_studies(), *shipped()], n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"shipped are {', '.join(shipped_studies())}"
+        raise StudyError(f"There is no study {name!r}, neither shipped nor as a YAML file; {hint}")
+    raise StudyError(f"{name!r} is no study, so --vary must say what varies, such as --vary training.lr=5e-5,1e-4")
 
 
 def read_study(path: Path) -> Study:
@@ -195,6 +211,16 @@ def check_variant(variant: Variant, file: Path, overrides: Sequence[str]) -> Rec
         return Recipe(file, [*variant.overrides, *overrides])
     except RecipeError as error:
         raise StudyError(f"Variant {variant.name!r}: {error}") from error
+
+
+def _find_study(name: str) -> Path | None:
+    """The file of a study: a shipped one by its name, or a YAML file with ``variants``; ``None`` if there is none."""
+    if name in shipped_studies():
+        return Path(str(files("maskris.recipes") / "studies" / f"{name}.yaml"))
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") and path.is_file() and "variants" in _read(path):
+        return path
+    return None
 
 
 def _read(path: Path) -> dict[str, Any]:

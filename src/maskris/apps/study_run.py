@@ -1,7 +1,11 @@
 """One run of a study in a process of its own: train, evaluate under every occlusion, write rows."""
 
 import json
+import os
+import signal
 import sys
+import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -72,5 +76,13 @@ def training_seconds(folder: Path, expressions: int) -> float:
     return float(sum(seconds))
 
 
+def stop_with_parent(parent: int) -> None:
+    """Ask the training to stop when the process that started it is gone, however that ended."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=stop_with_parent, args=(os.getppid(),), daemon=True).start()
     sys.exit(run(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

@@ -1,0 +1,56 @@
+"""The processes of a study: however it is stopped, its runs stop too, and save what they have."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from maskris.apps.study_jobs import signals_as_exceptions
+from maskris.training.checkpoint import load_state
+
+
+def until(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        assert process is None or process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("kill", [os.killpg, os.kill], ids=["Ctrl-C in the terminal", "killed for memory"])
+def test_the_runs_of_a_study_that_is_stopped_save_and_end(kill, recipe, table, tmp_path):
+    out = tmp_path / "study"
+    words = ["study", recipe, "--vary", "strategy.clean_weight=1.0", "--data", table, "--out", out, "--seeds", 0]
+    # The first checkpoint would come after hours: there is one only if the run took the time to save.
+    endless = ["--training.steps", 10**6, "--training.save_every", 10**6, "--training.log_every", 1, "--threads", 1]
+    command = [sys.executable, "-m", "maskris", *map(str, words + endless)]
+    study = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    run = out / "runs" / "tiny" / "seed-0"
+    until(lambda: (run / "metrics.jsonl").is_file(), study)
+    assert not (run / "last").exists()
+    kill(study.pid, signal.SIGINT if kill is os.killpg else signal.SIGKILL)
+    complaint = study.communicate()[1].decode()
+    if kill is os.killpg:
+        assert (study.returncode, "Interrupted" in complaint) == (130, True)
+    else:
+        until((run / "last" / "state.json").is_file, None)
+    assert load_state(run / "last")["step"] > 0
+    assert not (run / "done.json").exists()
+
+
+def test_signals_end_a_study_as_ctrl_c_does():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught, signals_as_exceptions():
+        signal.raise_signal(signal.SIGTERM)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
+    hup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    try:
+        with signals_as_exceptions():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, hup)
