@@ -80,7 +80,7 @@ def test_the_byte_order_mark_of_spreadsheets_and_the_index_of_pandas(tmp_path):
         ("\n\n", "holds no rows"),
         ("image,expression\n", "holds no rows"),
         ("image\na.jpg", "line 1: no column 'expression' among 'image'"),
-        ("a.jpg,the man", r"line 1: no column 'image' and 'expression' among 'a.jpg', 'the man' The first line"),
+        ("a.jpg,the man", r"line 1: no column 'image' and 'expression' among 'a.jpg', 'the man'\. The first line"),
         ("Image,Expresion\na,b", "is it 'Image', 'Expresion'"),
         ("image;expression\na;b", "separated by semicolons"),
         ("image\texpression\na\tb", "separated by tabs"),

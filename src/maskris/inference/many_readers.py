@@ -236,7 +236,7 @@ class CSVRows(FileRows):
         if missing := [name for name in COLUMNS if name not in names]:
             lower = {name.lower(): name for name in names}
             close = [lower[near] for name in missing for near in get_close_matches(name, lower, n=1)]
-            hint = f"; is it {', '.join(map(repr, close))}?" if close else ""
+            hint = f"; is it {', '.join(map(repr, close))}?" if close else "."
             raise ValueError(
                 f"{where}: no column {' and '.join(map(repr, missing))} among {', '.join(map(repr, names))}{hint} "
                 "The first line names the columns, such as image,expression"
