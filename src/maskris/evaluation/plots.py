@@ -31,14 +31,15 @@ def plot_study(results: StudyResults, metric: str, path: Path) -> Path:
         means = [100 * cell.mean for cell in cells]
         axes.barh(places, means, height * 0.9, color=colour, label=f"{share:.0%} hidden" if share else "clean")
         for place, cell in zip(places, cells, strict=True):
-            axes.plot([100 * value for value in cell.values], [place] * len(cell.values), "k.", markersize=4)
+            values, rows = [100 * value for value in cell.values], [place] * len(cell.values)
+            axes.plot(values, rows, "ko", markersize=4, markeredgecolor="white", markeredgewidth=0.7)
     axes.set_yticks(range(len(variants)), variants)
-    axes.invert_yaxis()
+    axes.set_ylim(len(variants) - 0.4, -0.6)  # the first on top, whatever their number
     axes.set_xlabel(f"{metric} (%)")
-    axes.set_title(results.title, loc="left", fontsize=11)
+    figure.suptitle(results.title, x=0.01, ha="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=len(shares), fontsize=9)
+    figure.legend(frameon=False, loc="outside upper right", ncols=len(shares), fontsize=9)
     figure.savefig(path, dpi=110)
     return path
