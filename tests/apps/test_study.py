@@ -90,7 +90,7 @@ def test_mistakes_are_found_before_the_first_run(maskris, recipe, table, tmp_pat
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["schedul"], "no study 'schedul', neither shipped nor as a YAML file; did you mean schedule"),
+        (["shedule"], "no study 'shedule', neither shipped nor as a YAML file; did you mean schedule"),
         (["nothing"], "shipped are augmentations, clean-weight, components"),
         (["tiny", "--vary", "training.lr=1"], "There is no recipe 'tiny'"),
         (["shapes-maskris"], "no study, so --vary must say what varies"),
