@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+from maskris.apps.outputs import check_output
 from maskris.apps.terminal import say, show
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ def prepare(
         skip_invalid: Leave invalid rows out and write them to a file beside the output.
         check_images: Decode every image.
     """
+    inputs = [source, images, published_list, *(combine or [])]
+    check_output(out, inputs, ".parquet")
+    # Rejected rows that were corrected may be what is read: their file is replaced or removed with the table.
+    check_output(out.with_name(f"{out.name}.rejects.jsonl"), inputs, ".jsonl")
     if combine is not None:
         from maskris.data.prepare_combined import prepare_combined
 
@@ -182,6 +187,8 @@ def evaluate(
     from maskris.inference.predictor import fastest_device
     from maskris.models.base import load_model
 
+    if out is not None:
+        check_output(out, [checkpoint, *data], ".parquet")
     table = open_tables(data)
     chosen = choose_splits(table, splits, "--splits")
     model = load_model(checkpoint, import_class(model_class))

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from maskris.apps.outputs import check_output
 from maskris.apps.terminal import say
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def report(
         runs: Run folders of `maskris train`, or folders of models.
         data: Parquet files written by `maskris prepare`.
         splits: Splits to evaluate; all but train by default.
-        out: The file to write.
+        out: The .html file to write.
         names: What to call the runs; by default what tells their folders apart.
         gallery: Expressions in each group of pictures (best, median, worst, and disagreements of the first two runs);
             0 for no pictures.
@@ -66,6 +67,7 @@ def report(
         raise ValueError(f"--gallery is a number of expressions, not {gallery}")
     if splits and not data:
         raise ValueError("--splits is for --data, which says what to evaluate on")
+    check_output(out, [*runs, *(data or []), robustness], ".html")
     records = [read_run(folder) for folder in runs]
     called = names or names_of(runs)
     if len(called) != len(runs):
