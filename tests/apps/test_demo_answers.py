@@ -204,3 +204,22 @@ def test_limits_hold_whoever_asks(predictor, photo):
     with pytest.raises(RefusedError, match="at most 100 can be taken"):
         desk.ask(desk.question(photo, "a.png", "red"))
     assert replace(Limits(), pixels=100) == desk.limits
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_photos_that_a_camera_stored_turned(desk, photo, tmp_path, orientation):
+    """They are answered, shown and downloaded like the upright photo."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turn = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
+    Image.open(photo).transpose(turn).save(tmp_path / "turned.png", exif=exif)
+    expected, turned = (desk.question(path, "a.png", "red\nblue") for path in (photo, tmp_path / "turned.png"))
+    pictures = [desk.ask(question).picture(desk.ask(question).predictions(0.5)) for question in (expected, turned)]
+    assert pictures[1].size == pictures[0].size
+    assert pictures[1].tobytes() == pictures[0].tobytes()
+    contents = []
+    for question in (expected, turned):
+        (folder := tmp_path / question.path.stem).mkdir()
+        with zipfile.ZipFile(desk.download(question, 0.5, "zip", folder)) as files:
+            contents.append({name: files.read(name) for name in files.namelist()})
+    assert contents[1] == contents[0]

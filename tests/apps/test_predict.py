@@ -167,3 +167,25 @@ def test_unusable_files_are_explained_before_a_model_is_loaded(maskris, tmp_path
     assert not (tmp_path / "out").exists()
     err = maskris("predict", tmp_path / "rows.csv", "the man", "--model", tmp_path)[2]
     assert "The phrases stand in" in err
+
+
+@pytest.mark.parametrize("square", [False, True])
+def test_photos_that_a_camera_stored_turned(run, squares, maskris, tmp_path, square):
+    """Their overlays are those of the upright photo, alone and in a folder."""
+    upright, exif = Image.open(squares / "0.png"), Image.Exif()
+    if square:  # where a photo that is turned twice has the right size
+        upright = upright.crop((0, 0, 32, 32))
+    exif[0x0112] = 6
+    for name, photo, more in (
+        ("upright", upright, {}),
+        ("turned", upright.transpose(Image.Transpose.ROTATE_90), {"exif": exif}),
+    ):
+        (tmp_path / name).mkdir()
+        photo.save(tmp_path / name / "a.png", **more)
+        command = ["the red square", "--model", run, "--out"]
+        assert maskris("predict", tmp_path / name / "a.png", *command, tmp_path / name / "one")[0] == 0
+        assert maskris("predict", tmp_path / name, *command, tmp_path / name / "all", "--overlays")[0] == 0
+    for drawn in ("one/a_overlay.png", f"all/{records(tmp_path / 'upright' / 'all')[0]['overlay_file']}"):
+        turned, expected = (Image.open(tmp_path / name / drawn) for name in ("turned", "upright"))
+        assert turned.size == expected.size
+        assert turned.tobytes() == expected.tobytes()

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from maskris.inference.image import load_image
 
@@ -54,6 +55,44 @@ def test_every_orientation_of_a_jpeg(tmp_path, orientation):
     loaded = pixels_of(load_image(tmp_path / "a.jpg")).astype(int)
     assert loaded.shape == (32, 48, 3)
     assert np.abs(loaded - quadrants[..., None]).max() <= 4
+
+
+def tagged(path, upright, orientation, metadata):
+    """Save a photo as a camera stores it, its orientation told in EXIF or in XMP."""
+    image, more = Image.fromarray(np.ascontiguousarray(stored(upright, orientation))), {}
+    xmp = f'<rdf:Description tiff:Orientation="{orientation}"/>'
+    if metadata == "exif":
+        more["exif"] = Image.Exif()
+        more["exif"][0x0112] = orientation
+    elif path.suffix == ".png":
+        more["pnginfo"] = PngInfo()
+        more["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp)
+    elif path.suffix == ".tiff":
+        more["tiffinfo"] = {700: xmp.encode()}
+    else:
+        more["xmp"] = xmp.encode()
+    if path.suffix == ".webp":
+        more["lossless"] = True
+    image.save(path, **more)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("metadata", ["exif", "xmp"])
+@pytest.mark.parametrize("kind", ["png", "tiff", "webp", "jpg"])
+@pytest.mark.parametrize("shape", [(5, 7, 3), (6, 6, 3)])
+def test_a_loaded_photo_is_not_turned_again(tmp_path, orientation, metadata, kind, shape):
+    photo = RNG.integers(0, 256, shape, dtype=np.uint8)
+    tagged(tmp_path / f"a.{kind}", photo, orientation, metadata)
+    once = load_image(tmp_path / f"a.{kind}")
+    if kind != "jpg":  # which changes the values
+        assert np.array_equal(pixels_of(once), photo)
+    assert once.size == (shape[1], shape[0])
+    assert np.array_equal(pixels_of(load_image(once)), pixels_of(once))
+    with Image.open(tmp_path / f"a.{kind}") as opened:
+        opened.load()
+        before = dict(opened.info)
+        assert np.array_equal(pixels_of(load_image(load_image(opened))), pixels_of(once))
+        assert opened.info == before, "the caller's image keeps its metadata"
 
 
 def test_damaged_exif_does_not_hide_a_photo(tmp_path):

@@ -40,7 +40,8 @@ def load_image(source: ImageSource) -> Image.Image:
             floats in [0, 1], in the shapes of `ImageSource`.
 
     Returns:
-        An RGB image that shares no memory with `source`, except that an upright RGB image of PIL is returned as is.
+        An RGB image that is upright for everybody: loading it once more doesn't turn it again. It shares no memory with
+        `source`, except that an upright RGB image of PIL is returned as is.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -114,7 +115,11 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
         rgb = _rgb(image)
     except ValueError as error:
         raise ValueError(f"{name} has the colour mode {image.mode}, which can't become RGB: {error}") from error
-    return rgb if turn is None else rgb.transpose(turn)
+    if turn is None:
+        return rgb
+    upright = rgb.transpose(turn)
+    upright.info = {}  # PIL copies it, and its EXIF or XMP would tell the next reader to turn the photo once more
+    return upright
 
 
 def _orientation(image: Image.Image) -> int:
