@@ -22,7 +22,7 @@ ALLOWED = {
     "strategies": ("batch", "rng", "data.preprocess", "data.tokenizer", "models.base"),
     "evaluation": ("batch", "rng", "data", "models.base", "strategies"),
     "training": ("batch", "rng", "data", "models.base", "strategies.base", "evaluation"),
-    "inference": ("batch", "rng", "models", "data.masks", "data.preprocess", "data.tokenizer"),
+    "inference": ("batch", "rng", "models", "data.masks", "data.preprocess", "data.text", "data.tokenizer"),
     "recipes": (),
     "__main__": ("apps",),
     "apps": ("batch", "rng", "data", "models", "strategies", "evaluation", "training", "inference"),

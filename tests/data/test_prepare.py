@@ -111,6 +111,17 @@ def test_rejects_are_set_aside(damaged, tmp_path):
     assert {problem["kind"] for problem in zero["problems"]} == {"empty expressions", "missing image"}
 
 
+def test_a_row_with_half_a_character_is_set_aside_whole(source, tmp_path):
+    refs = pickle.loads((source / "refcoco" / "refs(unc).p").read_bytes())
+    refs[2]["sentences"][0]["sent"] = "the \ud83d"
+    (source / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(refs, 2))
+    report = prepare(source, tmp_path / "out.parquet", skip_invalid=True, progress=False)
+    assert len(ReferringTable.open(report.out)) == 5
+    (reject,) = [json.loads(line) for line in report.rejects.read_text(encoding="utf-8").splitlines()]
+    assert (reject["ref_id"], reject["expressions"][0]) == (2, "the \ud83d")
+    assert reject["problems"][0]["message"].startswith(r"expression 0 holds half a character (\ud83d in 'the \ud83d')")
+
+
 def test_without_checking_images_they_need_not_be_there(source, tmp_path):
     for photo in (source / "train2014").iterdir():
         photo.unlink()

@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -231,6 +232,29 @@ def test_problems_in_json_lines_name_the_line(lines):
     ]
     with pytest.raises(InvalidData, match=r"mine\.jsonl: line 7: the line lacks split, expressions"):
         read_jsonl(file)
+
+
+@pytest.mark.parametrize("place", [{"expressions": ["the \ud83d"]}, {"kinds": ["\udc41"]}, {"category": "\ud83d"}])
+def test_half_a_character_is_a_problem_of_its_row(lines, place):
+    """JSON can hold it, and Parquet can't: the table would fail as a whole."""
+    good = {"image": "photo.png", "mask": SQUARE, "expressions": ["x"], "split": "train"}
+    scanned = scan_jsonl(lines(good, good | place))
+    (problem,) = scanned.problems
+    assert (problem.where, problem.kind) == ("line 2", "bad value")
+    assert re.search(r"(expression 0|kinds|category) holds half a character \(\\ud.*; write the whole", str(problem))
+    assert len(scanned.table(skip_invalid=True)) == 1
+
+
+def test_the_name_of_a_photo_is_text(lines):
+    named = {"image": "\ud83d", "mask": SQUARE, "expressions": ["x"], "split": "train"}
+    assert "image holds half a character" in [one.message.split(" (")[0] for one in scan_jsonl(lines(named)).problems]
+
+
+def test_numbers_that_are_too_large_are_problems_of_their_rows(lines):
+    good = {"image": "photo.png", "mask": SQUARE, "expressions": ["x"], "split": "train"}
+    places = ({"ref_id": 0}, {"image_id": 0}, {"height": 0, "width": 40}, {"mask": [[0, 1, 9, 1, 9, 9]]})
+    file = lines(good, *(json.dumps(good | place).replace("0", "1e999", 1) for place in places))
+    assert {problem.where for problem in scan_jsonl(file).problems} == {f"line {number}" for number in range(2, 6)}
 
 
 def test_the_golden_minidata_reads_as_the_official_code_does(shared):

@@ -240,6 +240,19 @@ def test_a_file_name_that_is_no_text(model, photos, tmp_path):
     assert [os.fsencode(record["image"]) for record in read(tmp_path / "out")].count(b"\xff.png") == 1
 
 
+def test_what_is_no_text_or_no_number_is_an_error_of_its_row(model, photos, tmp_path):
+    line = json.dumps({"image": "a.png", "expression": "red", "note": 1})
+    lines = [line, line.replace("red", r"red \ud83d"), line.replace("1", "1e999"), line.replace('"red"', "1e999"), line]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    result = predict_many(Predictor(model), tmp_path / "rows.jsonl", tmp_path / "out", progress=False)
+    assert (result.complete, result.failed) == (True, 3)
+    records = read(tmp_path / "out")
+    assert [("error" in record, record["expression"]) for record in records] == [
+        (False, "red"), (True, "red \ud83d"), (True, None), (True, None), (False, "red"),
+    ]  # fmt: skip
+    assert records[1]["error"].endswith("write the whole character, in UTF-8")
+
+
 def test_settings_are_checked(model, rows, tmp_path):
     for options, message in (
         ({"threshold": 1.0}, "threshold"),

@@ -115,14 +115,19 @@ def test_json_lines(tmp_path):
     lines = [
         '{"image": "a.jpg", "expression": "the man", "id": 7, "tags": ["x", null]}', "", "{", "[1]", '"text"',
         '{"image": 3, "expression": "x"}', '{"image": "a.jpg"}', '{"image": "a", "expression": "b", "x": NaN}',
+        '{"image": "a", "expression": "b", "x": [-1e999]}', '{"image": "a", "expression": "the \\ud83d"}',
+        r'{"image": "\udcff", "expression": "\ud83d\ude00"}',
     ]  # fmt: skip
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     with JSONLRows(tmp_path / "rows.jsonl") as rows:
         assert rows[0] == Row(0, "a.jpg", "the man", 7, {"tags": ["x", None]})
-        assert [rows.where(number).split(" ")[-1] for number in range(len(rows))] == list("1345678")
-        errors = [rows[number].error for number in range(1, 7)]
+        assert [rows.where(number).split(" ")[-1] for number in range(len(rows))] == [*"13456789", "10", "11"]
+        errors = [rows[number].error for number in range(1, 9)]
+        assert rows[9] == Row(9, "\udcff", "\U0001f600"), "a photo may have any name"
     for error, start in zip(errors, ["no valid JSON", "expected an object", "expected an object", "image is 3",
-                                     "expression is empty", "no valid JSON: NaN"], strict=True):  # fmt: skip
+                                     "expression is empty", "no valid JSON: NaN is no JSON; leave the key out",
+                                     "no valid JSON: the number -1e999 is too large; put it in quotes",
+                                     "expression holds half a character"], strict=True):  # fmt: skip
         assert error.startswith(start)
     (tmp_path / "rows.jsonl").write_text(lines[0] + '\n{"image": "a", "expression": "b", "mask": "m.png"}')
     with pytest.raises(ValueError, match=r"line 2: mask would be lost"):
@@ -160,6 +165,8 @@ def test_photos_of_a_folder(tmp_path):
         open_rows(tmp_path)
     with pytest.raises(ValueError, match="Expression 2 is empty"):
         open_rows(tmp_path, ["x", " "])
+    with pytest.raises(ValueError, match=r"Expression 1 holds half a character \(\\udcff in"):
+        open_rows(tmp_path, ["caf\udcff", "x"])
     with pytest.raises(ValueError, match="There is no photo in"):
         open_rows(tmp_path / ".thumbs" / "empty", ["x"])
     with pytest.raises(ValueError, match="is the folder of the photos already"):

@@ -184,6 +184,8 @@ def test_questions_that_cannot_be_answered(predictor, model, photo):
             predictor.predict(empty)
     with pytest.raises(ValueError, match="Expression 2 is empty"):
         predictor.predict(["red", ""], image=photo)
+    with pytest.raises(ValueError, match=r"Expression 2 holds half a character \(\\ud83d in 'the \\ud83d'\)"):
+        predictor.predict(["red", "the \ud83d"])
     with pytest.raises(TypeError, match="Expression 2 is a int"):
         predictor.predict(["red", 3])
     assert model.encoded == 1, "checked before the costly part"

@@ -7,7 +7,7 @@ from pathlib import Path
 def check_output(out: Path, inputs: Iterable[str | Path | None], ending: str) -> None:
     """Refuse an ``--out`` that would destroy something, before anything is computed.
 
-    The ending is what protects the files in a folder that is read (photos, weights, annotations) without a look at each.
+    The ending protects the files in a folder that is read (photos, weights, annotations) without a look at each.
 
     Args:
         out: The file that is going to be written.

@@ -109,7 +109,8 @@ def write_rejects(readings: Sequence[Reading], out: Path) -> Path | None:
         path.unlink(missing_ok=True)  # those of an earlier run would be misleading
         return None
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
+    # Half a character, a reason for being here, is written as \ud83d, which is how JSON writes it too.
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         for reading in readings:
             by_place: dict[tuple[str, str], list[Problem]] = defaultdict(list)
             for problem in reading.problems:

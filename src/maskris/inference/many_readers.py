@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import math
 import os
 from abc import abstractmethod
 from array import array
@@ -173,7 +174,7 @@ class JSONLRows(FileRows):
 
     def _row(self, text: str, number: int) -> Row:
         try:
-            values = json.loads(text, parse_constant=_no_number)
+            values = json.loads(text, parse_constant=_no_number, parse_float=_finite)
         except (ValueError, RecursionError) as error:
             return row_of(number, {}, f"no valid JSON: {error}")
         if not isinstance(values, dict):
@@ -250,4 +251,12 @@ class CSVRows(FileRows):
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is no JSON; leave the key out, or write null")
+
+
+def _finite(digits: str) -> float:
+    """A number that can be written again; Python takes what is too large for infinity, which is no JSON."""
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"the number {digits[:60]} is too large; put it in quotes to carry it through as a text")
+    return value

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from maskris.data.text import trouble_of
+
 NO_PHOTO = -1
 """The image number of a row that names no photo."""
 
@@ -169,6 +171,9 @@ class FolderRows(Rows):
             raise ValueError(f"Say what to look for in the photos of {folder}: give one or several phrases, in quotes")
         if empty := [number for number, text in enumerate(expressions, start=1) if not text.strip()]:
             raise ValueError(f"Expression {empty[0]} is empty; say what to look for, such as 'the man on the left'")
+        for number, text in enumerate(expressions, start=1):
+            if trouble := trouble_of(text):
+                raise ValueError(f"Expression {number} {trouble}")
         if not self.root.is_dir():
             raise FileNotFoundError(f"There is no folder {folder}")
         self._expressions = list(expressions)
@@ -234,6 +239,9 @@ def row_of(number: int, values: Mapping[str, Any], error: str | None = None) -> 
         if error is None and (not isinstance(value, str) or not value.strip()):
             what = "is empty" if value is None or value == "" or isinstance(value, str) else f"is {value!r}"
             error = f"{key} {what}; it must be a text such as {example!r}"
+    # A photo may be called what is no text, as its file may.
+    if error is None and (trouble := trouble_of(str(expression))):
+        error = f"expression {trouble}"
     image = image if isinstance(image, str) and image.strip() else None
     return Row(number, image, expression if isinstance(expression, str) else None, name, given, error)
 

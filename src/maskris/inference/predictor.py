@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from maskris.data.masks import Box, box_of, encode
+from maskris.data.text import trouble_of
 from maskris.inference.image import ImageSource, load_image
 from maskris.models.base import Features, RISModel, evaluation_mode, foreground_logit, load_model
 
@@ -209,7 +210,7 @@ class Predictor:
 
         Raises:
             RuntimeError: If no image is set.
-            ValueError: If an expression is empty or `threshold` lies outside [0, 1).
+            ValueError: If an expression is empty or holds half a character, or `threshold` lies outside [0, 1).
             TypeError: If an expression is no string.
         """
         if isinstance(expression, str):
@@ -230,7 +231,7 @@ class Predictor:
 
         Raises:
             RuntimeError: If no image is set.
-            ValueError: If an expression is empty or `threshold` lies outside [0, 1).
+            ValueError: If an expression is empty or holds half a character, or `threshold` lies outside [0, 1).
             TypeError: If an expression is no string.
         """
         expressions = _checked(expressions, threshold)
@@ -258,7 +259,8 @@ class Predictor:
             threshold: As for `predict`.
 
         Raises:
-            ValueError: If an expression is empty, `threshold` lies outside [0, 1) or `image_index` doesn't fit.
+            ValueError: If an expression is empty or holds half a character, `threshold` lies outside [0, 1) or
+                `image_index` doesn't fit.
             TypeError: If an expression is no string.
         """
         expressions = _checked(expressions, threshold)
@@ -336,6 +338,8 @@ def _checked(expressions: Sequence[str], threshold: float) -> list[str]:
             raise TypeError(f"Expression {i + 1} is a {type(expression).__name__}, not a string: {expression!r}")
         if not expression.strip():
             raise ValueError(f"Expression {i + 1} is empty; say what to look for, such as 'the man on the left'")
+        if trouble := trouble_of(expression):
+            raise ValueError(f"Expression {i + 1} {trouble}")
     return expressions
 
 
