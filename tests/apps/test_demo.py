@@ -2,9 +2,13 @@
 
 import asyncio
 import builtins
+import json
+import shutil
 import socket
+import tempfile
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -237,6 +241,49 @@ def test_own_examples_with_their_expressions(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="there is no photo in this folder"):
         own_examples(tmp_path / "empty")
+
+
+def ask_page(address, elem_id, values):
+    """What an event of the page answers, as a browser asks for it."""
+    with urllib.request.urlopen(f"{address}/config") as response:
+        config = json.load(response)
+    [component] = [one["id"] for one in config["components"] if one["props"].get("elem_id") == elem_id]
+    [event] = [one["id"] for one in config["dependencies"] if one["targets"] and one["targets"][0][0] == component]
+    body = {"data": values, "fn_index": event, "trigger_id": component, "session_hash": "visitor"}
+    join = urllib.request.Request(
+        f"{address}/gradio_api/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    urllib.request.urlopen(join).close()
+    with urllib.request.urlopen(f"{address}/gradio_api/queue/data?session_hash=visitor", timeout=60) as lines:
+        for line in lines:
+            message = json.loads(line[6:]) if line.startswith(b"data: ") else {}
+            if message.get("msg") == "process_completed":
+                return message
+    return None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")  # what it still uses of pandas
+def test_examples_come_from_anywhere_and_nothing_else_of_their_folder_is_served(desk, photo, tmp_path, monkeypatch):
+    for name in ("a", "b", "work", "temporary"):
+        (tmp_path / name).mkdir()
+    offered = [(photo.rename(tmp_path / "a" / "scene.png"), "red")]
+    offered.append((Path(shutil.copy(offered[0][0], tmp_path / "b")), "blue"))
+    (tmp_path / "a" / "private.png").write_bytes(offered[0][0].read_bytes())
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))  # from here and below Gradio takes any file
+    with app.serving(desk.predictor, examples=offered) as address:
+        for number, (path, text) in enumerate(offered):
+            answer = ask_page(address, "examples", [number, 0.5])
+            assert answer["success"], answer
+            shown, words, *_ = answer["output"]["data"]
+            assert (shown["orig_name"], words) == ("scene.png", text)
+            with urllib.request.urlopen(f"{address}/gradio_api/file={shown['path']}") as response:
+                assert response.read() == path.read_bytes()
+        for hidden in (offered[0][0], tmp_path / "a" / "private.png"):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(f"{address}/gradio_api/file={hidden}")
+            assert caught.value.code == 403
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_names_are_escaped():

@@ -95,7 +95,7 @@ def serving(
 ) -> Iterator[str]:
     """Serve the page while the context is open; gives its address.
 
-    What visitors upload lies in a temporary folder, which is removed in the end.
+    What visitors upload lies in a temporary folder, and so do copies of the examples; it is removed in the end.
 
     Args:
         predictor: Gives the model, its device and precision.
@@ -110,13 +110,13 @@ def serving(
     """
     _require_gradio()
     from maskris.apps.demo_answers import Desk
-    from maskris.apps.demo_examples import drawn_examples
+    from maskris.apps.demo_examples import copied_examples, drawn_examples
     from maskris.apps.demo_page import STYLE, make_page, make_theme
 
     port = free_port(host, 7860) if port is None else port
     desk = Desk(predictor, limits)
     with tempfile.TemporaryDirectory(prefix="maskris-demo-") as folder, _environment(GRADIO_TEMP_DIR=folder):
-        offered = drawn_examples(Path(folder)) if examples is None else examples
+        offered = drawn_examples(Path(folder)) if examples is None else copied_examples(examples, Path(folder))
         page = make_page(desk, offered, model=f"{type(predictor.model).__name__}, {predictor.name}")
         try:
             page.launch(

@@ -1,6 +1,7 @@
 """Examples of the demo: drawn scenes that need no download, or the user's own photos."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -48,6 +49,20 @@ def own_examples(folder: Path) -> list[Example]:
     if not photos:
         raise ValueError(f"--examples {folder}: there is no photo in this folder ({', '.join(ENDINGS)})")
     return [(photo, "\n".join(_lines(photo.with_suffix(".txt")))) for photo in photos[:MOST]]
+
+
+def copied_examples(examples: Sequence[Example], folder: Path) -> list[Example]:
+    """The same examples in the folder from which the page is served, so that no other folder has to be opened for it.
+
+    Args:
+        examples: They may come from anywhere, and photos of several folders may have the same name.
+        folder: Gets a folder for each photo.
+    """
+    copies = []
+    for number, (photo, text) in enumerate(examples, start=1):
+        (place := folder / f"example_{number}").mkdir()
+        copies.append((Path(shutil.copyfile(photo, place / photo.name)), text))
+    return copies
 
 
 def _lines(path: Path) -> Iterator[str]:
