@@ -87,6 +87,8 @@ def test_the_help_of_train_tells_the_keys_of_a_recipe(maskris):
         (["prepare", "a", "--out", "b", "--format", "xml"], "--format: expected one of 'auto', 'refer', .* not xml"),
         (["evaluate", "a", "b", "--batch-size", "many"], "--batch-size: expected int, not many"),
         (["predict"], "the following arguments are required: source"),
+        (["predict", "a", "--model", "b", "c", "--modle", "d"], "there is no option --modle; did you mean --model?"),
+        (["predict", "a", "b", "--model"], "argument --model: expected one argument"),
         (["recipes", "a", "b"], "maskris recipes can't use 'b'; phrases with spaces need quotes"),
         (["train", "a", "--data", "b", "--trainin.lr", "1"], "there is no option --trainin.lr"),
     ],
@@ -125,6 +127,30 @@ def imagined(
 def test_a_command_is_a_typed_function(words, changes):
     values = {"photo": "p.jpg", "phrases": ["a b", "c"], "some_size": 3, "names": None, "check": True}
     assert parse("imagined", imagined, ["p.jpg", "a b", "c", *words]) == values | changes
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the abbreviation
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["p.jpg", "--some-size", "5", "a b", "c"],
+        ["--some-size", "5", "p.jpg", "a b", "c"],
+        ["p.jpg", "a b", "--some", "5", "c", "--names", "x", "-1"],
+        ["p.jpg", "--no-check", "a b", "--some-size=5", "c"],
+        ["--names", "x", "-1", "--some-size", "5", "--", "p.jpg", "a b", "c"],
+    ],
+)
+def test_options_may_stand_among_what_is_given_by_position(words):
+    values = parse("imagined", imagined, words)
+    assert (values["photo"], values["phrases"], values["some_size"]) == ("p.jpg", ["a b", "c"], 5)
+    assert values["names"] == (["x", "-1"] if "--names" in words else None)
+    assert values["check"] is ("--no-check" not in words)
+
+
+def test_phrases_may_begin_with_a_dash():
+    phrases = ["-3 on the dice", "- the last", "--some-size"]
+    values = parse("imagined", imagined, ["p.jpg", *phrases[:2], "--some-size", "5", "--", *phrases[2:]])
+    assert (values["phrases"], values["some_size"]) == (phrases, 5)
 
 
 def test_flags_take_no_value():

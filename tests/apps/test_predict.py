@@ -27,7 +27,7 @@ def rows(squares, tmp_path):
 
 def test_one_photo_gives_one_mask_for_each_phrase(run, squares, maskris, tmp_path):
     phrases = ["the red square", "the blue square [bold]"]
-    code, out, err = maskris("predict", squares / "0.png", *phrases, "--model", run, "--out", tmp_path / "p")
+    code, out, err = maskris("predict", squares / "0.png", "--model", run, *phrases, "--out", tmp_path / "p")
     assert code == 0
     assert {path.name for path in (tmp_path / "p").iterdir()} == {
         "0_overlay.png",

@@ -1,6 +1,8 @@
 """A typed function's signature and docstring as a command line, by jsonargparse."""
 
 import inspect
+import math
+import re
 import types
 from argparse import SUPPRESS, Action
 from collections.abc import Callable, Sequence
@@ -74,7 +76,7 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> dict
     if "overrides" in inspect.signature(function).parameters:
         rest, overrides = split_overrides(rest)
     parser = make_parser(name, function, recipe_keys=any(word in ("-h", "--help") for word in rest))
-    values: dict[str, Any] = parser.parse_args([_dashed(word) for word in rest]).as_dict()
+    values: dict[str, Any] = parser.parse_args(together(parser, [_dashed(word) for word in rest])).as_dict()
     return values if overrides is None else values | {"overrides": overrides}
 
 
@@ -95,6 +97,44 @@ def make_parser(name: str, function: Callable[..., Any], *, recipe_keys: bool = 
         elif recipe_keys:
             _describe_recipe(parser)
     return parser
+
+
+def together(parser: Parser, words: Sequence[str]) -> list[str]:
+    """What is given by position, put in one place: argparse closes a list of phrases at the first option.
+
+    ``photo.jpg --model M "the phrase"`` becomes ``--model M -- photo.jpg "the phrase"``.
+
+    Args:
+        parser: Knows how many words follow which option.
+        words: What follows the command.
+    """
+    options = {name: action for action in parser._actions for name in action.option_strings}
+    bound: list[str] = []
+    loose: list[str] = []
+    room = 0.0  # values that the last option still takes
+    for number, word in enumerate(words):
+        if word == "--":
+            loose += words[number + 1 :]
+            break
+        if _is_option(word):
+            bound.append(word)
+            meant = [name for name in options if name == word] or [name for name in options if name.startswith(word)]
+            room = _most_values(options[meant[0]]) if len(meant) == 1 else 0
+        elif room:
+            bound.append(word)
+            room -= 1
+        else:
+            loose.append(word)
+    return [*bound, "--", *loose] if loose else bound
+
+
+def _is_option(word: str) -> bool:
+    """As argparse sees it: no negative number, and no text with a space before its equals sign."""
+    return bool(re.fullmatch(r"--?[^\s=\d.-][^\s=]*(=.*)?", word, re.DOTALL))
+
+
+def _most_values(action: Action) -> float:
+    return 0 if action.nargs == 0 else 1 if action.nargs in (None, "?") else math.inf
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
