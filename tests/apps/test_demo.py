@@ -115,6 +115,10 @@ def test_without_gradio_it_names_the_extra(maskris, monkeypatch):
         (["--port", "0"], "--port is a number from 1 to 65535, not 0"),
         (["--host", "no.such.host.invalid"], "--host no.such.host.invalid: this machine has no such address"),
         (["--max-mb", "0"], "The limit on megabytes must be positive"),
+        (
+            ["--max-pixels", "200000000"],
+            "The limit on pixels must be at most 178,956,970, not 200,000,000: Pillow opens",
+        ),
         (["--examples", "nowhere"], "--examples nowhere: there is no such folder"),
     ],
 )

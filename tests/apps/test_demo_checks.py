@@ -12,6 +12,15 @@ from PIL import Image
 from maskris.apps.demo_checks import Limits, RefusedError, read_expressions, read_photo, safe_name
 
 LIMITS = Limits(megabytes=0.1, pixels=10_000)
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def header(width, height):
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
 
 
 def refused(path, name="cat.png", limits=LIMITS):
@@ -64,6 +73,37 @@ def test_damaged_photos_are_refused(tmp_path):
     assert refused(tmp_path / "cut.png", "cut.png").startswith("cut.png can't be decoded: the file is damaged")
 
 
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        chunk(b"IHDR", b"\0\0\0\x08"),
+        header(8, 8) + chunk(b"pHYs", b"\0"),
+        header(8, 8) + chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**21))),  # a bomb of text
+    ],
+    ids=["size", "resolution", "text"],
+)
+def test_damaged_headers_are_refused(tmp_path, chunks):
+    (tmp_path / "a.png").write_bytes(PNG + chunks)
+    assert refused(tmp_path / "a.png").startswith("cat.png can't be decoded: the file is damaged")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, IndexError, struct.error, OverflowError, MemoryError])
+def test_whatever_a_decoder_raises_is_explained(tmp_path, monkeypatch, error):
+    def fail(image):
+        raise error("/a/path/of/this/machine")
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    assert "can't be decoded" in refused(tmp_path / "a.png")
+
+
+def test_measured_values_are_no_photo(tmp_path):
+    Image.fromarray(np.full((8, 8), 300, dtype=np.float32)).save(tmp_path / "depth.tif")
+    said = refused(tmp_path / "depth.tif", "depth.tif")
+    assert said.startswith("depth.tif has pixels of a kind that can't be read here")
+    assert said.endswith("Save it as an ordinary JPEG or PNG first")
+
+
 def test_large_files_are_refused_before_they_are_opened(tmp_path):
     (tmp_path / "a.png").write_bytes(b"x" * (LIMITS.bytes + 1))
     assert refused(tmp_path / "a.png") == "cat.png has 0.1 MB; at most 0.1 MB can be taken. Shrink it first"
@@ -71,9 +111,7 @@ def test_large_files_are_refused_before_they_are_opened(tmp_path):
 
 def bomb(width, height):
     """A PNG whose header promises pixels that its few bytes don't hold: who decodes it, fails."""
-    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
-    return start + struct.pack(">I", 4) + b"IDATxxxx" + struct.pack(">I", zlib.crc32(b"IDATxxxx"))
+    return PNG + header(width, height) + chunk(b"IDAT", b"xxxx")
 
 
 @pytest.mark.parametrize(("side", "said"), [(101, "101 x 101 pixels; at most 10,000"), (60_000, "far too many pixels")])
@@ -147,5 +185,9 @@ def test_limits_are_told_and_checked():
     for wrong in ({"megabytes": 0}, {"pixels": -1}, {"characters": 0}, {"megabytes": float("nan")}):
         with pytest.raises(ValueError, match="must be positive"):
             Limits(**wrong)
+    most = 2 * Image.MAX_IMAGE_PIXELS
+    assert Limits(pixels=most).pixels == most
+    with pytest.raises(ValueError, match=f"at most {most:,}, not 200,000,000: Pillow opens no larger photo"):
+        Limits(pixels=200_000_000)
     with pytest.raises(ValueError, match="colours for 7 expressions, not for 8"):
         Limits(expressions=8)

@@ -38,13 +38,19 @@ class Limits:
         """Check the values, which come from the command line.
 
         Raises:
-            ValueError: If one is not positive, or there are more expressions than colours.
+            ValueError: If one is not positive, there are more expressions than colours, or Pillow would open no photo
+                of so many pixels.
         """
         for name in ("megabytes", "pixels", "expressions", "characters"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"The limit on {name} must be positive, not {getattr(self, name)}")
         if self.expressions > len(PALETTE):
             raise ValueError(f"There are colours for {len(PALETTE)} expressions, not for {self.expressions}")
+        if Image.MAX_IMAGE_PIXELS is not None and self.pixels > 2 * Image.MAX_IMAGE_PIXELS:
+            raise ValueError(
+                f"The limit on pixels must be at most {2 * Image.MAX_IMAGE_PIXELS:,}, not {self.pixels:,}: Pillow "
+                "opens no larger photo, lest a small file unpack to gigabytes"
+            )
 
     @property
     def bytes(self) -> int:
@@ -68,7 +74,7 @@ def read_photo(path: Path, name: str, limits: Limits) -> Image.Image:
         limits: On bytes and pixels.
 
     Raises:
-        RefusedError: If it is no photo, is damaged, or exceeds a limit.
+        RefusedError: If it is no photo, is damaged, has colours of a rare kind, or exceeds a limit.
     """
     try:
         size = path.stat().st_size
@@ -87,13 +93,25 @@ def read_photo(path: Path, name: str, limits: Limits) -> Image.Image:
                     f"{name} has {image.width:,} x {image.height:,} pixels; at most {_million(limits.pixels)} can be "
                     "taken. Shrink it first"
                 )
-            return load_image(image)
+            return _upright(image, name)
+    except RefusedError:
+        raise
     except UnidentifiedImageError:
         raise RefusedError(f"{name} is not a photo that can be read here. {_advice(name)}") from None
     except Image.DecompressionBombError:  # more than Pillow would ever open
         raise RefusedError(f"{name} has far too many pixels; at most {_million(limits.pixels)} can be taken") from None
-    except (OSError, SyntaxError, MemoryError):
+    except Exception:  # decoders raise anything at damaged files
         raise RefusedError(f"{name} can't be decoded: the file is damaged or cut off. Try to copy it again") from None
+
+
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    try:
+        return load_image(image)
+    except ValueError:  # what is damaged is an OSError there
+        raise RefusedError(
+            f"{name} has pixels of a kind that can't be read here, such as measured values instead of colours. Save it "
+            "as an ordinary JPEG or PNG first"
+        ) from None
 
 
 def read_expressions(text: str, limits: Limits) -> tuple[str, ...]:
