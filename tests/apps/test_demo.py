@@ -137,8 +137,12 @@ def test_the_next_free_port_is_taken():
 
 
 def test_visitors_are_not_told_where_the_model_lies(checkpoint):
-    assert app.public_name(str(checkpoint)) == f"{checkpoint.parent.name}/colours"
-    assert app.public_name("someone/caris-refcoco") == "someone/caris-refcoco"
+    predictor = Predictor.from_pretrained(checkpoint, "cpu", model_class=ColourWords)
+    with app.serving(predictor, examples=[]) as address, urllib.request.urlopen(address) as response:
+        page = response.read().decode()
+    assert f"ColourWords, {checkpoint.parent.name}/colours" in page
+    assert str(checkpoint.parent) not in page
+    assert predictor.name == str(checkpoint), "the caller's predictor stays as it is"
 
 
 def test_no_call_home(monkeypatch):

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco
 
-from maskris.apps.demo_answers import STEPS, Desk, Layer, at_page_size
+from maskris.apps.demo_answers import STEPS, Desk, Layer, at_page_size, public_name
 from maskris.apps.demo_checks import Limits, RefusedError
 from maskris.inference.overlay import PALETTE
 from maskris.inference.predictor import Prediction, Predictor
@@ -185,6 +185,31 @@ def test_downloads_are_what_predict_writes(desk, predictor, photo, tmp_path):
             assert entry["box"] == list(prediction.box)
             with files.open(entry["mask"]) as mask:
                 assert np.array_equal(np.asarray(Image.open(mask)), prediction.mask * np.uint8(255))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_downloads_do_not_tell_where_the_model_lies(predictor, photo, tmp_path, there):
+    predictor.name = str(tmp_path / "runs" / "mine")
+    if there:
+        (tmp_path / "runs" / "mine").mkdir(parents=True)
+    desk = Desk(predictor)
+    file = desk.download(desk.question(photo, "a.png", "red"), 0.5, "json", tmp_path)
+    assert json.loads(file.read_text(encoding="utf-8"))["model"] == "runs/mine"
+
+
+def test_public_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "latest").symlink_to("mine")
+    for name, public in (
+        ("someone/caris-refcoco", "someone/caris-refcoco"),
+        ("CARIS", "CARIS"),
+        ("mine", f"{tmp_path.name}/mine"),
+        ("latest", f"{tmp_path.name}/mine"),
+        ("../../gone/runs/mine", "runs/mine"),
+        ("/gone", "gone"),
+    ):
+        assert public_name(name) == public
 
 
 def test_a_photo_that_is_gone_is_told(desk, photo, tmp_path):

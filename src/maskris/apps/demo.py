@@ -63,6 +63,7 @@ def demo(
     """
     _require_gradio()
     from maskris.apps.classes import model_class as import_class
+    from maskris.apps.demo_answers import public_name
     from maskris.apps.demo_checks import Limits
     from maskris.apps.demo_examples import own_examples
     from maskris.inference.predictor import Predictor
@@ -75,9 +76,8 @@ def demo(
     predictor = Predictor.from_pretrained(
         checkpoint, device=device, precision=precision, model_class=import_class(model_class)
     )
-    predictor.name = public_name(checkpoint)
     with StopSignals() as stop, serving(predictor, limits, offered, host=host, port=free_port(host, port)) as address:
-        say(f"{predictor.name} answers at {address} (Ctrl-C ends it)")
+        say(f"{public_name(predictor.name)} answers at {address} (Ctrl-C ends it)")
         if host not in ("127.0.0.1", "localhost", "::1"):
             say("Everybody who can reach this machine can use it: there is no password, see docs/demo.md")
         wait_for(stop)
@@ -117,7 +117,7 @@ def serving(
     desk = Desk(predictor, limits)
     with tempfile.TemporaryDirectory(prefix="maskris-demo-") as folder, _environment(GRADIO_TEMP_DIR=folder):
         offered = drawn_examples(Path(folder)) if examples is None else copied_examples(examples, Path(folder))
-        page = make_page(desk, offered, model=f"{type(predictor.model).__name__}, {predictor.name}")
+        page = make_page(desk, offered, model=f"{type(predictor.model).__name__}, {desk.name}")
         try:
             page.launch(
                 server_name=host,
@@ -161,11 +161,6 @@ def free_port(host: str, port: int) -> int:
                 continue
             return candidate
     raise OSError(f"No port from {port} to {last - 1} is free on {host}; choose another with --port")
-
-
-def public_name(checkpoint: str) -> str:
-    """What visitors are told the model is called: the last two parts of a path, not where this machine keeps it."""
-    return "/".join(Path(checkpoint).resolve().parts[-2:]) if Path(checkpoint).exists() else checkpoint
 
 
 def wait_for(stop: Any) -> None:

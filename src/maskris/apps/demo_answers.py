@@ -161,6 +161,9 @@ class Desk:
         limits: What a visitor may ask for.
         photos: How many encoded photos to keep.
         answers: How many answers to keep.
+
+    Attributes:
+        name: What visitors are told the model is called.
     """
 
     def __init__(
@@ -168,6 +171,7 @@ class Desk:
     ) -> None:
         self.predictor = predictor
         self.limits = limits or Limits()
+        self.name = public_name(predictor.name)
         self._photos: Recent[tuple[Predictor, Image.Image]] = Recent(photos)
         self._answers: Recent[Answer] = Recent(answers)
         self._network = threading.Lock()
@@ -207,7 +211,7 @@ class Desk:
         if known is None:
             photo = read_photo(question.path, question.name, self.limits)
             shared = self.predictor
-            asker = Predictor(shared.model, None, shared.precision, batch_size=shared.batch_size, name=shared.name)
+            asker = Predictor(shared.model, None, shared.precision, batch_size=shared.batch_size, name=self.name)
             known = asker.set_image(photo), at_page_size(photo)
             self._photos.put(question.digest, known)
         asker, shown = known
@@ -241,10 +245,16 @@ class Desk:
         with TemporaryDirectory() as results:
             # As if the photo lay beside its results: that is where the visitor will put them.
             place = Path(results) / question.name
-            saved = save_predictions(place, predictions, results, model=self.predictor.name, image=photo)
+            saved = save_predictions(place, predictions, results, model=self.name, image=photo)
             if kind == "json":
                 return Path(shutil.copy(saved.json, folder))
             return Path(shutil.make_archive(str(folder / f"{place.stem}_masks"), "zip", results))
+
+
+def public_name(name: str) -> str:
+    """A model's name without where this machine keeps it: of a path, whether it is there or not, the last two parts."""
+    path = Path(name).resolve() if Path(name).exists() else Path(name)
+    return "/".join(path.relative_to(path.anchor).parts[-2:])
 
 
 def at_page_size(photo: Image.Image) -> Image.Image:
