@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import errno
 import json
 import shutil
 import socket
@@ -114,6 +115,7 @@ def test_without_gradio_it_names_the_extra(maskris, monkeypatch):
     [
         (["--port", "0"], "--port is a number from 1 to 65535, not 0"),
         (["--host", "no.such.host.invalid"], "--host no.such.host.invalid: this machine has no such address"),
+        (["--host", "192.0.2.1"], "--host 192.0.2.1: this machine has no such address"),  # of RFC 5737: nobody's
         (["--max-mb", "0"], "The limit on megabytes must be positive"),
         (
             ["--max-pixels", "200000000"],
@@ -134,6 +136,19 @@ def test_the_next_free_port_is_taken():
         taken.listen()
         port = taken.getsockname()[1]
         assert app.free_port("127.0.0.1", port) > port
+
+
+def test_only_a_taken_port_leads_to_the_next_one(monkeypatch):
+    tried = []
+
+    def forbidden(self, address):
+        tried.append(address[1])
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", forbidden)
+    with pytest.raises(OSError, match=r"Can't listen on 127\.0\.0\.1, port 80: Permission denied; choose others"):
+        app.free_port("127.0.0.1", 80)
+    assert tried == [80]
 
 
 def test_visitors_are_not_told_where_the_model_lies(checkpoint):

@@ -1,5 +1,6 @@
 """`maskris demo`: a page on which people try a model with their own photos and phrases."""
 
+import errno
 import os
 import socket
 import tempfile
@@ -144,23 +145,34 @@ def free_port(host: str, port: int) -> int:
 
     Raises:
         ValueError: If there is no such host or port.
-        OSError: If none of a hundred is free.
+        OSError: If none of a hundred is free, or the system lets nobody listen there.
     """
     if not 0 < port < 65536:
         raise ValueError(f"--port is a number from 1 to 65535, not {port}")
     try:
         family, _, _, _, _ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise ValueError(f"--host {host}: this machine has no such address ({error})") from error
+        raise _no_address(host, error) from error
     last = min(port + PORTS, 65536)
     for candidate in range(port, last):
         with socket.socket(family, socket.SOCK_STREAM) as attempt:
             try:
                 attempt.bind((host, candidate))
-            except OSError:
-                continue
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    continue
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise _no_address(host, error) from error
+                why = error.strerror or error
+                raise OSError(
+                    f"Can't listen on {host}, port {candidate}: {why}; choose others with --host and --port"
+                ) from error
             return candidate
     raise OSError(f"No port from {port} to {last - 1} is free on {host}; choose another with --port")
+
+
+def _no_address(host: str, error: OSError) -> ValueError:
+    return ValueError(f"--host {host}: this machine has no such address ({error.strerror or error})")
 
 
 def wait_for(stop: Any) -> None:
