@@ -21,7 +21,7 @@ ALLOWED = {
     "models": ("batch", "rng", "data.preprocess", "data.tokenizer"),
     "strategies": ("batch", "rng", "data.preprocess", "data.tokenizer", "models.base"),
     "evaluation": ("batch", "rng", "data", "models.base", "strategies"),
-    "training": ("batch", "rng", "data", "models.base", "strategies.base", "evaluation"),
+    "training": ("batch", "rng", "data", "models.base", "models.files", "strategies.base", "evaluation"),
     "inference": ("batch", "rng", "models", "data.masks", "data.preprocess", "data.text", "data.tokenizer"),
     "recipes": (),
     "__main__": ("apps",),

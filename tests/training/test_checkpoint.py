@@ -154,3 +154,9 @@ def test_another_run_is_named_key_by_key(tmp_path):
     assert "seed: 1 in the checkpoint, 2 now" in text
     assert "clip: nothing in the checkpoint, None now" in text
     assert "lr" not in text
+
+
+def test_damaged_counters_are_named(tmp_path):
+    (tmp_path / "state.json").write_text('{"step": ')
+    with pytest.raises(ValueError, match=r"state\.json is damaged or no JSON object"):
+        load_state(tmp_path)

@@ -6,24 +6,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download, snapshot_download
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.data.tokenizer import ExpressionTokenizer
+from maskris.models.files import read_json, read_tensors, read_tokenizer
 
 Features = Any
 """What `RISModel.encode_image` returns: any nesting of tuples, lists, dicts and tensors; private to its model."""
 
+Model = TypeVar("Model", bound="RISModel")
 
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer"
@@ -152,6 +154,24 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         self.tokenizer.save_pretrained(save_directory / TOKENIZER)
 
     @classmethod
+    def from_pretrained(cls: type[Model], pretrained_model_name_or_path: str | Path, **arguments: Any) -> Model:
+        """Load a model of this class from a folder or the Hub, in evaluation mode.
+
+        Args:
+            pretrained_model_name_or_path: What `save_pretrained` wrote, or a Hub id.
+            arguments: Of the constructor, in place of those that were saved, or of `huggingface_hub`: ``revision``,
+                ``cache_dir``, ``force_download``, ``local_files_only``, ``token``.
+
+        Raises:
+            FileNotFoundError: If there is no whole model.
+            ValueError: If it is of another class, or a file is damaged.
+        """
+        file = Path(pretrained_model_name_or_path) / "config.json"
+        if file.is_file():
+            read_json(file)  # whose errors name the file
+        return super().from_pretrained(pretrained_model_name_or_path, **arguments)
+
+    @classmethod
     def _from_pretrained(
         cls,
         *,
@@ -186,9 +206,9 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         if not (folder / WEIGHTS).is_file():
             raise FileNotFoundError(f"{model_id} holds no model: there is no {WEIGHTS} beside its config.json")
         if "tokenizer" not in arguments:
-            arguments["tokenizer"] = AutoTokenizer.from_pretrained(folder / TOKENIZER)
+            arguments["tokenizer"] = read_tokenizer(folder / TOKENIZER)
         model = cls(**arguments)
-        model.load_state_dict(load_file(folder / WEIGHTS, device=map_location), strict=strict)
+        model.load_state_dict(read_tensors(folder / WEIGHTS, map_location), strict=strict)
         return model.eval()
 
 
@@ -204,7 +224,8 @@ def load_model(source: str | Path, model_class: type[RISModel] | None = None) ->
 
     Raises:
         FileNotFoundError: If there is no model at `source`.
-        ValueError: If its ``config.json`` names another class than `model_class`, or one that is not known.
+        ValueError: If its ``config.json`` names another class than `model_class`, or one that is not known, or a file
+            of it is damaged.
     """
     path = Path(source)
     if path.is_dir() and not (path / "config.json").is_file():
@@ -224,7 +245,7 @@ def load_model(source: str | Path, model_class: type[RISModel] | None = None) ->
 
 def _class_named_by(config: Path) -> type[RISModel]:
     """The class that a ``config.json`` names."""
-    described = json.loads(config.read_text(encoding="utf-8"))
+    described = read_json(config)
     name, module = described.get("model_class"), described.get("model_module")
     if module is None:
         import maskris

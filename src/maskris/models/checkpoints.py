@@ -14,9 +14,9 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
+
+from maskris.models.files import read_tensors
 
 _WEIGHTS = ("model", "state_dict")
 
@@ -57,10 +57,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint file {path}")
     if path.suffix == ".safetensors":
-        try:
-            return Checkpoint(_strip(load_file(path)))
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+        return Checkpoint(_strip(read_tensors(path)))
     contents = _load(path)
     arguments: dict[str, Any] = {}
     others: list[str] = []

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
 from maskris.models.base import RISModel
+from maskris.models.files import read_json, read_tensors
 from maskris.strategies.base import Strategy
 
 WEIGHTS = "model.safetensors"
@@ -114,13 +115,13 @@ def load_state(folder: Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: If `folder` holds none (``best`` is for use, only ``last`` can be continued).
+        ValueError: If the file is damaged.
     """
     if not (folder / STATE).is_file():
         raise CheckpointError(
             f"{folder} can't be continued: there is no {STATE} in it. Give the `last` folder of a run"
         )
-    state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    return state
+    return read_json(folder / STATE)
 
 
 def load_training(folder: Path, model: RISModel, optimizer: Optimizer, strategy: Strategy) -> None:
@@ -134,13 +135,14 @@ def load_training(folder: Path, model: RISModel, optimizer: Optimizer, strategy:
 
     Raises:
         CheckpointError: If the weights, moments or state are not those of such a model and strategy.
+        ValueError: If a file is damaged.
     """
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(read_tensors(folder / WEIGHTS))
     except RuntimeError as error:
         raise CheckpointError(f"{folder} holds another model than the one to train: {error}") from error
     moments: dict[str, dict[str, Tensor]] = {}
-    for key, value in load_file(folder / OPTIMIZER).items():
+    for key, value in read_tensors(folder / OPTIMIZER).items():
         kind, _, name = key.partition("/")
         moments.setdefault(name, {})[kind] = value
     names = _names(model, optimizer)
@@ -149,7 +151,7 @@ def load_training(folder: Path, model: RISModel, optimizer: Optimizer, strategy:
     saved = {i: moments[name] for i, name in enumerate(names) if name in moments}
     optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
     device = next(model.parameters()).device
-    kept = load_file(folder / STRATEGY, device=str(device)) if (folder / STRATEGY).is_file() else {}
+    kept = read_tensors(folder / STRATEGY, str(device)) if (folder / STRATEGY).is_file() else {}
     try:
         strategy.load_state_dict(kept)
     except ValueError as error:
