@@ -56,6 +56,30 @@ def test_what_is_wrong_with_one_photo(run, squares, maskris, monkeypatch, tmp_pa
     assert maskris("predict", squares / "0.png", "the red square")[0] == 0
 
 
+def test_results_of_one_photo_are_replaced_and_are_no_photos(run, squares, maskris, monkeypatch, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(squares / "0.png", tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    command = ["predict", "a/0.png", "the red square", "--model", run]
+    assert [maskris(*command)[0], maskris(*command)[0]] == [0, 0]
+    command[1] = "b/0.png"
+    with monkeypatch.context() as patch:
+        patch.setattr("maskris.inference.predictor.load_model", lambda *_: pytest.fail("a model was loaded"))
+        code, _, err = maskris(*command)
+    assert code == 1
+    assert "0_prediction.json exists and doesn't come from an earlier prediction for b/0.png" in err
+    assert maskris(*command, "--overwrite")[0] == 0
+    assert json.loads((tmp_path / "predictions" / "0_prediction.json").read_text())["image"] == "../b/0.png"
+    assert maskris("predict", ".", "the red square", "--model", run, "--out", "many")[0] == 0
+    assert [one["image"] for one in records(tmp_path / "many")] == ["a/0.png", "b/0.png"]
+    code, _, err = maskris("predict", "a", "the red square", "--model", run, "--out", "a")
+    assert code == 1
+    assert "a is the folder of the photos and can't be that of the results; choose another one, such as a/pred" in err
+    assert os.listdir(tmp_path / "a") == ["0.png"]  # noqa: PTH208
+    assert "--overwrite is for a single photo" in maskris("predict", "a", "x", "--overwrite", "--model", run)[2]
+
+
 def test_rows_of_a_file(run, squares, rows, maskris, tmp_path):
     command = ["predict", rows, "--images", squares, "--model", run, "--out", tmp_path / "out", "--masks", "--overlays"]
     code, out, err = maskris(*command)

@@ -169,6 +169,11 @@ def test_photos_of_a_folder(tmp_path):
         open_rows(tmp_path, ["caf\udcff", "x"])
     with pytest.raises(ValueError, match="There is no photo in"):
         open_rows(tmp_path / ".thumbs" / "empty", ["x"])
+    for results in (tmp_path, tmp_path / "out" / "..", tmp_path / "circle"):
+        with pytest.raises(ValueError, match=r"is the folder of the photos and can't be that of the results; choose"):
+            open_rows(tmp_path, ["x"], leave_out=results)
+    with pytest.raises(ValueError, match=r"earlier holds results \(many\.json\) and is no folder of photos"):
+        open_rows(tmp_path / "earlier", ["x"])
     with pytest.raises(ValueError, match="is the folder of the photos already"):
         open_rows(tmp_path, ["x"], images="photos")
 

@@ -1,7 +1,10 @@
 """The files of a prediction say what was predicted, and no other file suffers."""
 
 import json
+import os
 import shutil
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,8 @@ from pycocotools import mask as coco
 
 import maskris
 from maskris.inference.image import load_image
-from maskris.inference.save import save_predictions
+from maskris.inference.many_readers import open_rows
+from maskris.inference.save import check_free, save_predictions
 
 
 @pytest.fixture
@@ -84,6 +88,86 @@ def test_two_photos_of_one_name_do_not_share_files(predictions, photo, tmp_path)
     save_predictions(photo, predictions, tmp_path / "out", model="tiny")
     with pytest.raises(FileExistsError, match="another folder"):
         save_predictions(other / photo.name, predictions, tmp_path / "out", model="tiny")
+
+
+def test_with_overwrite_the_results_of_another_photo_go_as_a_whole(predictions, photo, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(photo, other / photo.name)
+    save_predictions(photo, predictions, tmp_path / "out", model="tiny")
+    save_predictions(other / photo.name, predictions[:1], tmp_path / "out", model="tiny", overwrite=True)
+    assert names(tmp_path / "out") == ["scene_mask_1.png", "scene_overlay.png", "scene_prediction.json"]
+
+
+def test_the_check_before_computing_refuses_what_saving_would(predictions, photo, tmp_path):
+    check_free(photo, 3, tmp_path / "out")
+    save_predictions(photo, predictions[:2], tmp_path / "out", model="tiny")
+    check_free(photo, 3, tmp_path / "out")
+    (tmp_path / "out" / "scene_mask_3.png").write_text("of somebody else")
+    check_free(photo, 2, tmp_path / "out")
+    with pytest.raises(
+        FileExistsError, match=r"scene_mask_3\.png exists .* or have such files replaced \(--overwrite\)"
+    ):
+        check_free(photo, 3, tmp_path / "out")
+    with pytest.raises(FileExistsError, match="is a file; name a folder"):
+        check_free(photo, 3, photo)
+
+
+class Killed(BaseException):
+    """The process ends."""
+
+
+@pytest.fixture
+def die_after(monkeypatch):
+    """The process is killed after so many changes of the disk; half of a picture may be written."""
+
+    def arrange(changes):
+        def counted(change):
+            def call(self, *args, **options):
+                nonlocal changes
+                if changes == 0:
+                    if change is Image.Image.save:
+                        args[0].write_bytes(b"half")
+                    raise Killed
+                changes -= 1
+                return change(self, *args, **options)
+
+            return call
+
+        monkeypatch.setattr(Path, "replace", counted(Path.replace))
+        monkeypatch.setattr(Path, "unlink", counted(Path.unlink))
+        monkeypatch.setattr(Image.Image, "save", counted(Image.Image.save))
+
+    return arrange
+
+
+@pytest.mark.parametrize("changes", range(9))
+@pytest.mark.parametrize(("before", "now"), [(0, 3), (3, 1), (1, 3)])
+def test_what_a_killed_call_leaves_is_no_photo_and_blocks_nothing(
+    predictions, photo, tmp_path, die_after, monkeypatch, before, now, changes
+):
+    folder = tmp_path / "out"
+    if before:
+        save_predictions(photo, predictions[:before], folder, model="first")
+    with suppress(Killed):
+        die_after(changes)
+        save_predictions(photo, predictions[:now], folder, model="second")
+        assert changes >= 1 + now + 2 + max(0, before - now)
+    monkeypatch.undo()
+    photos = open_rows(tmp_path, ["x"])
+    assert [photos[number].image for number in range(len(photos))] == ["scene.png"]
+    check_free(photo, 3, folder)
+    save_predictions(photo, predictions[:2], folder, model="third")
+    assert names(folder) == ["scene_mask_1.png", "scene_mask_2.png", "scene_overlay.png", "scene_prediction.json"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names on Windows are text")
+def test_a_photo_whose_name_is_no_text(predictions, photo, tmp_path):
+    odd = photo.with_name("caf\udce9.png")
+    photo.rename(odd)
+    for _ in range(2):
+        saved = save_predictions(odd, predictions, tmp_path / "out", model="tiny")
+    assert json.loads(saved.json.read_text(encoding="utf-8"))["image"] == "../caf\udce9.png"
 
 
 def test_a_hostile_json_removes_nothing(predictions, photo, tmp_path):

@@ -24,6 +24,7 @@ def predict(
     masks: bool = False,
     overlays: bool = False,
     retry_errors: bool = False,
+    overwrite: bool = False,
     batch_size: int = 32,
     images_at_once: int | None = None,
     workers: int = 2,
@@ -47,6 +48,7 @@ def predict(
         masks: Also write the mask of every row as a PNG (folders and files).
         overlays: Also write the mask of every row on its photo (folders and files).
         retry_errors: Do rows again that failed (folders and files).
+        overwrite: Replace files that another program, or a prediction for another photo, has written (one photo).
         batch_size: Most expressions at once.
         images_at_once: Photos encoded together; by default 8 on a GPU and 1 on the CPU (folders and files).
         workers: Threads that read photos ahead (folders and files).
@@ -61,6 +63,12 @@ def predict(
         _refuse("--retry-errors", retry_errors)
         if not expressions:
             raise ValueError(f'Say what to look for: maskris predict {source} "the man on the left"')
+        if not overwrite:
+            from maskris.inference.save import check_free
+
+            check_free(source, len(expressions), out)
+    elif overwrite:
+        raise ValueError("--overwrite is for a single photo; for a folder or a file, choose another folder with --out")
     chosen = quickstart_model("give --model with") if model is None else model
 
     def load() -> "Predictor":
@@ -74,7 +82,7 @@ def predict(
 
     if not many:
         assert expressions
-        _predict_one(load(), source, expressions, out, threshold)
+        _predict_one(load(), source, expressions, out, threshold, overwrite)
         return 0
     from maskris.inference.many import predict_many
     from maskris.inference.many_readers import open_rows
@@ -105,14 +113,16 @@ def _refuse(option: str, given: bool) -> None:
         raise ValueError(f"{option} is for a folder of photos or a file of rows; a single photo takes no such option")
 
 
-def _predict_one(predictor: "Predictor", photo: Path, expressions: list[str], out: Path, threshold: float) -> None:
+def _predict_one(
+    predictor: "Predictor", photo: Path, expressions: list[str], out: Path, threshold: float, overwrite: bool
+) -> None:
     from rich.markup import escape
     from rich.table import Table
 
     from maskris.inference.save import save_predictions
 
     results = predictor.predict(expressions, image=photo, threshold=threshold)
-    saved = save_predictions(photo, results, out, model=predictor.name, image=predictor.image)
+    saved = save_predictions(photo, results, out, model=predictor.name, image=predictor.image, overwrite=overwrite)
     table = Table("expression", "score", "box (x, y, w, h)")
     for result in results:
         box = "nothing found" if result.box is None else ", ".join(f"{value:.0f}" for value in result.box)

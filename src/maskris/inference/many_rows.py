@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maskris.data.text import trouble_of
+from maskris.inference.many_results import RUN
+from maskris.inference.saved import pictures_among
 
 NO_PHOTO = -1
 """The image number of a row that names no photo."""
@@ -151,7 +153,8 @@ class ListedRows(Rows):
 class FolderRows(Rows):
     """Every photo of a folder and the folders in it, with each of some phrases.
 
-    Hidden files and folders are passed over, and so are folders that hold results of this package.
+    Hidden files and folders are passed over, and so are results of this package: folders of many, and the files of
+    single photos.
 
     Args:
         folder: The folder.
@@ -159,7 +162,7 @@ class FolderRows(Rows):
         leave_out: A folder in it that isn't looked into, such as that of the results.
 
     Raises:
-        ValueError: If there is no phrase, an empty one, or no photo.
+        ValueError: If there is no phrase, an empty one, or no photo, or if the folder is that of results.
         FileNotFoundError: If there is no such folder.
     """
 
@@ -177,30 +180,41 @@ class FolderRows(Rows):
         if not self.root.is_dir():
             raise FileNotFoundError(f"There is no folder {folder}")
         self._expressions = list(expressions)
-        self._photos = sorted(_photos(self.root, None if leave_out is None else Path(leave_out).absolute()))
+        self._refuse_results(None if leave_out is None else os.path.realpath(leave_out))
+        self._photos = sorted(_photos(self.root, None if leave_out is None else os.path.realpath(leave_out)))
         if not self._photos:
             raise ValueError(f"There is no photo in {folder}, nor in the folders in it ({', '.join(sorted(ENDINGS))})")
         described = json.dumps([self._photos, self._expressions])
         self.sha256 = hashlib.sha256(described.encode()).hexdigest()
         self.images = np.repeat(np.arange(len(self._photos)), len(self._expressions))
 
+    def _refuse_results(self, leave_out: str | None) -> None:
+        if leave_out == os.path.realpath(self.root):
+            raise ValueError(
+                f"{self.source} is the folder of the photos and can't be that of the results; choose another one, such "
+                f"as {Path(self.source) / 'predictions'}"
+            )
+        if (self.root / RUN).is_file():
+            raise ValueError(f"{self.source} holds results ({RUN}) and is no folder of photos")
+
     def __getitem__(self, number: int) -> Row:
         photo, phrase = divmod(number, len(self._expressions))
         return Row(number, self._photos[photo], self._expressions[phrase])
 
 
-def _photos(root: Path, leave_out: Path | None) -> Iterator[str]:
+def _photos(root: Path, leave_out: str | None) -> Iterator[str]:
     """Paths relative to the root, with slashes."""
     seen = set()  # links may lead in circles
     for folder, names, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen or "many.json" in files or (leave_out is not None and Path(folder) == leave_out):
+        if real in seen or real == leave_out or RUN in files:
             names.clear()
             continue
         seen.add(real)
         names[:] = sorted(name for name in names if not name.startswith("."))
+        results = pictures_among(Path(folder), files)
         for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
+            if not name.startswith(".") and name not in results and Path(name).suffix.lower() in ENDINGS:
                 yield (Path(folder) / name).relative_to(root).as_posix()
 
 

@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,6 +12,7 @@ from PIL import Image
 from maskris import __version__
 from maskris.inference.image import load_image
 from maskris.inference.predictor import Prediction
+from maskris.inference.saved import PART, RECORD, Record, read_record
 from maskris.inference.visualize import draw_predictions
 
 
@@ -41,8 +41,8 @@ def save_predictions(
     the model, the version of this package, and for each expression its score, box (x, y, width, height, or null), area,
     RLE and mask file. All sizes and masks are those of the upright photo, its EXIF orientation applied.
 
-    Files of an earlier call for the same photo are replaced, and mask files of it that are no longer needed removed.
-    Any other file of these names is left alone, and nothing is written.
+    Files of an earlier call for the same photo are replaced, those of a killed one too, and mask files of it that are
+    no longer needed removed. Any other file of these names is left alone, and nothing is written.
 
     Args:
         photo: Path of the photo that the predictions were made for.
@@ -61,22 +61,13 @@ def save_predictions(
         OSError: If the photo can't be read or a file can't be written.
     """
     photo, out = Path(photo).expanduser(), Path(out).expanduser()
-    masks = tuple(out / f"{photo.stem}_mask_{i}.png" for i in range(1, len(predictions) + 1))
-    saved = Saved(out / f"{photo.stem}_overlay.png", masks, out / f"{photo.stem}_prediction.json")
-    earlier = _earlier(saved.json, photo)
+    saved = _names(photo, len(predictions), out)
     if not overwrite:
-        for path in (saved.json, saved.overlay, *masks):
-            if path.exists() and path not in earlier:
-                raise FileExistsError(
-                    f"{path} exists and doesn't come from an earlier prediction for {photo}; "
-                    "choose another folder, or overwrite it on purpose"
-                )
+        check_free(photo, len(predictions), out)
     upright = load_image(photo) if image is None else image
     picture = draw_predictions(upright, predictions)  # checks the sizes before anything is written
     out.mkdir(parents=True, exist_ok=True)
-    picture.save(saved.overlay)
-    for path, prediction in zip(masks, predictions, strict=True):
-        Image.fromarray(prediction.mask.astype(np.uint8) * np.uint8(255)).save(path)
+    pairs = zip(predictions, saved.masks, strict=True)
     content = {
         "image": _relative(photo, out),
         "height": upright.height,
@@ -84,16 +75,48 @@ def save_predictions(
         "model": model,
         "maskris": __version__,
         "overlay": saved.overlay.name,
-        "predictions": [
-            {**prediction.to_dict(), "mask": path.name} for path, prediction in zip(masks, predictions, strict=True)
-        ],
+        "predictions": [{**prediction.to_dict(), "mask": path.name} for prediction, path in pairs],
     }
-    partial = saved.json.with_name(saved.json.name + ".part")  # a killed run leaves the old JSON or the new one, whole
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(saved.json)
-    for path in earlier - {saved.json, saved.overlay, *masks}:
+    # Whenever the process dies, a record on the disk names every picture that is there, so that the next call may
+    # replace it: what is no longer needed goes before the old record does, and nothing comes before the new one.
+    for path in _pictures(saved.json, None if overwrite else photo) - {saved.overlay, *saved.masks}:
         path.unlink(missing_ok=True)
+    partial = saved.json.with_name(saved.json.name + PART)
+    _write(partial, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    picture.save(saved.overlay)
+    for path, prediction in zip(saved.masks, predictions, strict=True):
+        Image.fromarray(prediction.mask.astype(np.uint8) * np.uint8(255)).save(path)
+    partial.replace(saved.json)
     return saved
+
+
+def check_free(photo: str | Path, expressions: int, out: str | Path) -> None:
+    """Refuse a folder in which results for a photo would replace other files, before anything is computed.
+
+    Args:
+        photo: Path of the photo.
+        expressions: How many there are.
+        out: The folder.
+
+    Raises:
+        FileExistsError: If a file is in the way that an earlier call for this photo did not write, or `out` is a file.
+    """
+    photo, out = Path(photo).expanduser(), Path(out).expanduser()
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out} is a file; name a folder to write to")
+    saved = _names(photo, expressions, out)
+    ours = _pictures(saved.json, photo) | ({saved.json} if _records(saved.json, photo) else set())
+    for path in (saved.json, saved.overlay, *saved.masks):
+        if path.exists() and path not in ours:
+            raise FileExistsError(
+                f"{path} exists and doesn't come from an earlier prediction for {photo}; choose another folder "
+                "(--out), or have such files replaced (--overwrite)"
+            )
+
+
+def _names(photo: Path, expressions: int, out: Path) -> Saved:
+    masks = tuple(out / f"{photo.stem}_mask_{i}.png" for i in range(1, expressions + 1))
+    return Saved(out / f"{photo.stem}_overlay.png", masks, out / f"{photo.stem}{RECORD}")
 
 
 def _relative(photo: Path, folder: Path) -> str:
@@ -104,15 +127,20 @@ def _relative(photo: Path, folder: Path) -> str:
         return photo.resolve().as_posix()
 
 
-def _earlier(path: Path, photo: Path) -> set[Path]:
-    """The files of an earlier call for the same photo; none if the JSON is absent, foreign or about another photo."""
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-        if content["image"] != _relative(photo, path.parent):
-            return set()
-        names = [str(content["overlay"]), *(str(entry["mask"]) for entry in content["predictions"])]
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
-    # Only names that this module gives: a damaged or hostile JSON must not make other files disappear.
-    ours = [name for name in names if Path(name).name == name and name.startswith(f"{photo.stem}_")]
-    return {path, *(path.parent / name for name in ours if name.endswith(".png"))}
+def _records(path: Path, photo: Path | None) -> list[Record]:
+    """Of the last call for a photo, and of one that was killed; with ``None`` for any photo."""
+    found = [read_record(path), read_record(path.with_name(path.name + PART))]
+    here = None if photo is None else _relative(photo, path.parent)
+    return [record for record in found if record is not None and here in (None, record.image)]
+
+
+def _pictures(path: Path, photo: Path | None) -> set[Path]:
+    """What such calls have written."""
+    return {path.parent / name for record in _records(path, photo) for name in record.pictures}
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file as a whole; half a character, from the name of a photo, is written as JSON escapes it."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(text, encoding="utf-8", errors="backslashreplace")
+    new.replace(path)
