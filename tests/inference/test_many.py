@@ -206,6 +206,20 @@ def test_masks_and_overlays_are_files_of_their_rows(model, rows, tmp_path):
         assert Image.open(out / record["overlay_file"]).width >= 480
     assert (out / "masks" / "0002-деревня_左-the_red_one.png").is_file()
     assert predict(model, rows, out).now == 0
+    lost = [out / records[0]["mask_file"], out / records[3]["overlay_file"]]
+    for file in lost:
+        file.unlink()
+    assert predict(model, rows, out).now == 0, "nobody asks for them"
+    assert predict(model, rows, out, masks=True, overlays=True).now == 2
+    assert all(file.is_file() for file in lost)
+
+
+def test_an_address_is_no_photo(model, tmp_path):
+    listed = [{"image": "https://example.org/a.jpg", "expression": "red"}]
+    result = predict(model, listed, tmp_path / "out")
+    assert result.errors[0].endswith(
+        ": https://example.org/a.jpg is an address; download the photo first, and name its file"
+    )
 
 
 def test_two_processes_do_not_share_a_folder(model, rows, tmp_path):

@@ -80,7 +80,7 @@ def predict_many(
         out: Folder to write to. It remembers model, precision, threshold and input, and refuses others.
         threshold: Probability in [0, 1) above which a pixel belongs to the referent.
         images: Folder that the photos of `rows` are relative to; by default that of the file, or the working folder.
-        masks: Write each mask as a PNG (255 inside), named in ``mask_file``. Rows done without one are done again.
+        masks: Write each mask as a PNG (255 inside), named in ``mask_file``. Rows without the file are done again.
         overlays: Write each mask on its photo with the phrase, named in ``overlay_file``; likewise.
         retry_errors: Do rows again that ended in an error.
         images_at_once: Photos encoded together; by default 8 on a GPU and 1 on the CPU, where more gain nothing.
@@ -115,7 +115,7 @@ def predict_many(
     files = [key for key, asked in (("mask_file", masks), ("overlay_file", overlays)) if asked]
     with ResultsFolder(out, run, len(rows)) as results:
         if results.done.any() and (files or retry_errors):
-            results.forget(lambda record: _is_wanted(record, files, retry_errors))
+            results.forget(lambda record: _is_wanted(record, results.path, files, retry_errors))
         before = int(results.done.sum())
         job = Job(predictor, rows, results, threshold, masks, overlays)
         with ThreadPoolExecutor(workers) as pool, Bar(len(rows), before, progress) as bar:
@@ -132,6 +132,8 @@ def predict_many(
     return ManyResult(results.file, len(rows), before, now, len(failed), errors, time.perf_counter() - start)
 
 
-def _is_wanted(record: dict[str, Any], files: list[str], retry_errors: bool) -> bool:
-    """Whether a row that is done can stay as it is."""
-    return not retry_errors if "error" in record else all(key in record for key in files)
+def _is_wanted(record: dict[str, Any], folder: Path, files: list[str], retry_errors: bool) -> bool:
+    """Whether a row that is done can stay as it is, with the files that are asked for."""
+    if "error" in record:
+        return not retry_errors
+    return all(key in record and (folder / record[key]).is_file() for key in files)

@@ -89,12 +89,15 @@ class Job:
         for row in chunk.rows:
             photo = int(self.rows.images[row.number])
             if row.error is None and photo not in chunk.photos:
-                chunk.photos[photo] = pool.submit(self._load, self.rows.path(row))
+                chunk.photos[photo] = pool.submit(self._load, row)
         return chunk
 
-    def _load(self, path: Path) -> Photo | str:
+    def _load(self, row: Row) -> Photo | str:
+        path = self.rows.path(row)
         try:
-            if not path.is_file() and "://" not in str(path):
+            if not path.is_file():
+                if "://" in str(row.image):
+                    return f"{row.image} is an address; download the photo first, and name its file"
                 # `load_image` would look for a similar name, which takes long in a folder of a million.
                 return f"There is no photo {path}"
             return self.predictor.prepare(path, keep=self.overlays)

@@ -90,8 +90,7 @@ class Rows(ABC):
 
     def path(self, row: Row) -> Path:
         """Where the row's photo is."""
-        name = str(row.image)
-        return Path(name) if "://" in name else self.root / name  # an address is left alone, for the message about it
+        return self.root / str(row.image)
 
     def groups(self) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
         """Numbers of the photos, in order, with the numbers of their rows; first those without a photo."""
