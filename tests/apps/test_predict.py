@@ -131,10 +131,10 @@ def test_failed_rows_are_told_and_can_be_done_again(run, squares, rows, maskris,
 
 @pytest.mark.skipif(os.name == "nt", reason="names on Windows are text")
 def test_names_of_files_that_are_no_text_are_told(run, squares, maskris, tmp_path):
-    (tmp_path / "caf\udce9.png").write_text("no photo")
+    (tmp_path / "photo\udce9.png").write_text("no photo")
     code, out, err = maskris("predict", tmp_path, "the red square", "--model", run, "--out", tmp_path / "out")
     assert (code, err) == (1, "")
-    assert f"row 0 (caf\\udce9.png, 'the red square'): {tmp_path}/caf\\udce9.png is not an image" in out
+    assert f"row 0 (photo\\udce9.png, 'the red square'): {tmp_path}/photo\\udce9.png is not an image" in out
 
 
 def test_a_signal_ends_it_in_good_order(run, squares, rows, maskris, tmp_path, monkeypatch):

@@ -163,11 +163,11 @@ def test_what_a_killed_call_leaves_is_no_photo_and_blocks_nothing(
 
 @pytest.mark.skipif(os.name == "nt", reason="names on Windows are text")
 def test_a_photo_whose_name_is_no_text(predictions, photo, tmp_path):
-    odd = photo.with_name("caf\udce9.png")
+    odd = photo.with_name("photo\udce9.png")
     photo.rename(odd)
     for _ in range(2):
         saved = save_predictions(odd, predictions, tmp_path / "out", model="tiny")
-    assert json.loads(saved.json.read_text(encoding="utf-8"))["image"] == "../caf\udce9.png"
+    assert json.loads(saved.json.read_text(encoding="utf-8"))["image"] == "../photo\udce9.png"
 
 
 def test_a_hostile_json_removes_nothing(predictions, photo, tmp_path):
