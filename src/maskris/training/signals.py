@@ -15,10 +15,13 @@ class Stopped(BaseException):
 
 
 class StopSignals:
-    """While this context manager is open, the first SIGTERM or SIGINT is noted; the second acts as usual.
+    """While this context manager is open, the first SIGTERM or SIGINT is noted, and what is under way can be saved.
+
+    After that, Ctrl-C (SIGINT) acts as usual, for people who don't want to wait; SIGTERM changes nothing, as it often
+    comes twice: a cluster sends it to all processes, and those that started others pass it on.
 
     Attributes:
-        received: Number of the signal that came, or ``None``.
+        received: Number of the signal that came first, or ``None``.
     """
 
     def __init__(self) -> None:
@@ -42,8 +45,10 @@ class StopSignals:
         self._previous = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            return
         self.received = number
-        self._restore()
+        signal.signal(signal.SIGINT, self._previous.pop(signal.SIGINT))
         if self._raise:
             raise Stopped
 
