@@ -1,8 +1,11 @@
 """Study results against numbers that can be computed by hand."""
 
+from io import StringIO
+
 import numpy as np
 import pytest
 from evaluation.made_up import made_up
+from rich.console import Console
 
 from maskris.evaluation.bootstrap import paired, paired_over_seeds
 from maskris.evaluation.study import Run, StudyResults
@@ -92,6 +95,28 @@ def test_what_costs_as_much_is_compared_in_a_table_of_its_own(results):
     assert rows == [["masked", "plain", "+14.6 [+14.6, +14.6]", "+0.0 [+0.0, +0.0]"]]
     assert [str(table.title) for table in both.tables("oIoU")][2] == "At equal compute"
     assert "At equal compute:\n\n| variant | against |" in both.to_markdown("oIoU")
+
+
+def test_a_row_says_its_seeds_where_they_are_not_all(results):
+    some = [run for run in results.runs if (run.variant, run.seed) != ("masked", 0)]
+    partly = StudyResults(**{**vars(results), "runs": some})
+    assert [row[0] for row in partly.rows("oIoU")[1]] == ["plain", "masked (seed 1)"]
+    assert partly.difference_tables("oIoU")["Differences"][1][0][0] == "masked (seed 1)"
+    assert "masked (seed 1) |" in partly.to_markdown("oIoU")
+    assert "(seed" not in results.to_markdown("oIoU")
+
+
+def test_names_are_shown_in_a_terminal_as_they_are(results):
+    odd = {"plain": "a[red]", "masked": "[/b]"}
+    runs = [Run(odd[run.variant], run.seed, run.evaluations, run.done) for run in results.runs]
+    renamed = StudyResults(**{**vars(results), "title": "[i]", "runs": runs, "baseline": "a[red]", "paper": {}})
+    console = Console(record=True, width=120, file=StringIO())
+    for table in renamed.tables("oIoU"):
+        console.print(table)
+    text = console.export_text()
+    assert "[i]: oIoU" in text
+    assert "a[red]" in text
+    assert "[/b]" in text
 
 
 def test_one_seed_is_the_paired_bootstrap_and_equal_methods_differ_by_nothing():

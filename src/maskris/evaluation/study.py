@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 METRICS = ("mIoU", "oIoU")
+DONE = "done.json"
+"""In the folder of a run that has come to its end: steps, seconds and parameters."""
 _MIN_WIDTH = {"variant": 12, "against": 10, "paper": 5, "direction": 9}  # of columns in a terminal
 
 
@@ -95,6 +97,11 @@ class StudyResults:
     same_compute: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def seeds(self) -> list[int]:
+        """All that any variant was trained with."""
+        return sorted({run.seed for run in self.runs})
+
+    @property
     def variants(self) -> list[str]:
         """Names of the variants that have a complete run."""
         return list(dict.fromkeys(run.variant for run in self.runs))
@@ -154,38 +161,51 @@ class StudyResults:
         for variant in self.variants:
             seconds = [run.done["training_seconds"] for run in self.runs if run.variant == variant and run.done]
             cells = (self.cell(variant, share, metric).text() for share in self.occlusion)
-            rows.append([variant, *cells, f"{fmean(seconds):.0f}" if seconds else ""])
+            rows.append([self._label(variant), *cells, f"{fmean(seconds):.0f}" if seconds else ""])
         return ["variant", *map(_condition, self.occlusion), "s / run"], rows
 
     def difference_tables(self, metric: str) -> dict[str, tuple[list[str], list[list[str]]]]:
         """Headings and cells of what is compared, by title; a table without cells is left out."""
         rivals = {variant: self.rival(variant) for variant in self.variants if variant != self.rival(variant)}
-        seeds = len({run.seed for run in self.runs})
         tables = {
             "Differences": self._compared(rivals, metric, Cell.difference_text),
             "At equal compute": self._compared(self.same_compute, metric, Cell.difference_text),
-            "Seed by seed": self._compared(rivals if seeds > 1 else {}, metric, Cell.by_seed_text),
+            "Seed by seed": self._compared(rivals if len(self.seeds) > 1 else {}, metric, Cell.by_seed_text),
         }
         headings = ["variant", "against", *map(_condition, self.occlusion)]
         found = {title: (headings, rows) for title, rows in tables.items() if rows}
         if self.paper and "Differences" in found:
-            for row in found["Differences"][1]:
-                paper = self.paper_difference(row[0])
-                row += ["" if paper is None else f"{paper:+.2f}", self.direction(row[0], metric)]
+            for variant, row in zip(self._comparable(rivals), found["Differences"][1], strict=True):
+                paper = self.paper_difference(variant)
+                row += ["" if paper is None else f"{paper:+.2f}", self.direction(variant, metric)]
             found["Differences"] = ([*headings, "paper", "direction"], found["Differences"][1])
         return found
 
     def _compared(self, rivals: Mapping[str, str], metric: str, text: Callable[[Cell], str]) -> list[list[str]]:
-        """One row for each variant that has runs and whose rival has."""
         return [
-            [variant, rival, *(text(self.cell(variant, share, metric, rival)) for share in self.occlusion)]
-            for variant, rival in rivals.items()
-            if {variant, rival} <= set(self.variants)
+            [
+                self._label(variant, rivals[variant]),
+                rivals[variant],
+                *(text(self.cell(variant, share, metric, rivals[variant])) for share in self.occlusion),
+            ]
+            for variant in self._comparable(rivals)
         ]
+
+    def _comparable(self, rivals: Mapping[str, str]) -> list[str]:
+        """Variants that have runs and whose rival has."""
+        return [variant for variant, rival in rivals.items() if {variant, rival} <= set(self.variants)]
+
+    def _label(self, variant: str, rival: str | None = None) -> str:
+        """Its name, with the seeds that are in a cell (with a rival: that both have) where that isn't all of them."""
+        both = variant, rival or variant
+        seeds = [s for s in self.seeds if all(s in self._by_seed(name, self.occlusion[0]) for name in both)]
+        few = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else "no common seed"
+        return variant if seeds == self.seeds else f"{variant} ({few})"
 
     def tables(self, metric: str) -> "list[Table]":
         """The tables for the terminal."""
         from rich import box
+        from rich.markup import escape
         from rich.table import Table
 
         tables = []
@@ -193,18 +213,18 @@ class StudyResults:
             f"{self.title}: {metric}": self.rows(metric),
             **self.difference_tables(metric),
         }.items():
-            table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=0)
+            table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left", padding=0)
             for heading in headings:
                 # What is too long goes on in the next line; no cell loses its end.
                 table.add_column(heading, overflow="fold", min_width=_MIN_WIDTH.get(heading))
             for row in rows:
-                table.add_row(*row)
+                table.add_row(*map(escape, row))  # names are the user's: "[red]" is not for the terminal
             tables.append(table)
         return tables
 
     def to_markdown(self, metric: str, plot: str | None = None) -> str:
         """The study as a section of a page."""
-        seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in self.runs}))
+        seeds = ", ".join(map(str, self.seeds))
         parts = [f"## {self.title}", self.about.strip()]
         parts.append(f"{metric} in per cent, mean ± standard deviation over seeds {seeds}.")
         parts.append(markdown_table(*self.rows(metric)))
@@ -223,8 +243,9 @@ class StudyResults:
         if "Seed by seed" in tables:
             parts.append(_folded("Differences seed by seed", tables["Seed by seed"]))
         if kinds := self.kinds():
+            clean = self.occlusion[0]
             by_kind = [
-                [variant, *(self.kind_cell(variant, self.occlusion[0], metric, kind).text() for kind in kinds)]
+                [self._label(variant), *(self.kind_cell(variant, clean, metric, kind).text() for kind in kinds)]
                 for variant in self.variants
             ]
             parts.append(_folded("By kind of expression, nothing hidden", markdown_table(["variant", *kinds], by_kind)))
@@ -257,14 +278,24 @@ def load_study(
     """
     runs = []
     for name, place in folders.items():
-        for done in sorted((folder / "runs" / place).glob("seed-*/done.json")):
-            rows = {share: Evaluation.load(rows_file(done.parent, share)) for share in occlusion}
-            runs.append(Run(name, int(done.parent.name.removeprefix("seed-")), rows, json.loads(done.read_text())))
+        for run in sorted((folder / "runs" / place).glob("seed-*[0-9]"), key=_seed):
+            if is_complete(run, occlusion):
+                rows = {share: Evaluation.load(rows_file(run, share)) for share in occlusion}
+                runs.append(Run(name, _seed(run), rows, json.loads((run / DONE).read_text(encoding="utf-8"))))
     if not runs:
         raise ValueError(f"{folder / 'runs'} holds no complete run yet")
     if baseline not in {run.variant for run in runs}:
         raise ValueError(f"The baseline {baseline!r} has no complete run in {folder / 'runs'} yet")
     return StudyResults(title, about, baseline, tuple(occlusion), runs, paper, source, against, same_compute)
+
+
+def _seed(run: Path) -> int:
+    return int(run.name.removeprefix("seed-"))
+
+
+def is_complete(run: Path, occlusion: Sequence[float]) -> bool:
+    """Whether a run has come to its end and was evaluated with every share hidden."""
+    return (run / DONE).is_file() and all(rows_file(run, share).is_file() for share in occlusion)
 
 
 def rows_file(folder: Path, occlusion: float) -> Path:
