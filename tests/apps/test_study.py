@@ -15,6 +15,7 @@ from maskris.apps.study_plan import (
     split_values,
     vary_recipe,
 )
+from maskris.data.table import ReferringTable
 
 
 def test_shipped_studies_are_complete_and_their_recipes_are_accepted(tmp_path):
@@ -62,7 +63,16 @@ def test_what_is_common_to_all_variants_yields_to_each(recipe, tmp_path):
         ({"speed": 3}, "a study has no key speed"),
         ({"baseline": "c"}, "the baseline 'c' is none of the variants a, b"),
         ({"seeds": [1, 1]}, "give each seed once"),
+        ({"seeds": 3}, "seeds must be a list such as [0, 1, 2], not 3"),
+        ({"occlusion": 0.25}, "occlusion must be a list such as [0, 0.25], not 0.25"),
         ({"occlusion": [0, 25]}, "lies between 0 and 1, not [25]"),
+        ({"occlusion": [0, 0.125]}, "in whole per cents, such as 0.25, not [0.125]"),
+        ({"occlusion": [0.25, 0.5]}, "occlusion starts with 0 and holds each share once, unlike [0.25, 0.5]"),
+        ({"occlusion": [0, 0.5, 0.5]}, "occlusion starts with 0 and holds each share once"),
+        ({"images": "many"}, "images must be a number of scenes, not 'many'"),
+        ({"variants": ["a", "b"]}, "variants must be variants by name, each with what it changes, not ['a', 'b']"),
+        ({"variants": {"a": {}, "b": 3}}, "the variant 'b' must say which keys change, not 3"),
+        ({"variants": {"a": {}, "b": {"paper": "76 %"}}}, "the paper's number of the variant 'b' must be a number"),
         ({"common": {"lr": 3}}, "common has no key lr; it may have data, model, strategy, training"),
         ({"variants": {"a": {}, "b": {"same_compute": "c"}}}, "the baseline 'c' is none of the variants a, b"),
         ({"variants": {"a": {"lr": 3}}}, "the variant 'a' has no key lr"),
@@ -87,6 +97,15 @@ def test_mistakes_are_found_before_the_first_run(maskris, recipe, table, tmp_pat
     assert not (out / "plan.json").exists()
 
 
+def test_names_that_yaml_reads_as_numbers_are_names(recipe, tmp_path):
+    file = tmp_path / "study.yaml"
+    text = f"title: 1\nrecipe: {recipe}\nbaseline: 0.5\nvariants: {{0.5: {{}}, 0.75: {{against: 0.5, paper: 70}}}}\n"
+    file.write_text(text)
+    plan = read_study(file)
+    assert (plan.title, plan.baseline, [v.name for v in plan.variants]) == ("1", "0.5", ["0.5", "0.75"])
+    assert (plan.variants[1].against, plan.variants[1].paper, plan.variants[1].same_compute) == ("0.5", 70, None)
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -97,6 +116,8 @@ def test_mistakes_are_found_before_the_first_run(maskris, recipe, table, tmp_pat
         (["models", "--vary", "training.lr=1"], "'models' is a study, which says what varies"),
         (["shapes-maskris", "--vary", "lr"], "takes KEY=VALUE"),
         (["models", "--report"], "studies/models/runs holds no complete run yet"),
+        (["models", "--jobs", "0"], "--jobs must be at least 1, not 0"),
+        (["models", "--data", "none.parquet"], "none.parquet"),
     ],
 )
 def test_what_can_not_be_studied_is_said_and_leaves_nothing(words, complaint, maskris, tmp_path, monkeypatch):
@@ -135,20 +156,39 @@ def test_a_study_from_end_to_end(maskris, recipe, table, tmp_path):
     assert (out / "results.csv").read_text().split(",seconds")[0] == before.split(",seconds")[0]
     assert maskris(*words, "--report")[0] == 0
 
-    # Another study does not fit into the folder.
-    other = ["study", recipe, "--vary", "strategy.clean_weight=1.0", "--data", table, "--out", out]
-    assert "holds another study" in maskris(*other, "--training.lr", "1e-2")[2]
+    # A share that is new is measured; the training isn't repeated.
+    metrics = {path: path.read_text() for path in out.glob("runs/*/seed-*/metrics.jsonl")}
+    (out / "runs" / "tiny" / "seed-0" / "occlusion-25.parquet").unlink()
+    assert maskris(*words)[0] == 0
+    assert (out / "runs" / "tiny" / "seed-0" / "occlusion-25.parquet").is_file()
+    assert {path: path.read_text() for path in metrics} == metrics
+
+    # Another study, other data or other splits do not fit into the folder, not even to report on them.
+    assert "holds another study" in maskris(*words, "--training.lr", "1e-2")[2]
+    fewer = tmp_path / "fewer.parquet"
+    ReferringTable.open(table).take(range(3, 20)).save(fewer)
+    for more in ([], ["--report"]):
+        other = [fewer if word == table else word for word in words]
+        assert f"holds runs on {table}, not on {fewer}; give that data again" in maskris(*other, *more)[2]
+        assert "compares on --splits val, not testA" in maskris(*words, "--splits", "testA", *more)[2]
+    embedded = [word for word in words if word not in ("--data", table)]
+    assert f"holds runs on {table}, not on 2000 scenes of the embedded data" in maskris(*embedded)[2]
+    assert maskris(*embedded, "--report")[0] == 0  # reports need no data
+    moved = tmp_path / "moved.parquet"
+    moved.write_bytes(table.read_bytes())
+    assert maskris(*[moved if word == table else word for word in words], "--report")[0] == 0
 
 
 def test_a_run_that_fails_is_reported_with_its_log(maskris, recipe, table, tmp_path):
     out = tmp_path / "study"
     words = ["study", recipe, "--vary", "strategy.clean_weight=1.0", "--data", table, "--out", out, "--seeds", 0]
-    code, text, _ = maskris(*words, "--splits", "none", "--jobs", 2, "--threads", 1)
+    assert "no split none" in maskris(*words, "--splits", "none")[2]
+    code, text, _ = maskris(*words, "--jobs", 2, "--threads", 1, "--training.lr", "1e30")
     assert code == 1
     assert "2 of 2 runs failed" in text
     log = out / "runs" / "tiny" / "seed-0" / "log.txt"
     assert str(log) in text
-    assert "no split none" in log.read_text()
+    assert "not finite" in log.read_text()
     assert json.loads((out / "plan.json").read_text())["variants"].keys() == {"tiny", "clean_weight=1.0"}
 
 

@@ -20,8 +20,19 @@ def until(condition, process, seconds=120):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("kill", [os.killpg, os.kill], ids=["Ctrl-C in the terminal", "killed for memory"])
-def test_the_runs_of_a_study_that_is_stopped_save_and_end(kill, recipe, table, tmp_path):
+def kill_all(pid, number):
+    """As clusters do: every process is told, those that others will tell as well."""
+    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=True).stdout.split()
+    for process in (*map(int, children), pid):
+        os.kill(process, number)
+
+
+@pytest.mark.parametrize(
+    ("kill", "number", "code"),
+    [(os.killpg, signal.SIGINT, 130), (kill_all, signal.SIGTERM, 143), (os.kill, signal.SIGKILL, -signal.SIGKILL)],
+    ids=["Ctrl-C in the terminal", "stopped by a cluster", "killed for memory"],
+)
+def test_the_runs_of_a_study_that_is_stopped_save_and_end(kill, number, code, recipe, table, tmp_path):
     out = tmp_path / "study"
     words = ["study", recipe, "--vary", "strategy.clean_weight=1.0", "--data", table, "--out", out, "--seeds", 0]
     # The first checkpoint would come after hours: there is one only if the run took the time to save.
@@ -31,11 +42,10 @@ def test_the_runs_of_a_study_that_is_stopped_save_and_end(kill, recipe, table, t
     run = out / "runs" / "tiny" / "seed-0"
     until(lambda: (run / "metrics.jsonl").is_file(), study)
     assert not (run / "last").exists()
-    kill(study.pid, signal.SIGINT if kill is os.killpg else signal.SIGKILL)
+    kill(study.pid, number)
     complaint = study.communicate()[1].decode()
-    if kill is os.killpg:
-        assert (study.returncode, "Interrupted" in complaint) == (130, True)
-    else:
+    assert (study.returncode, "Interrupted" in complaint) == (code, number == signal.SIGINT)
+    if number == signal.SIGKILL:
         until((run / "last" / "state.json").is_file, None)
     assert load_state(run / "last")["step"] > 0
     assert not (run / "done.json").exists()

@@ -1,14 +1,9 @@
 """`maskris study`: train variants of a recipe with several seeds, and set them beside each other and the paper."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from maskris.apps.terminal import say, show
-
-if TYPE_CHECKING:
-    from maskris.apps.study_plan import Study
 
 
 def study(
@@ -45,6 +40,9 @@ def study(
         report: Don't train, but report on what there is.
         overrides: Keys of the recipe with their values, for all variants.
     """
+    from maskris.apps.commands import choose_splits, open_tables
+    from maskris.apps.quickstart import embedded_data
+    from maskris.apps.study_folder import compare_plan, data_of, job_files, recipe_file, write_plan
     from maskris.apps.study_jobs import run_all
     from maskris.apps.study_plan import StudyError, check_variant, plan_study
     from maskris.data.cores import usable_cores
@@ -52,17 +50,27 @@ def study(
 
     if metric not in METRICS:
         raise StudyError(f"--metric must be one of {', '.join(METRICS)}, not {metric!r}")
+    for option, number in {"--jobs": jobs, "--threads": threads, "--images": images}.items():
+        if number is not None and number < 1:
+            raise StudyError(f"{option} must be at least 1, not {number}")
     plan = plan_study(name, vary)
     plan = replace(plan, seeds=tuple(seeds or plan.seeds), images=images or plan.images)
-    folder = out or Path("studies") / Path(name).stem
-    kept = _one_plan(folder, plan, overrides or [])
-    if not report:
+    folder, words = out or Path("studies") / Path(name).stem, overrides or []
+    if report:
+        given = data_of(data, plan.images) if data or images else None
+        compare_plan(folder, plan, words, data=given, splits=splits)
+    else:
+        splits = splits or ["val"]
+        kept = compare_plan(folder, plan, words, data=data_of(data, plan.images), splits=splits)
         for variant in plan.variants:
-            check_variant(variant, folder / "recipes" / f"{variant.folder}.yaml", overrides or [])
-        (folder / "plan.json").write_text(json.dumps(kept, indent=1, default=str) + "\n", encoding="utf-8")
-        tables = [str(path) for path in data or [_embedded(folder / "data", plan.images)]]
+            check_variant(variant, recipe_file(folder, variant), words)
+        if not data:
+            embedded_data(folder / "data", seed=0, images=plan.images)
+            data = [folder / "data" / "shapes.parquet"]
+        choose_splits(open_tables(data), splits, "--splits")
+        write_plan(folder, kept)
         share = threads or max(1, usable_cores() // jobs)
-        todo = _jobs(plan, folder, tables, splits or ["val"], share, overrides or [])
+        todo = job_files(folder, plan, words, data=data, splits=splits, threads=share)
         if failed := run_all(todo, jobs):
             say(f"{len(failed)} of {len(todo)} runs failed; give the same command again to go on. Their logs:")
             say("\n".join(f"  {path}" for path in failed))
@@ -84,61 +92,3 @@ def study(
         show(table)
     say("Written:\n" + "\n".join(f"  {path}" for path in written))
     return 0
-
-
-def _one_plan(folder: Path, plan: "Study", overrides: list[str]) -> dict[str, Any]:
-    """What the folder's ``plan.json`` is to hold; refuses to mix two studies in one folder."""
-    from maskris.apps.study_plan import StudyError
-
-    what: dict[str, Any] = {
-        "variants": {v.name: [*v.overrides, *overrides] for v in plan.variants},
-        "recipes": {v.name: v.recipe for v in plan.variants},
-        "images": plan.images,
-    }
-    file = folder / "plan.json"
-    if file.is_file():
-        old = json.loads(file.read_text(encoding="utf-8"))
-        common = [name for name in what["variants"] if name in old["variants"]]
-        changed = [n for n in common if any(old[key][n] != what[key][n] for key in ("variants", "recipes"))]
-        if changed or old["images"] != what["images"]:
-            raise StudyError(
-                f"{folder} holds another study ({', '.join(changed) or 'with other data'} differs); give another --out"
-            )
-        for key in ("variants", "recipes"):
-            what[key] = old[key] | what[key]
-    return what
-
-
-def _embedded(folder: Path, images: int) -> Path:
-    from maskris.apps.quickstart import embedded_data
-
-    embedded_data(folder, seed=0, images=images)
-    return folder / "shapes.parquet"
-
-
-def _jobs(
-    plan: "Study", folder: Path, data: list[str], splits: list[str], threads: int, overrides: list[str]
-) -> list[Path]:
-    """Job files of the runs that are not complete; seeds in the outer loop, so that early results span all variants."""
-    from maskris.apps.study_run import is_done
-
-    jobs = []
-    for seed in plan.seeds:
-        for variant in plan.variants:
-            out = folder / "runs" / variant.folder / f"seed-{seed}"
-            if is_done(out):
-                continue
-            out.mkdir(parents=True, exist_ok=True)
-            values: dict[str, Any] = {
-                "recipe": str(folder / "recipes" / f"{variant.folder}.yaml"),
-                "overrides": [*variant.overrides, *overrides],
-                "seed": seed,
-                "data": data,
-                "splits": splits,
-                "occlusion": list(plan.occlusion),
-                "threads": threads,
-                "out": str(out),
-            }
-            (out / "job.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-            jobs.append(out / "job.json")
-    return jobs

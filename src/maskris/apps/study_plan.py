@@ -1,6 +1,6 @@
 """`Study`: which variants of a recipe are trained and compared, read from YAML or made from ``--vary``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.resources import files
@@ -16,6 +16,30 @@ _STUDY_KEYS = {
     "title", "about", "recipe", "common", "baseline", "seeds", "images", "occlusion", "paper", "variants",
 }  # fmt: skip
 _VARIANT_KEYS = {"recipe", "paper", "against", "same_compute", *SECTIONS}
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+_MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "recipe": (lambda value: isinstance(value, str), "the name of a recipe or a YAML file"),
+    "common": (_is_mapping, "keys of the recipe with their values"),
+    "seeds": (lambda value: isinstance(value, list) and all(map(_is_whole, value)), "a list such as [0, 1, 2]"),
+    "images": (lambda value: _is_whole(value) and value > 0, "a number of scenes"),
+    "occlusion": (lambda value: isinstance(value, list) and all(map(_is_number, value)), "a list such as [0, 0.25]"),
+    "paper": (_is_mapping, 'such as {table: "Table 2, RefCOCO val", metric: oIoU}'),
+    "variants": (lambda value: _is_mapping(value) and bool(value), "variants by name, each with what it changes"),
+}
+"""What a study file may hold under a key, and the words for it."""
 
 
 class StudyError(ValueError):
@@ -59,7 +83,8 @@ class Study:
         variants: In the order of the table.
         seeds: Each variant is trained once with each.
         images: Scenes of the embedded data set to train on, where no other data is given.
-        occlusion: Shares of the picture that are hidden at evaluation; 0 is the clean picture.
+        occlusion: Shares of the picture that are hidden at evaluation, in whole per cents; the first is 0, the clean
+            picture.
         paper: Which table of the paper the numbers beside ours come from, and their metric.
     """
 
@@ -76,7 +101,8 @@ class Study:
         """Check the values.
 
         Raises:
-            StudyError: If a name occurs twice, or the baseline is none of the variants.
+            StudyError: If a name or a seed occurs twice, the baseline is none of the variants, or the shares are not
+                as they must be.
         """
         folders = [variant.folder for variant in self.variants]
         if len(set(folders)) < len(folders):
@@ -90,6 +116,12 @@ class Study:
             raise StudyError(f"{self.title}: give each seed once, not {list(self.seeds)}")
         if wrong := [share for share in self.occlusion if not 0 <= share < 1]:
             raise StudyError(f"{self.title}: a share of the picture lies between 0 and 1, not {wrong}")
+        # Files and tables name shares in per cent, and everything is compared on the clean picture.
+        if wrong := [share for share in self.occlusion if abs(100 * share - round(100 * share)) > 1e-6]:
+            raise StudyError(f"{self.title}: a share is in whole per cents, such as 0.25, not {wrong}")
+        if not self.occlusion or self.occlusion[0] != 0 or len(set(self.occlusion)) < len(self.occlusion):
+            shares = list(self.occlusion)
+            raise StudyError(f"{self.title}: occlusion starts with 0 and holds each share once, unlike {shares}")
 
 
 def shipped_studies() -> list[str]:
@@ -127,7 +159,7 @@ def read_study(path: Path) -> Study:
     """Read a study.
 
     Raises:
-        StudyError: If a key is missing or unknown.
+        StudyError: If a key is missing, unknown, or holds something of another kind.
         RecipeError: If a recipe that it names does not exist.
     """
     values = _read(path)
@@ -135,19 +167,31 @@ def read_study(path: Path) -> Study:
         raise StudyError(f"{path}: a study has no key {', '.join(unknown)}; it has {', '.join(sorted(_STUDY_KEYS))}")
     if missing := [key for key in ("title", "recipe", "baseline", "variants") if key not in values]:
         raise StudyError(f"{path}: {', '.join(missing)} is missing")
+    for key, (fits, words) in _MUST_BE.items():
+        if key in values and not fits(values[key]):
+            raise StudyError(f"{path}: {key} must be {words}, not {values[key]!r}")
     common = values.pop("common", {})
     if unknown := sorted(set(common) - set(SECTIONS)):
         raise StudyError(f"{path}: common has no key {', '.join(unknown)}; it may have {', '.join(sorted(SECTIONS))}")
     variants = []
     for name, changes in values.pop("variants").items():
+        if not isinstance(changes, Mapping | None):
+            raise StudyError(f"{path}: the variant {name!r} must say which keys change, not {changes!r}")
         changes = dict(changes or {})
         if unknown := sorted(set(changes) - _VARIANT_KEYS):
             allowed = ", ".join(sorted(_VARIANT_KEYS))
             raise StudyError(f"{path}: the variant {name!r} has no key {', '.join(unknown)}; it may have {allowed}")
-        about = {key: changes.pop(key, None) for key in ("paper", "against", "same_compute")}
-        recipe = merge(_read(find(changes.pop("recipe", values["recipe"]))), common)
-        variants.append(Variant(str(name), merge(recipe, changes), **about))
+        paper = changes.pop("paper", None)
+        if not (paper is None or _is_number(paper)):
+            raise StudyError(f"{path}: the paper's number of the variant {name!r} must be a number, not {paper!r}")
+        against, same_compute = (
+            str(changes.pop(key)) if key in changes else None for key in ("against", "same_compute")
+        )
+        recipe = merge(_read(find(str(changes.pop("recipe", values["recipe"])))), common)
+        variants.append(Variant(str(name), merge(recipe, changes), (), paper, against, same_compute))
     del values["recipe"]
+    # YAML reads the name 0.5 as a number.
+    values |= {key: str(values[key]) for key in ("title", "about", "baseline") if key in values}
     values |= {key: tuple(values[key]) for key in ("seeds", "occlusion") if key in values}
     return Study(variants=tuple(variants), **values)
 

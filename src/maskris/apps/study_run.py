@@ -13,11 +13,6 @@ from typing import Any
 OCCLUSION_PATCHES = 8  # along the shorter side of the input: 8 px at 64, 56 px at 448
 
 
-def is_done(folder: Path) -> bool:
-    """Whether a run is complete."""
-    return (folder / "done.json").is_file()
-
-
 def run(job: dict[str, Any]) -> int:
     """Do or finish one run.
 
@@ -35,7 +30,7 @@ def run(job: dict[str, Any]) -> int:
     from maskris.apps.recipe import Recipe
     from maskris.evaluation.evaluate import evaluate
     from maskris.evaluation.robustness import PatchOcclusion
-    from maskris.evaluation.study import rows_file
+    from maskris.evaluation.study import DONE, rows_file
 
     if job["threads"]:
         torch.set_num_threads(job["threads"])
@@ -57,7 +52,7 @@ def run(job: dict[str, Any]) -> int:
             )
     seconds = training_seconds(trainer.folder.path, config.batch_size * config.referents_per_image)
     done = {"steps": result.step, "training_seconds": seconds, "parameters": sum(p.numel() for p in model.parameters())}
-    (out / "done.json").write_text(json.dumps(done) + "\n", encoding="utf-8")
+    (out / DONE).write_text(json.dumps(done) + "\n", encoding="utf-8")
     return 0
 
 
