@@ -109,3 +109,22 @@ def test_saved_rows_are_found_and_told_apart(tmp_path):
     assert list(found.perturbed) == ["25 % hidden, patches of 8 px", "Fog(3)"]
     clean.save(tmp_path / KEPT)  # what this command has kept comes first
     assert (saved_rows(tmp_path).file, saved_rows(tmp_path).clean) == (tmp_path / KEPT, clean)
+
+
+def test_perturbed_rows_of_something_else_are_left_out(tmp_path):
+    clean = replace(made_up(seed=1), settings={"fingerprint": {"weights": "new"}})
+    fog = made_up(seed=2)
+    of = {
+        "fog": {"perturbation": "fog", "fingerprint": {"weights": "new"}},
+        "rain": {"perturbation": "rain", "fingerprint": {"weights": "old"}},
+        "snow": {"perturbation": "snow"},  # nothing is known of its weights
+    }
+    for name, settings in of.items():
+        replace(fog, settings=settings).save(tmp_path / f"{name}.parquet")
+    replace(made_up(n=7), settings={"perturbation": "hail"}).save(tmp_path / "hail.parquet")
+    rows, left_out = saved_rows(tmp_path).beside(clean)
+    assert list(rows.perturbed) == ["fog", "snow"]
+    assert left_out == {
+        "hail": "The evaluations are not of the same expressions (40 and 7 of them)",
+        "rain": "They were measured with other weights",
+    }

@@ -153,6 +153,14 @@ def test_robustness_beside_the_clean_numbers():
     assert lines["fog"][0] == per_cent(hidden.metrics["mIoU"], 1)
     assert lines["fog"][2] == per_cent(hidden.metrics["mIoU"] / clean.metrics["mIoU"], 1)
     assert lines["fog"][3:] == [""] * 5  # the other model was not measured so
+    few = made_up(n=7)  # of other expressions, and nothing clean to be held against
+    pair = page(subject("A", clean, perturbed={"fog": hidden}), subject("B", perturbed={"fog": few}))
+    lines = by_name(table(pair, "under perturbations"))
+    assert lines["fog"][3] == per_cent(few.metrics["mIoU"], 1)
+    assert lines["fog"][-1] == ""
+    backwards = replace(hidden, rows=hidden.rows.take(list(range(len(hidden)))[::-1]))
+    pair = page(subject("A", clean, perturbed={"fog": hidden}), subject("B", clean, perturbed={"fog": backwards}))
+    assert by_name(table(pair, "under perturbations"))["fog"][-2:] == ["+0.0", "[+0.0, +0.0]"]
 
 
 def measured(folder, name, seed):

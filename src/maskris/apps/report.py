@@ -8,9 +8,13 @@ from maskris.apps.outputs import check_output
 from maskris.apps.terminal import say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from maskris.data.table import ReferringTable
     from maskris.evaluation.page.record import RunRecord
     from maskris.evaluation.page.report import Subject
+    from maskris.evaluation.page.rows import SavedRows
+    from maskris.evaluation.results import Evaluation
     from maskris.evaluation.robustness.comparison import RobustnessComparison
     from maskris.evaluation.robustness.results import Robustness
     from maskris.models.base import RISModel
@@ -159,7 +163,7 @@ def _evaluated(
     model = load_model(record.folder, own)
     evaluation, new = evaluate_once(model, table, protocol, file, name=str(record.folder), **options)
     say(f"{name}: {len(evaluation):,} expressions{'' if new else ', evaluated before'}; {file}")
-    return Subject(name, record, evaluation, str(KEPT), saved_rows(record.folder).perturbed)
+    return Subject(name, record, evaluation, str(KEPT), _perturbed(name, saved_rows(record.folder), evaluation))
 
 
 def _from_folder(name: str, record: "RunRecord", own: "type[RISModel] | None") -> "Subject":
@@ -180,4 +184,12 @@ def _from_folder(name: str, record: "RunRecord", own: "type[RISModel] | None") -
                 "them, or remove the file"
             )
     where = str(found.file.relative_to(record.folder))
-    return Subject(name, record, found.clean, where, found.perturbed)
+    return Subject(name, record, found.clean, where, _perturbed(name, found, found.clean))
+
+
+def _perturbed(name: str, rows: "SavedRows", clean: "Evaluation") -> "Mapping[str, Evaluation]":
+    """Those that are of what `clean` is of; the others are left out with a word."""
+    rows, left_out = rows.beside(clean)
+    for what, why in left_out.items():
+        say(f"{name}: its rows on {what} are left out, as they don't go with those on clean input. {why}")
+    return rows.perturbed

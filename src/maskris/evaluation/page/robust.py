@@ -1,6 +1,6 @@
 """The section of the page on robustness: what is left of the mIoU when pictures and words get worse."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from maskris.evaluation.page.chart import STYLES, Series, line_chart
@@ -94,13 +94,21 @@ def _in_run_folders(report: Report, page: Document) -> Html | None:
         for i in range(len(report.subjects)):
             found = estimate(report.intervals(parts[i], [METRIC])[METRIC], 1) if i in parts else EMPTY
             row += [found, _retained(report.evaluations.get(i), parts.get(i))]
-        if len(parts) == len(report.subjects):
-            row += [difference(one[METRIC], 1) for one in report.differences(parts, [METRIC])]
-        else:
-            row += [EMPTY] * (len(report.subjects) - 1)
-        rows.append(row)
+        rows.append([*row, *_differences(report, parts)])
     caption = f"{METRIC} under perturbations of the input, and its share of the {METRIC} on clean input."
     return page.table(caption, _heads(report, range(len(report.subjects))), [Group(rows)])
+
+
+def _differences(report: Report, parts: Mapping[int, Evaluation]) -> Sequence[Content | Estimate]:
+    """To the first model, if all were measured on the same expressions."""
+    empty = [EMPTY] * (len(report.subjects) - 1)
+    if len(parts) < len(report.subjects):
+        return empty
+    try:
+        same = dict(zip(parts, line_up(list(parts.values())), strict=True))
+    except ValueError:
+        return empty
+    return [difference(one[METRIC], 1) for one in report.differences(same, [METRIC])]
 
 
 def _retained(clean: Evaluation | None, perturbed: Evaluation | None) -> str:

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from maskris.evaluation.page.choose import line_up
 from maskris.evaluation.results import Evaluation
 
 KEPT = Path("report") / "rows.parquet"
@@ -24,6 +25,18 @@ class SavedRows:
     file: Path | None = None
     clean: Evaluation | None = None
     perturbed: Mapping[str, Evaluation] = field(default_factory=dict)
+
+    def beside(self, clean: Evaluation) -> tuple["SavedRows", dict[str, str]]:
+        """The same without perturbed rows that say nothing about what `clean` was measured of.
+
+        Args:
+            clean: Rows on clean input, from this folder or new ones.
+
+        Returns:
+            What is left, and why the others are not, by what was done to their input.
+        """
+        why = {name: reason for name, one in self.perturbed.items() if (reason := _unlike(clean, one))}
+        return replace(self, perturbed={name: one for name, one in self.perturbed.items() if name not in why}), why
 
 
 def saved_rows(folder: Path) -> SavedRows:
@@ -46,6 +59,17 @@ def saved_rows(folder: Path) -> SavedRows:
         elif clean is None:
             file, clean = one, found
     return SavedRows(file, clean, dict(sorted(perturbed.items())))
+
+
+def _unlike(clean: Evaluation, perturbed: Evaluation) -> str:
+    weights = [(one.settings.get("fingerprint") or {}).get("weights") for one in (clean, perturbed)]
+    if None not in weights and weights[0] != weights[1]:
+        return "They were measured with other weights"
+    try:
+        line_up([clean, perturbed])
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _described(perturbation: str) -> str:
