@@ -20,7 +20,7 @@ from maskris.data.dataset import ReferringDataset, evaluation_loader
 from maskris.data.sampler import EvaluationBatches
 from maskris.data.table import ReferringTable
 from maskris.evaluation.metrics import Counts, count
-from maskris.evaluation.perturbation import Origin, Perturbation
+from maskris.evaluation.perturbation import Origin, Perturbation, describe
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.results import COUNTS, SCHEMA, Evaluation, expected_iou
 from maskris.models.base import RISModel, evaluation_mode, foreground_logit
@@ -122,7 +122,7 @@ def evaluate(
             advance()
     settings = {
         "precision": precision,
-        "perturbation": None if perturb is None else repr(perturb),
+        "perturbation": describe(perturb),
         "truncated": truncated,
         **({"reduced_decoding": True} if reduced_decoding else {}),
     }

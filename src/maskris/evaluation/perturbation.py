@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
@@ -59,6 +60,13 @@ Perturbation = Callable[[Batch, Origin], Batch]
 """A batch with uint8 images on the CPU to one with the same `N` expressions in the same order.
 
 Anything else may change: images, also their number and `image_index`, so that every expression can get a picture of its
-own, token ids, and masks. ``repr`` should say what it does; it is what reports print and what tells two results apart.
-Shipped ones are in `maskris.evaluation.robustness`.
+own, token ids, and masks. ``repr`` should say what it does (a function is known by its name): it is what reports print
+and what tells two results apart. Shipped ones are in `maskris.evaluation.robustness`.
 """
+
+
+def describe(perturb: Perturbation | None) -> str | None:
+    """What results say was done to their inputs: ``repr``, or where a function is defined; nothing for nothing."""
+    if isinstance(perturb, FunctionType):
+        return f"{perturb.__module__}.{perturb.__qualname__}"
+    return None if perturb is None else repr(perturb)

@@ -1,6 +1,7 @@
 """Rows are those of `evaluate`, interruptions change nothing, and a folder is of one model, its data and a seed."""
 
 import json
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -49,13 +50,14 @@ def test_rows_are_those_of_evaluate(model, table, tmp_path):
     assert result.changed(CLEAN) is None
 
 
+def interrupt(batch, origin):
+    """Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 def test_an_interrupted_measurement_goes_on_and_ends_with_the_same_rows(model, table, tmp_path):
     whole = measure(model, table, tmp_path / "whole")
-
-    def stop(batch, origin):
-        raise KeyboardInterrupt
-
-    broken = SUITE | {list(SUITE)[1]: stop}
+    broken = SUITE | {list(SUITE)[1]: interrupt}
     with pytest.raises(KeyboardInterrupt):
         measure(model, table, tmp_path / "parts", broken)
     done = tmp_path / "parts" / "patches-0.5.parquet"
@@ -103,6 +105,36 @@ def test_a_folder_of_something_else_is_refused(model, table, colour_model, tmp_p
         measure(model, table, tmp_path, other)
     with pytest.raises(ValueError, match="leave conditions of your own out"):
         measure(model, table, tmp_path, families=["noise"])
+
+
+def upside_down(batch, origin):
+    """A perturbation of one's own."""
+    return replace(batch, images=batch.images.flip(2))
+
+
+def test_a_function_is_known_by_its_name_also_when_resumed(model, table, tmp_path):
+    turned = Condition("mine", "upside-down")
+    result = measure(model, table, tmp_path, {turned: upside_down})
+    rows = result.evaluation(turned)
+    assert rows.settings["perturbation"] == f"{__name__}.upside_down"
+    written = result.file(turned).stat().st_mtime_ns
+    assert measure(model, table, tmp_path, {turned: upside_down}).evaluation(turned) == rows
+    assert result.file(turned).stat().st_mtime_ns == written
+
+
+def test_conditions_that_could_be_taken_for_each_other_are_refused(model, table, tmp_path):
+    fog = {Condition("weather", "fog", 1): Corruption("fog", 1), Condition("mine", "fog", 1.0): Corruption("fog", 5)}
+    with pytest.raises(ValueError, match=r"would share the file fog-1.parquet; rename one"):
+        measure(model, table, tmp_path, fog)
+
+    class Nameless:
+        def __call__(self, batch, origin):
+            return batch
+
+    for perturb in (lambda batch, origin: batch, Nameless()):
+        with pytest.raises(ValueError, match=r"mine: .*<loca.* says nothing that is the same next time"):
+            measure(model, table, tmp_path, {Condition("mine", "mine"): perturb})
+    assert list(tmp_path.glob("*.parquet")) == []
 
 
 def test_conditions_that_a_tokenizer_can_not_do_are_skipped_with_the_reason(model, table, tmp_path):

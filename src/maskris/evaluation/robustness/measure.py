@@ -1,6 +1,7 @@
 """`measure_robustness`: one model under every condition of a suite, one Parquet file of rows for each; resumable."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from maskris import __version__
 from maskris.data.table import ReferringTable
 from maskris.evaluation.evaluate import Precision, evaluate
 from maskris.evaluation.once import table_sha256
-from maskris.evaluation.perturbation import Perturbation
+from maskris.evaluation.perturbation import Perturbation, describe
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.results import Evaluation
 from maskris.evaluation.robustness.results import CARD, Robustness
@@ -67,7 +68,8 @@ def measure_robustness(
         **options: ``batch_size``, ``device``, ``workers`` of `evaluate`.
 
     Raises:
-        ValueError: If the folder holds the results of something else.
+        ValueError: If the folder holds the results of something else, or of the conditions given two share a file or
+            one can't be told from another by its ``repr``.
     """
     folder, protocol = Path(out), Protocol.of(protocol)
     if isinstance(suite, str):
@@ -75,6 +77,7 @@ def measure_robustness(
     elif families is not None:
         raise ValueError("families choose from a named suite; leave conditions of your own out instead")
     suite = {CLEAN: None, **suite}
+    _check_suite(suite)
     card = {
         "name": name or type(model).__name__,
         "weights": weights_sha256(model),
@@ -112,6 +115,21 @@ def measure_robustness(
     return result
 
 
+def _check_suite(suite: Mapping[Condition, Perturbation | None]) -> None:
+    """Refuse conditions of one's own whose results would be taken for each other's, now or when resumed."""
+    files: dict[str, Condition] = {}
+    for condition, perturb in suite.items():
+        if other := files.get(condition.key):
+            raise ValueError(f"{other} and {condition} would share the file {condition.key}.parquet; rename one")
+        files[condition.key] = condition
+        known_as = describe(perturb) or ""
+        if re.search(r"<lambda>|<locals>| at 0x[0-9a-fA-F]+", known_as):
+            raise ValueError(
+                f"{condition.label}: {known_as} says nothing that is the same next time; give a function of a module, "
+                "or an object with a __repr__ that says what it does, such as a dataclass"
+            )
+
+
 def _claim_folder(folder: Path, card: dict[str, Any], *, write: bool) -> None:
     """Write down whose folder this is, or refuse it if it is somebody else's."""
     file = folder / CARD
@@ -132,8 +150,8 @@ def _is_done(file: Path, perturb: Perturbation | None) -> bool:
     if not file.is_file():
         return False
     found = Evaluation.load(file).settings.get("perturbation")
-    if found != (None if perturb is None else repr(perturb)):
-        raise ValueError(f"{file} was measured under {found}, not under {perturb!r}; give another folder")
+    if found != (asked := describe(perturb)):
+        raise ValueError(f"{file} was measured under {found}, not under {asked}; give another folder")
     return True
 
 
