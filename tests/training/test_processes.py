@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import random
 import signal
 import time
@@ -97,12 +98,18 @@ def test_two_trainings_in_one_folder_are_refused_and_a_killed_one_leaves_it_free
     assert same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
 
 
-def test_a_file_system_without_locks_keeps_nobody_from_training(tmp_path, monkeypatch):
-    def refuse(*arguments, **options):
-        raise OSError(errno.ENOLCK, "No locks available")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_keeps_nobody_from_training(tmp_path, monkeypatch, number):
+    fcntl = pytest.importorskip("fcntl", reason="Windows has no flock")
 
-    monkeypatch.setattr(run_folder.FileLock, "acquire", refuse)
+    def refuse(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    # As a process on another machine left it, where nobody can ask whether it is alive.
+    (tmp_path / ".lock").write_text("4711\nanother-machine\n")
     assert toy_run(tmp_path, steps=2).step == 2
+    assert (tmp_path / ".lock").read_text() == "4711\nanother-machine\n"
 
 
 def test_a_killed_run_goes_on_with_the_state_of_its_strategy(tmp_path):

@@ -43,8 +43,9 @@ class RunFolder:
         Raises:
             CheckpointError: In all processes, if another training is at work in it.
         """
-        # With filelock < 4, the workers of a killed process inherit its lock; they notice its death within 5 seconds.
-        lock, free = FileLock(self.path / ".lock", timeout=LOCK_SECONDS), True
+        # Some network file systems have no locks; one must be able to train there all the same. What filelock would take
+        # instead, a file that says who holds the folder, outlives a process that is killed on another machine.
+        lock, free = FileLock(self.path / ".lock", timeout=LOCK_SECONDS, fallback_to_soft=False), True
         if self._accelerator.is_main_process:
             self.path.mkdir(parents=True, exist_ok=True)
             try:
@@ -52,7 +53,7 @@ class RunFolder:
             except Timeout:
                 free = False
             except (OSError, NotImplementedError):
-                pass  # some network file systems have no locks; one must be able to train there all the same
+                pass
         if not all(gather_object([free])):
             raise checkpoint.CheckpointError(
                 f"Another process is training in {self.path}; wait until it ends, stop it, or choose another folder"
