@@ -108,6 +108,20 @@ def test_the_same_command_gives_the_same_weights(run, recipe, table, maskris, tm
     assert not same(weights(tmp_path / "b"), weights(run))
 
 
+def test_a_trained_model_is_tuned_further(run, recipe, table, maskris, tmp_path):
+    command = ["train", recipe, "--data", table, "--training.steps=1", "--training.lr=1e-12"]
+    code, _, err = maskris(*command, "--out", tmp_path / "tuned", "--training.start_from", run)
+    assert code == 0
+    assert f"Starts from the weights of {run}" in err
+    best = load_file(run / "best" / "model.safetensors")
+    tuned = weights(tmp_path / "tuned")
+    assert all(torch.allclose(tuned[name], best[name], atol=1e-9) for name in best)
+    code, _, err = maskris(*command, "--out", tmp_path / "other", "--training.start_from", run, "--model.width=32")
+    assert code == 1
+    assert f"error: {run} is another network than the model to train: " in err
+    assert not (tmp_path / "other" / "last").exists()
+
+
 def test_a_stopped_run_goes_on_with_the_same_command(run, recipe, table, maskris, tmp_path, monkeypatch):
     command = ["train", recipe, "--data", table, "--out", tmp_path]
     advance = Tracker.advance

@@ -195,8 +195,8 @@ def check_same_run(old: dict[str, Any], new: dict[str, Any], folder: Path) -> No
         raise CheckpointError(
             f"{folder} belongs to another run:\n"
             + "\n".join(changes)
-            + "\nContinue with the old values, or start a new "
-            "run in another folder"
+            + "\nContinue with the old values, or start a new run in another folder; training.start_from takes over "
+            "weights alone"
         )
 
 

@@ -43,8 +43,8 @@ class RunFolder:
         Raises:
             CheckpointError: In all processes, if another training is at work in it.
         """
-        # Some network file systems have no locks; one must be able to train there all the same. What filelock would take
-        # instead, a file that says who holds the folder, outlives a process that is killed on another machine.
+        # Some network file systems have no locks; one must be able to train there all the same. What filelock takes
+        # instead by default, a file that says who holds the folder, outlives a process killed on another machine.
         lock, free = FileLock(self.path / ".lock", timeout=LOCK_SECONDS, fallback_to_soft=False), True
         if self._accelerator.is_main_process:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -88,7 +88,7 @@ class Tracker:
     def say(self, message: str) -> None:
         """Show a message above the bar."""
         if self._shown:
-            self.console.print(message, highlight=False)
+            self.console.print(message, highlight=False, markup=False, soft_wrap=True)  # paths stay whole
 
     def train(self, step: int, epoch: float, losses: Mapping[str, float], **values: float | int) -> None:
         """One measurement of the training.

@@ -26,6 +26,7 @@ from maskris.training.config import TrainingConfig
 from maskris.training.optimizer import make_optimizer, set_learning_rate
 from maskris.training.parallel import ParallelModel, clip_gradients, make_accelerator, update
 from maskris.training.run import RunFolder, identity_of
+from maskris.training.start import take_weights
 from maskris.training.state import RunState
 from maskris.training.tracking import Tracker
 
@@ -80,7 +81,7 @@ class Trainer:
     repeat their results (CPUs do).
 
     Args:
-        model: With the weights to start from.
+        model: With the weights to start from, unless `config` names others.
         strategy: The method.
         train: Usually a `ReferringDataset` made with ``training=True`` and the same seed as `config`.
         validation: What `evaluate` takes as its table; ``None`` for no evaluation.
@@ -133,6 +134,8 @@ class Trainer:
         Raises:
             CheckpointError: If the run can't be continued, would overwrite another one, or is being trained by another
                 process.
+            FileNotFoundError: If there is no model to start from.
+            ValueError: If it is another network.
             NonFiniteError: If a loss is not finite, or a gradient (in fp16 such a step is skipped instead).
         """
         with self.folder.alone():
@@ -141,8 +144,11 @@ class Trainer:
     def _fit(self, resume: str | Path) -> TrainingResult:
         start = time.perf_counter()
         checkpoint = self.folder.start(resume)
+        taken = self.config.start_from if checkpoint is None else None
         if checkpoint is not None:
             self.state = self.folder.load(checkpoint, self.model, self.optimizer, self.strategy)
+        if taken is not None:
+            take_weights(self.model, taken)
         self.accelerator.wait_for_everyone()  # nobody writes before all have read
         self.folder.write(self.files)
         self.model.train()
@@ -159,6 +165,8 @@ class Trainer:
                 active=self.accelerator.is_main_process,
             ) as self._tracker,
         ):
+            if taken is not None:
+                self._tracker.say(f"Starts from the weights of {taken}")
             try:
                 self._evaluate_if_due()  # a stop may have come before it
                 while self.state.step < self.total_steps:
