@@ -2,12 +2,14 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
 from maskris.apps.study_plan import (
     StudyError,
+    check_variant,
     merge,
     plan_study,
     read_study,
@@ -18,15 +20,24 @@ from maskris.apps.study_plan import (
 from maskris.data.table import ReferringTable
 
 
-def test_shipped_studies_are_complete_and_their_recipes_are_accepted(tmp_path):
-    from maskris.apps.study_plan import check_variant
-
+def test_shipped_studies_are_complete_and_their_recipes_are_accepted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("quickstart/supervised").mkdir(parents=True)
     assert "models" in shipped_studies()
     for name in shipped_studies():
         plan = plan_study(name)
         assert len(plan.variants) > 1
         for variant in plan.variants:
             check_variant(variant, tmp_path / name / f"{variant.folder}.yaml", [])
+
+
+def test_a_model_to_start_from_must_be_there_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    variant = plan_study("fine-tuning").variants[0]
+    message = "'supervised, 1200 steps more': there is no folder ./quickstart/supervised with a model to start from"
+    with pytest.raises(StudyError, match=message):
+        check_variant(variant, tmp_path / "a.yaml", [])
+    check_variant(variant, tmp_path / "a.yaml", ["--training.start_from", "somebody/on-the-hub"])
 
 
 def test_values_are_crossed_and_lists_stay_whole(recipe):
@@ -193,10 +204,6 @@ def test_a_run_that_fails_is_reported_with_its_log(maskris, recipe, table, tmp_p
 
 
 def test_the_study_in_the_documentation_is_one(tmp_path):
-    from pathlib import Path
-
-    from maskris.apps.study_plan import check_variant
-
     page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
     file = tmp_path / "mine.yaml"
     file.write_text(page.split("```yaml\n")[1].split("```")[0])

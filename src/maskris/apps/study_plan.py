@@ -243,18 +243,24 @@ def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 
 def check_variant(variant: Variant, file: Path, overrides: Sequence[str]) -> Recipe:
-    """Write a variant's recipe to `file` and read it back, so that a wrong key is found before anything is trained.
+    """Write a variant's recipe to `file` and read it back, so that mistakes are found before anything is trained.
 
     Raises:
-        StudyError: If the recipe is refused; names the variant.
+        StudyError: If the recipe is refused, or the model to start from is not there; names the variant.
     """
+    from maskris.models.base import may_be_hub_id
+
     file.parent.mkdir(parents=True, exist_ok=True)
     text = f"# {variant.name}\n{yaml.safe_dump(dict(variant.recipe), sort_keys=False)}"
     file.write_text(text, encoding="utf-8")
     try:
-        return Recipe(file, [*variant.overrides, *overrides])
+        recipe = Recipe(file, [*variant.overrides, *overrides])
     except RecipeError as error:
         raise StudyError(f"Variant {variant.name!r}: {error}") from error
+    start = recipe.training.start_from
+    if start is not None and not Path(start).is_dir() and not may_be_hub_id(start):
+        raise StudyError(f"Variant {variant.name!r}: there is no folder {start} with a model to start from")
+    return recipe
 
 
 def _find_study(name: str) -> Path | None:
