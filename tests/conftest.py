@@ -1,12 +1,16 @@
 """Fixtures that every test may use."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
 from browser import chromium, page  # noqa: F401 (fixtures)
+
+# A shell lets what it starts in the background ignore Ctrl-C, for good and for all of its children; here it is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(int(os.environ.get("MASKRIS_TEST_THREADS", "2")))
 

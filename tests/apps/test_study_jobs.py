@@ -43,7 +43,7 @@ def test_the_runs_of_a_study_that_is_stopped_save_and_end(kill, number, code, re
     until(lambda: (run / "metrics.jsonl").is_file(), study)
     assert not (run / "last").exists()
     kill(study.pid, number)
-    complaint = study.communicate()[1].decode()
+    complaint = study.communicate(timeout=120)[1].decode()
     assert (study.returncode, "Interrupted" in complaint) == (code, number == signal.SIGINT)
     if number == signal.SIGKILL:
         until((run / "last" / "state.json").is_file, None)
