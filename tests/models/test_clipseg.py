@@ -162,7 +162,8 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "ours")
     again = load_model(tmp_path / "ours")
     assert isinstance(again, CLIPSeg)
-    assert torch.equal(model(batch), again(batch))
+    # On some CPUs the last bit depends on where in memory tensors lie.
+    torch.testing.assert_close(again(batch), expected := model(batch), rtol=0, atol=1e-6)
     assert again.config == model.config
     assert torch.equal(again.tokenizer(["the red circle"]).input_ids, batch.input_ids)
 
@@ -170,7 +171,8 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     model.model.save_pretrained(theirs)
     model.tokenizer.save_pretrained(theirs)
-    assert torch.equal(CLIPSeg(theirs, max_tokens=10, preprocess=model.preprocess).eval()(batch), model(batch))
+    read = CLIPSeg(theirs, max_tokens=10, preprocess=model.preprocess).eval()
+    torch.testing.assert_close(read(batch), expected, rtol=0, atol=1e-6)
     assert isinstance(CLIPSegForImageSegmentation.from_pretrained(theirs), CLIPSegForImageSegmentation)
 
 
