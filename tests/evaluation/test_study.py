@@ -79,6 +79,7 @@ def test_the_page_holds_all_tables(results):
     assert "| masked | plain | +14.6 [+14.6, +14.6] | +0.0 [+0.0, +0.0] | +1.82 | same |" in page
     assert "By kind of expression" in page
     assert page.count("\n|---|") == 4
+    assert "| variant | against | clean | 50% hidden | paper | direction |\n|---|---|---:|" in page
 
 
 def test_a_variant_may_have_a_rival_of_its_own(results):

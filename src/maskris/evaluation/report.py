@@ -78,12 +78,12 @@ def scores_markdown(groups: Mapping[str, Scores], heading: str = "") -> str:
     return markdown_table([heading, *headings], [[name, *cells(scores, headings)] for name, scores in groups.items()])
 
 
-def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """A Markdown table; the first columns are texts, the others are numbers, at the right."""
     heads, *lines = (
         f"| {' | '.join(cell.replace('|', chr(92) + '|') or ' ' for cell in row)} |" for row in (headings, *rows)
     )
-    return "\n".join([heads, f"|---|{'---:|' * (len(headings) - 1)}", *lines])
+    return "\n".join([heads, f"|{'---|' * texts}{'---:|' * (len(headings) - texts)}", *lines])
 
 
 def intervals_table(evaluation: "Evaluation", unit: "Unit" = "expression") -> Table:

@@ -228,7 +228,7 @@ class StudyResults:
         parts = [f"## {self.title}", self.about.strip()]
         parts.append(f"{metric} in per cent, mean ± standard deviation over seeds {seeds}.")
         parts.append(markdown_table(*self.rows(metric)))
-        tables = {title: markdown_table(*table) for title, table in self.difference_tables(metric).items()}
+        tables = {title: markdown_table(*table, texts=2) for title, table in self.difference_tables(metric).items()}
         if "Differences" in tables:
             title = "Differences in points with the 95 % interval of a paired bootstrap over images:"
             if self.source:
