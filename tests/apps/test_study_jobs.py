@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from maskris.apps.study_jobs import signals_as_exceptions
+from maskris.apps.study_jobs import run_all, signals_as_exceptions
 from maskris.training.checkpoint import load_state
 
 
@@ -49,6 +49,29 @@ def test_the_runs_of_a_study_that_is_stopped_save_and_end(kill, number, code, re
         until((run / "last" / "state.json").is_file, None)
     assert load_state(run / "last")["step"] > 0
     assert not (run / "done.json").exists()
+
+
+def test_each_run_has_a_gpu_of_its_own_where_there_are_several(tmp_path, monkeypatch):
+    # Stands in for a run: waits until as many have begun as should run at once, and tells which GPU it sees.
+    stand_in = tmp_path / "python"
+    stand_in.write_text(
+        """#!/bin/sh
+folder=$(dirname "$3")
+echo "$CUDA_VISIBLE_DEVICES" > "$folder/gpu"
+[ "$folder" = "${folder%-last}" ] || exit 3
+until [ "$(ls "$folder"/../*/gpu | wc -l)" -ge 2 ]; do sleep 0.05; done
+"""
+    )
+    stand_in.chmod(0o755)
+    files = [tmp_path / name / "job.json" for name in ("0", "1", "2-last")]
+    for file in files:
+        file.parent.mkdir()
+    monkeypatch.setattr(sys, "executable", str(stand_in))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert run_all(files, 2) == [files[2].with_name("log.txt")]
+    seen = [file.with_name("gpu").read_text().strip() for file in files]
+    assert seen[:2] == ["2", "5"]
+    assert seen[2] in ("2", "5")
 
 
 def test_signals_end_a_study_as_ctrl_c_does():
