@@ -127,8 +127,8 @@ def _robustness_of(
     found = {one.card["weights"]: one for one in results}
     runs = []
     for subject in subjects:
-        known = {} if subject.evaluation is None else subject.evaluation.settings.get("fingerprint") or {}
-        one = found.get(known.get("weights") or weights_sha256(load_model(subject.record.folder, own)))
+        known = None if subject.evaluation is None else subject.evaluation.fingerprint.get("weights")
+        one = found.get(known or weights_sha256(load_model(subject.record.folder, own)))
         if one is not None:
             runs.append(replace(one, card={**one.card, "name": subject.name}))
     if not runs:
@@ -174,7 +174,7 @@ def _from_folder(name: str, record: "RunRecord", own: "type[RISModel] | None") -
     found = saved_rows(record.folder)
     if found.clean is None or found.file is None:
         return Subject(name, record, perturbed=found.perturbed)
-    of = (found.clean.settings.get("fingerprint") or {}).get("weights")
+    of = found.clean.fingerprint.get("weights")
     if of is not None and record.checkpoint:
         from maskris.models.base import load_model, weights_sha256
 

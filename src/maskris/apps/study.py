@@ -56,21 +56,23 @@ def study(
     plan = plan_study(name, vary)
     plan = replace(plan, seeds=tuple(seeds or plan.seeds), images=images or plan.images)
     folder, words = out or Path("studies") / Path(name).stem, overrides or []
+    files = data or []
+    table = open_tables(files) if files else None
+    what = data_of(table, files, plan.images)
     if report:
-        given = data_of(data, plan.images) if data or images else None
-        compare_plan(folder, plan, words, data=given, splits=splits)
+        compare_plan(folder, plan, words, data=what if files or images else None, splits=splits)
     else:
         splits = splits or ["val"]
-        kept = compare_plan(folder, plan, words, data=data_of(data, plan.images), splits=splits)
+        kept = compare_plan(folder, plan, words, data=what, splits=splits)
         for variant in plan.variants:
             check_variant(variant, recipe_file(folder, variant), words)
-        if not data:
-            embedded_data(folder / "data", seed=0, images=plan.images)
-            data = [folder / "data" / "shapes.parquet"]
-        choose_splits(open_tables(data), splits, "--splits")
+        if table is None:
+            table = embedded_data(folder / "data", seed=0, images=plan.images)
+            files = [folder / "data" / "shapes.parquet"]
+        choose_splits(table, splits, "--splits")
         write_plan(folder, kept)
         share = threads or max(1, usable_cores() // jobs)
-        todo = job_files(folder, plan, words, data=data, splits=splits, threads=share)
+        todo = job_files(folder, plan, words, data=files, splits=splits, threads=share)
         if failed := run_all(todo, jobs):
             say(f"{len(failed)} of {len(todo)} runs failed; give the same command again to go on. Their logs:")
             say("\n".join(f"  {path}" for path in failed))
@@ -88,7 +90,7 @@ def study(
         source=plan.paper,
     )
     written = write_report(results, folder, metric)
-    for table in results.tables(metric):
-        show(table)
+    for one in results.tables(metric):
+        show(one)
     say("Written:\n" + "\n".join(f"  {path}" for path in written))
     return 0

@@ -4,42 +4,36 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskris.apps.study_plan import StudyError
+from maskris.apps.study_plan import Study, StudyError, Variant
 
 if TYPE_CHECKING:
-    from maskris.apps.study_plan import Study, Variant
+    from maskris.data.table import ReferringTable
 
 PLAN = "plan.json"
 
 
-def recipe_file(folder: Path, variant: "Variant") -> Path:
+def recipe_file(folder: Path, variant: Variant) -> Path:
     """Where the recipe of a variant lies."""
     return folder / "recipes" / f"{variant.folder}.yaml"
 
 
-def run_folder(folder: Path, variant: "Variant", seed: int) -> Path:
+def run_folder(folder: Path, variant: Variant, seed: int) -> Path:
     """Where a variant is trained with a seed."""
     return folder / "runs" / variant.folder / f"seed-{seed}"
 
 
-def data_of(files: list[Path] | None, scenes: int) -> dict[str, Any]:
-    """What a study's data is, as ``plan.json`` keeps it: the rows of tables, or the number of embedded scenes.
-
-    Raises:
-        FileNotFoundError: If a file does not exist.
-        ValueError: If one holds something else.
-    """
-    from maskris.apps.commands import open_tables
+def data_of(table: "ReferringTable | None", files: list[Path], scenes: int) -> dict[str, Any]:
+    """What a study's data is, as ``plan.json`` keeps it: a table with its files, or the number of embedded scenes."""
     from maskris.evaluation.once import table_sha256
 
-    if not files:
+    if table is None:
         return {"scenes": scenes}
-    return {"files": [str(file.resolve()) for file in files], "rows": table_sha256(open_tables(files))}
+    return {"files": [str(file.resolve()) for file in files], "rows": table_sha256(table)}
 
 
 def compare_plan(
     folder: Path,
-    plan: "Study",
+    plan: Study,
     overrides: list[str],
     *,
     data: dict[str, Any] | None = None,
@@ -89,7 +83,7 @@ def write_plan(folder: Path, kept: dict[str, Any]) -> None:
 
 
 def job_files(
-    folder: Path, plan: "Study", overrides: list[str], *, data: list[Path], splits: list[str], threads: int
+    folder: Path, plan: Study, overrides: list[str], *, data: list[Path], splits: list[str], threads: int
 ) -> list[Path]:
     """Job files of the runs that are not complete; seeds in the outer loop, so that early results span all variants."""
     from maskris.evaluation.study import is_complete

@@ -248,7 +248,7 @@ def check_variant(variant: Variant, file: Path, overrides: Sequence[str]) -> Rec
     Raises:
         StudyError: If the recipe is refused, or the model to start from is not there; names the variant.
     """
-    from maskris.models.base import may_be_hub_id
+    from maskris.models.base import may_be_model
 
     file.parent.mkdir(parents=True, exist_ok=True)
     text = f"# {variant.name}\n{yaml.safe_dump(dict(variant.recipe), sort_keys=False)}"
@@ -258,7 +258,7 @@ def check_variant(variant: Variant, file: Path, overrides: Sequence[str]) -> Rec
     except RecipeError as error:
         raise StudyError(f"Variant {variant.name!r}: {error}") from error
     start = recipe.training.start_from
-    if start is not None and not Path(start).is_dir() and not may_be_hub_id(start):
+    if start is not None and not may_be_model(start):
         raise StudyError(f"Variant {variant.name!r}: there is no folder {start} with a model to start from")
     return recipe
 

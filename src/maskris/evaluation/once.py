@@ -47,7 +47,7 @@ def evaluate_once(
     fingerprint = {"weights": weights_sha256(model), "data": table_sha256(table), "precision": precision}
     if file.is_file():
         found = Evaluation.load(file)
-        if (found.settings.get("fingerprint"), found.protocol) == (fingerprint, protocol):
+        if (found.fingerprint, found.protocol) == (fingerprint, protocol):
             return found, False
     result = evaluate(model, table, protocol, precision=precision, **options)
     result = replace(result, settings={**result.settings, "fingerprint": fingerprint})

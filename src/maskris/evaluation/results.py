@@ -89,6 +89,11 @@ class Evaluation:
         """The number of expressions."""
         return int(self.rows.num_rows)
 
+    @property
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Hashes of the ``weights`` and ``data`` that were measured; empty where `evaluate_once` didn't note them."""
+        return self.settings.get("fingerprint") or {}
+
     @cached_property
     def counts(self) -> Counts:
         """The pixel counts of all rows."""

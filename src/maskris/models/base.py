@@ -233,7 +233,7 @@ def load_model(source: str | Path, model_class: type[RISModel] | None = None) ->
             if (path / name / "config.json").is_file():
                 return load_model(path / name, model_class)
         raise FileNotFoundError(f"{path} holds no model: there is no config.json in it, nor in its best/ or last/")
-    if not path.is_dir() and not may_be_hub_id(source):
+    if not may_be_model(source):
         raise FileNotFoundError(f"There is no folder {path}; a model is a folder or a Hub id (owner/name)")
     try:
         config = path / "config.json" if path.is_dir() else Path(str(hf_hub_download(str(source), "config.json")))
@@ -242,9 +242,10 @@ def load_model(source: str | Path, model_class: type[RISModel] | None = None) ->
     return (model_class or _class_named_by(config)).from_pretrained(str(source))
 
 
-def may_be_hub_id(source: str | Path) -> bool:
-    """Whether it has the form owner/name; whatever else is no folder isn't worth a look at the network."""
-    return not Path(source).is_absolute() and not str(source).startswith(".") and str(source).count("/") == 1
+def may_be_model(source: str | Path) -> bool:
+    """Whether it is a folder or has the form of a Hub id, owner/name; else it isn't worth a look at the network."""
+    path, name = Path(source), str(source)
+    return path.is_dir() or (not path.is_absolute() and not name.startswith(".") and name.count("/") == 1)
 
 
 def _class_named_by(config: Path) -> type[RISModel]:

@@ -21,12 +21,12 @@ class TrainingConfig:
     """Settings of a training run. The defaults are those of the MaskRIS paper where it has them.
 
     Args:
+        start_from: Trained model whose weights to start from, to fine-tune it: run folder, folder of a model or Hub id;
+            null starts from what the model itself gives, published encoders or random weights.
         epochs: Passes over the training data. Give either this or `steps`, and set the other one to null.
         steps: Optimiser steps in all. Give either this or `epochs`, and set the other one to null.
         batch_size: Referents (images, where `referents_per_image` is above 1) in one step, over all processes and all
             parts of an accumulated step.
-        start_from: Trained model whose weights to start from, to fine-tune it: run folder, folder of a model or Hub id;
-            null starts from what the model itself gives, published encoders or random weights.
         accumulation: Parts that a batch is cut into, one after the other, to save memory. Must divide `batch_size`.
         optimizer: adamw, or adam, whose weight decay is not decoupled (CRIS and ETRIS use it with none).
         lr: Learning rate of the decoder; the model scales it for its pretrained encoders (0.1 in CARIS).
@@ -62,10 +62,10 @@ class TrainingConfig:
         ValueError: If a value is out of range, or not exactly one of `epochs` and `steps` is given.
     """
 
+    start_from: str | None = None
     epochs: int | None = None
     steps: int | None = None
     batch_size: int = 16
-    start_from: str | None = None
     accumulation: int = 1
     optimizer: OptimizerName = "adamw"
     lr: float = 1e-4

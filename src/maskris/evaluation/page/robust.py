@@ -105,10 +105,9 @@ def _differences(report: Report, parts: Mapping[int, Evaluation]) -> Sequence[Co
     if len(parts) < len(report.subjects):
         return empty
     try:
-        same = dict(zip(parts, line_up(list(parts.values())), strict=True))
+        return [difference(one[METRIC], 1) for one in report.differences(parts, [METRIC])]
     except ValueError:
         return empty
-    return [difference(one[METRIC], 1) for one in report.differences(same, [METRIC])]
 
 
 def _retained(clean: Evaluation | None, perturbed: Evaluation | None) -> str:

@@ -62,7 +62,7 @@ def saved_rows(folder: Path) -> SavedRows:
 
 
 def _unlike(clean: Evaluation, perturbed: Evaluation) -> str:
-    weights = [(one.settings.get("fingerprint") or {}).get("weights") for one in (clean, perturbed)]
+    weights = [one.fingerprint.get("weights") for one in (clean, perturbed)]
     if None not in weights and weights[0] != weights[1]:
         return "They were measured with other weights"
     try:

@@ -113,7 +113,6 @@ def _facts(subject: Subject) -> dict[str, dict[str, Content]]:
     if evaluation is not None:
         model, settings = evaluation.model, evaluation.settings
         size = model.get("input_size")
-        print_of = settings.get("fingerprint") or {}
         measured = {
             "rows": subject.rows_from or None,
             "checkpoint": record.checkpoint if record.checkpoint in ("best", "last") else None,
@@ -121,8 +120,8 @@ def _facts(subject: Subject) -> dict[str, dict[str, Content]]:
             "input": f"{size[0]} x {size[1]}" if size else None,
             "precision": settings.get("precision"),
             "expressions cut": _thousands(settings.get("truncated")),
-            "weights, SHA-256": _hash(print_of.get("weights")),
-            "data, SHA-256": _hash(print_of.get("data")),
+            "weights, SHA-256": _hash(evaluation.fingerprint.get("weights")),
+            "data, SHA-256": _hash(evaluation.fingerprint.get("data")),
             **{
                 f"annotations: {one['source'] or 'unnamed'}": _hash(one.get("sha256"))
                 for one in evaluation.data.get("sources", ())
