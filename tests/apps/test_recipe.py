@@ -1,3 +1,4 @@
+import inspect
 import json
 import re
 
@@ -7,6 +8,8 @@ import yaml
 from apps.conftest import BERT, RECIPE, SWIN, WORDS
 
 from maskris.apps.recipe import Recipe, RecipeError, Splits, find, shipped
+from maskris.models.caris import CARIS
+from maskris.models.lavt import LAVT
 from maskris.strategies.masking import ImageMasking, TextMasking
 
 CLIP_RESNET = {
@@ -25,6 +28,8 @@ TINY = {  # what a recipe would load from the Hub, by the class of its model
     "ETRIS": {"clip": CLIP_RESNET},
     "LAVT": {"vision": SWIN, "text": BERT},
 }
+PUBLISHED_SWIN = "microsoft/swin-base-patch4-window7-224-in22k"
+LAVT_SWIN = "microsoft/swin-base-patch4-window12-384-in22k"
 SIZES = {"CARIS": (448, 448), "CLIPSeg": (352, 352), "CRIS": (416, 416), "ETRIS": (416, 416), "LAVT": (480, 480)}
 SETTINGS = {
     "CARIS": (50, 16, 1e-4),
@@ -66,6 +71,22 @@ def test_all_published_settings_are_shipped():
     assert any(name.startswith("shapes-") for name in shipped())
     for name in shipped():
         assert find(name).read_text().startswith("# "), "its first line says what it is"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_recipes_begin_with_the_published_swin(name):
+    """All published runs of CARIS and MaskRIS have windows of 7 pixels, those of LAVT windows of 12."""
+    model = yaml.safe_load(find(name).read_text())["model"]
+    expected = {"maskris.CARIS": PUBLISHED_SWIN, "maskris.LAVT": LAVT_SWIN}.get(model["class_path"])
+    if expected is None or "shapes-" in name:
+        assert "vision" not in model["init_args"] or isinstance(model["init_args"]["vision"], dict)
+    else:
+        assert model["init_args"]["vision"] == expected
+
+
+def test_models_begin_with_the_published_swin_by_default():
+    assert inspect.signature(CARIS).parameters["vision"].default == PUBLISHED_SWIN
+    assert inspect.signature(LAVT).parameters["vision"].default == LAVT_SWIN
 
 
 @pytest.mark.parametrize("name", shipped())

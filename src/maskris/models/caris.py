@@ -68,7 +68,7 @@ class CARIS(RISModel):
 
     def __init__(
         self,
-        vision: Source = "microsoft/swin-base-patch4-window12-384-in22k",
+        vision: Source = "microsoft/swin-base-patch4-window7-224-in22k",
         text: Source = "bert-base-uncased",
         width: int = 256,
         layers: int = 6,
