@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from maskris.batch import Batch
-from maskris.models.caris import CARIS
-from maskris.rng import Random
+from maskris.models.caris.model import CARIS
 from maskris.strategies.maskris import MaskRIS
+from maskris.utils.rng import Random
 
 try:
-    from maskris.training.allocator import choose_for, return_freed_memory
+    from maskris.training.distributed import choose_for, return_freed_memory
 except ModuleNotFoundError:  # the source of an older commit
     choose_for = None  # type: ignore[assignment]
 

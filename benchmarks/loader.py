@@ -35,7 +35,7 @@ def measure(
         seconds: Least time of each measurement.
     """
     from benchmarks.cases import make_model
-    from maskris.data.cores import usable_workers
+    from maskris.utils.process import usable_workers
 
     model = make_model("tiny", pixels)
     rows: list[dict[str, Any]] = []

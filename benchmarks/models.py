@@ -19,11 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from maskris.batch import Batch
 from maskris.models.base import RISModel
-from maskris.models.caris import CARIS
-from maskris.models.clip import PRESETS
+from maskris.models.caris.model import CARIS
+from maskris.models.clip.encoders import PRESETS
 from maskris.models.clipseg import CLIPSeg
-from maskris.models.cris import CRIS
-from maskris.models.etris import ETRIS
+from maskris.models.cris.model import CRIS
+from maskris.models.etris.model import ETRIS
 from maskris.models.lavt import LAVT
 from maskris.strategies.losses import MaskCriterion
 

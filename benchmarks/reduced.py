@@ -27,7 +27,7 @@ def measure(model: Any, images: int = 150, side: int = SIDE, quality: int = 92) 
         ``{"full": {"oIoU": …, "mIoU": …}, "reduced": …}``, fractions.
     """
     from maskris.data.prepare import prepare
-    from maskris.data.shapes import write_shapes
+    from maskris.data.shapes.writer import write_shapes
     from maskris.data.table import ReferringTable
     from maskris.evaluation.evaluate import evaluate
 

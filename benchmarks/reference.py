@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskris.batch import Batch
-from maskris.models.attention import Attention, sine_encoding
-from maskris.models.caris import CARIS
-from maskris.models.decoder import CARISDecoder, DecoderLayer
-from maskris.models.deformable import DeformableAttention, pixel_centres
-from maskris.models.sampling import Shapes
+from maskris.models.caris.decoder import CARISDecoder, DecoderLayer
+from maskris.models.caris.model import CARIS
+from maskris.models.layers.attention import Attention, sine_encoding
+from maskris.models.layers.deformable import DeformableAttention, pixel_centres
+from maskris.models.layers.sampling import Shapes
 
 
 def literal(model: CARIS) -> "LiteralCARIS":

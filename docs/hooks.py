@@ -119,8 +119,8 @@ def link_names(content: str, anchors: set[str]) -> str:
 
 def command_line() -> str:
     """The page of the commands, from the very parsers that read them."""
-    from maskris.apps.arguments import make_parser
-    from maskris.apps.cli import COMMANDS
+    from maskris.cli.arguments import make_parser
+    from maskris.cli.main import COMMANDS
 
     lines = ["# Command line", "", "What `--help` says, made from the commands themselves.", ""]
     lines += ["| command | what it does |", "|---|---|"]

@@ -20,9 +20,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 from maskris import Predictor, ReferringDataset, ReferringTable, Trainer, evaluate
-from maskris.apps.recipe import Recipe
 from maskris.data.augment import HorizontalFlip
 from maskris.data.prepare import prepare
+from maskris.experiments.recipe import Recipe
 
 COLOURS = {"red": "#c0392b", "blue": "#2e5fa8", "green": "#2e8b57", "yellow": "#e0b030"}
 

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from maskris import MaskRIS, Predictor, ReferringDataset, ReferringTable, RISModel, Trainer, evaluate
 from maskris.data.prepare import prepare
-from maskris.data.shapes import vocabulary, write_shapes
+from maskris.data.shapes.language import vocabulary
+from maskris.data.shapes.writer import write_shapes
 from maskris.models.base import load_model
-from maskris.models.encoders import build_tokenizer
+from maskris.models.encoders.sources import build_tokenizer
 from maskris.strategies.masking import ImageMasking
 from maskris.training.config import TrainingConfig
 

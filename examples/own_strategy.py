@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from maskris import Batch, ReferringDataset, ReferringTable, RISModel, Trainer, evaluate
-from maskris.apps.recipe import Recipe
 from maskris.data.prepare import prepare
-from maskris.data.shapes import write_shapes
-from maskris.rng import Random
+from maskris.data.shapes.writer import write_shapes
+from maskris.experiments.recipe import Recipe
 from maskris.strategies.base import Strategy
 from maskris.strategies.losses import MaskCriterion, soft_prediction
 from maskris.strategies.masking import ImageMasking, TextMasking, mask_batch
+from maskris.utils.rng import Random
 
 
 class Confident(Strategy):

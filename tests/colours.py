@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from maskris.models.base import RISModel
-from maskris.models.encoders import build_tokenizer
+from maskris.models.encoders.sources import build_tokenizer
 
 COLOURS = ("red", "green", "blue")
 

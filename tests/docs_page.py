@@ -15,11 +15,11 @@ from docs_blocks import ROOT, SHELL, Block, Command, commands_of
 from docs_world import TINY_MODEL, TINY_OPTIONS, TINY_TRAINING
 from PIL import Image
 
-from maskris.apps import arguments
-from maskris.apps.cli import COMMANDS, main
-from maskris.apps.recipe import SECTIONS, Recipe, find
-from maskris.apps.study_plan import check_variant, plan_study, read_study
-from maskris.inference.many_readers import open_rows
+from maskris.cli import arguments
+from maskris.cli.main import COMMANDS, main
+from maskris.experiments.recipe import SECTIONS, Recipe, find
+from maskris.experiments.study import check_variant, plan_study, read_study
+from maskris.inference.batch_inputs import open_rows
 
 
 class Page:

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from tiny import SWIN, bert
 
-from maskris.apps.cli import main
-from maskris.data.shapes import vocabulary, write_shapes
-from maskris.models.caris import CARIS
+from maskris.cli.main import main
+from maskris.data.shapes.language import vocabulary
+from maskris.data.shapes.writer import write_shapes
+from maskris.models.caris.model import CARIS
 
 BERT = bert(70)
 MODEL = {

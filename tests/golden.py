@@ -7,8 +7,8 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from maskris.models.caris import CARIS
-from maskris.models.convert import load_official
+from maskris.models.caris.model import CARIS
+from maskris.models.weights.convert import load_official
 
 
 def reference(shared: Path, name: str) -> Any:
@@ -51,7 +51,7 @@ def without_dropout(model: nn.Module) -> nn.Module:
 
 def by_official_name(values: dict[str, Tensor], model: nn.Module, names: list[str]) -> dict[str, list[Tensor]]:
     """Our tensors for official names; a fused official projection has three."""
-    from maskris.models.official.caris import CARIS_RULES
-    from maskris.models.official.rules import rename
+    from maskris.models.weights.caris import CARIS_RULES
+    from maskris.models.weights.rules import rename
 
     return {name: [values[ours] for ours in rename(name, CARIS_RULES) or []] for name in names}

@@ -11,7 +11,7 @@ from docs_page import Page
 from docs_world import make_world
 from tiny import single_thread
 
-from maskris.apps.cli import COMMANDS
+from maskris.cli.main import COMMANDS
 
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 

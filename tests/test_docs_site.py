@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 import maskris
-from maskris.apps.arguments import make_parser
-from maskris.apps.cli import COMMANDS
+from maskris.cli.arguments import make_parser
+from maskris.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from strategies.toys import toy, toy_batch
 
-from maskris.rng import Random
+from maskris.utils.rng import Random
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 

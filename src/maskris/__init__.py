@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from maskris.evaluation.protocol import Protocol as Protocol
     from maskris.inference.predictor import Predictor as Predictor
     from maskris.models.base import RISModel as RISModel
-    from maskris.models.caris import CARIS as CARIS
+    from maskris.models.caris.model import CARIS as CARIS
     from maskris.models.clipseg import CLIPSeg as CLIPSeg
-    from maskris.models.cris import CRIS as CRIS
-    from maskris.models.etris import ETRIS as ETRIS
+    from maskris.models.cris.model import CRIS as CRIS
+    from maskris.models.etris.model import ETRIS as ETRIS
     from maskris.models.lavt import LAVT as LAVT
     from maskris.strategies.maskris import MaskRIS as MaskRIS
     from maskris.strategies.supervised import Supervised as Supervised
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Batch": "maskris.batch",
-    "CARIS": "maskris.models.caris",
+    "CARIS": "maskris.models.caris.model",
     "CLIPSeg": "maskris.models.clipseg",
-    "CRIS": "maskris.models.cris",
-    "ETRIS": "maskris.models.etris",
+    "CRIS": "maskris.models.cris.model",
+    "ETRIS": "maskris.models.etris.model",
     "LAVT": "maskris.models.lavt",
     "MaskRIS": "maskris.strategies.maskris",
     "Predictor": "maskris.inference.predictor",

@@ -2,6 +2,6 @@
 
 import sys
 
-from maskris.apps.cli import main
+from maskris.cli.main import main
 
 sys.exit(main())

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from maskris.data.shapes_scene import Scene, Thing, masks_of
+from maskris.data.shapes.scene import Scene, Thing, masks_of
 
 TEXTURES = "plain|striped|dotted"
 COLOURS = "red|orange|yellow|green|cyan|blue|purple|pink"

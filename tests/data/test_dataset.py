@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 from transformers import BertTokenizer
 
-from maskris.data import cores
 from maskris.data.dataset import ReferringDataset, evaluation_loader, training_loader
 from maskris.data.preprocess import Preprocess
 from maskris.data.sampler import EvaluationBatches, TrainingBatches
 from maskris.data.table import ReferringTable
 from maskris.data.tokenizer import ExpressionTokenizer
+from maskris.utils import process as cores
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "left", "man", *map(str, range(40))]
 COUNTS = [[3, 1], [2], [1, 1, 4, 2], [5]]  # expressions of each referent on each image
@@ -431,7 +431,7 @@ def test_a_batch_is_described_for_people(tmp_path, tokenizer):
 
 
 def test_images_and_masks_of_the_synthetic_data_set_equal_the_official_ones(shared):
-    readers = pytest.importorskip("maskris.data.readers")
+    readers = pytest.importorskip("maskris.data.readers.refer")
     root = shared / "reference/maskris/minidata"
     mini = json.loads((shared / "reference/maskris/minidata.json").read_text())
     golden = load_file(shared / "reference/maskris/minidata_case.safetensors")

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskris.data.letterbox import Placement, place, warp
-from maskris.data.preprocess import CLIP_LETTERBOX, CLIP_MEAN, Preprocess
+from maskris.data.preprocess import CLIP_LETTERBOX, CLIP_MEAN, Placement, Preprocess, place, warp
 
 sides = st.integers(1, 60)
 

@@ -8,8 +8,8 @@ from PIL import Image
 from rich.console import Console
 
 from maskris.data.prepare import count, prepare
-from maskris.data.published import PUBLISHED
-from maskris.data.rows import InvalidData
+from maskris.data.published_counts import PUBLISHED
+from maskris.data.readers.collector import InvalidData
 from maskris.data.table import ReferringTable
 
 SPLITS = ["train", "val", "testA", "train", "testB", "train"]

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from maskris.evaluation.protocol import Protocol
-from maskris.evaluation.results import SCHEMA, Evaluation
+from maskris.evaluation.result import SCHEMA, Evaluation
 
 
 def made_up(protocol="maskris", n=40, seed=0, **columns):

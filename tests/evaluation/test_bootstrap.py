@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskris.evaluation.bootstrap import Interval, intervals, paired, ratio_interval, ratios, resample
-from maskris.rng import Dice
+from maskris.utils.rng import KeyedRandom
 
 
 def with_empty(protocol):
@@ -44,7 +44,7 @@ def test_excluded_expressions_are_left_out_of_the_sums():
 
 def test_sums_are_those_of_drawn_rows(monkeypatch):
     values = np.random.default_rng(0).integers(0, 10**9, (7, 3)).astype(float)
-    expected = values[Dice("bootstrap", 5).array(0, 7, (20, 7))].sum(1)
+    expected = values[KeyedRandom("bootstrap", 5).array(0, 7, (20, 7))].sum(1)
     assert np.array_equal(resample(values, 20, 5), expected)
     monkeypatch.setattr("maskris.evaluation.bootstrap._DRAWS_AT_ONCE", 15)  # the pieces don't matter
     assert np.array_equal(resample(values, 20, 5), expected)

@@ -15,8 +15,8 @@ from maskris.batch import Batch
 from maskris.data.table import ReferringTable
 from maskris.evaluation.evaluate import evaluate
 from maskris.evaluation.protocol import Protocol
-from maskris.evaluation.results import SCHEMA, Evaluation
-from maskris.evaluation.robustness import PatchOcclusion
+from maskris.evaluation.result import SCHEMA, Evaluation
+from maskris.robustness.occlusion import PatchOcclusion
 
 
 def by_hand(table, model, protocol):

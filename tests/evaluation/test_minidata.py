@@ -12,7 +12,7 @@ from maskris.data.table import ReferringTable
 from maskris.data.tokenizer import ExpressionTokenizer
 from maskris.evaluation.evaluate import evaluate
 from maskris.evaluation.metrics import Counts, Metrics
-from maskris.evaluation.results import Evaluation
+from maskris.evaluation.result import Evaluation
 
 
 class ListedIds(ExpressionTokenizer):

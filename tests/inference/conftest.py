@@ -10,7 +10,7 @@ from maskris.data.preprocess import Preprocess
 from maskris.data.tokenizer import ExpressionTokenizer
 from maskris.inference.predictor import Predictor
 from maskris.models.base import RISModel
-from maskris.models.encoders import build_tokenizer
+from maskris.models.encoders.sources import build_tokenizer
 
 COLOURS = ("red", "green", "blue")
 WORDS = [*COLOURS, "the", "one", "thing", "left", "of"]

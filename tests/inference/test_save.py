@@ -12,8 +12,8 @@ from PIL import Image
 from pycocotools import mask as coco
 
 import maskris
+from maskris.inference.batch_inputs import open_rows
 from maskris.inference.image import load_image
-from maskris.inference.many_readers import open_rows
 from maskris.inference.save import check_free, save_predictions
 
 

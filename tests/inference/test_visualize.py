@@ -6,10 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskris.inference.overlay import PALETTE, colours_for, inner_edge, spotlight
+from maskris.inference.contact_sheet import Panel, overview
 from maskris.inference.predictor import Prediction
-from maskris.inference.typography import font_for, width_of, wrap
-from maskris.inference.visualize import Panel, draw_predictions, legend, overlay, overview
+from maskris.inference.visualize import (
+    PALETTE,
+    colours_for,
+    draw_predictions,
+    font_for,
+    inner_edge,
+    legend,
+    overlay,
+    spotlight,
+    width_of,
+    wrap,
+)
 
 RNG = np.random.default_rng(3)
 PHOTO = RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8)

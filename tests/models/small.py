@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from maskris.models.caris import CARIS
+from maskris.models.caris.model import CARIS
 
 SWIN = {
     "model_type": "swin",

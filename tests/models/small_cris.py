@@ -9,8 +9,8 @@ from models import literal_cris
 from safetensors.torch import load_file
 from torch import Tensor
 
-from maskris.models.convert import load_official
-from maskris.models.cris import CRIS
+from maskris.models.cris.model import CRIS
+from maskris.models.weights.convert import load_official
 
 WORDS = ["the", "red", "blue", "circle", "square", "left", "right", "of"]
 

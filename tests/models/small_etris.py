@@ -9,8 +9,8 @@ from models import literal_etris
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from maskris.models.convert import load_official
-from maskris.models.etris import ETRIS
+from maskris.models.etris.model import ETRIS
+from maskris.models.weights.convert import load_official
 
 WORDS = ["the", "red", "blue", "circle", "square", "left", "right", "of"]
 KINDS = ("etris_tiny", "etris_vit_tiny")

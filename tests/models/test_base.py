@@ -16,8 +16,8 @@ import maskris
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.models.base import RISModel, evaluation_mode, foreground_logit, load_model
-from maskris.models.caris import CARIS
-from maskris.models.encoders import build_tokenizer
+from maskris.models.caris.model import CARIS
+from maskris.models.encoders.sources import build_tokenizer
 
 LETTERBOX = {"height": 48, "width": 80, "resize": "letterbox", "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25]}
 

@@ -20,10 +20,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from maskris.batch import Batch
-from maskris.models.convert import load_official
 from maskris.models.lavt import LAVT
-from maskris.models.official.lavt import LAVT_RULES
-from maskris.models.official.rules import rename
+from maskris.models.weights.convert import load_official
+from maskris.models.weights.lavt import LAVT_RULES
+from maskris.models.weights.rules import rename
 from maskris.strategies.losses import MaskCriterion
 
 NOISE = 6e-3  # of the golden maps and logits

@@ -10,7 +10,7 @@ from models.small import BERT, SWIN, WORDS
 
 from maskris.batch import Batch
 from maskris.models.base import RISModel
-from maskris.models.caris import CARIS
+from maskris.models.caris.model import CARIS
 from maskris.models.lavt import LAVT
 from maskris.strategies.losses import MaskCriterion
 

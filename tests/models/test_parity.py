@@ -10,9 +10,9 @@ from golden import reference, tiny_caris
 from models import literal
 from torch import Tensor
 
-from maskris.models.attention import sine_encoding
-from maskris.models.caris import CARIS
-from maskris.models.convert import load_official
+from maskris.models.caris.model import CARIS
+from maskris.models.layers.attention import sine_encoding
+from maskris.models.weights.convert import load_official
 
 
 def close(ours: Tensor, official: Any, tolerance: float) -> None:

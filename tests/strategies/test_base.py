@@ -4,13 +4,13 @@ import pytest
 import torch
 from strategies.toys import toy, toy_batch
 
-from maskris.rng import Random
 from maskris.strategies.aml import AML
-from maskris.strategies.ema import EMATeacher
+from maskris.strategies.ema_teacher import EMATeacher
 from maskris.strategies.masked_augmentation import MaskedAugmentation
 from maskris.strategies.masking import ImageMasking, TextMasking
 from maskris.strategies.maskris import MaskRIS
 from maskris.strategies.supervised import Supervised
+from maskris.utils.rng import Random
 
 IMAGE = ImageMasking(0.5, 8)
 STRATEGIES = {

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from strategies.toys import toy, toy_batch
 
-from maskris.apps.recipe import Recipe, find
-from maskris.rng import Random
+from maskris.experiments.recipe import Recipe, find
+from maskris.utils.rng import Random
 
 TEXT = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text(encoding="utf-8")
 

@@ -2,11 +2,11 @@ import pytest
 import torch
 from strategies.toys import toy, toy_batch
 
-from maskris.rng import Random
 from maskris.strategies.losses import MaskCriterion
 from maskris.strategies.masked_augmentation import MaskedAugmentation
 from maskris.strategies.masking import ImageMasking, TextMasking
 from maskris.strategies.maskris import MaskRIS
+from maskris.utils.rng import Random
 
 IMAGE, TEXT = ImageMasking(0.5, 8), TextMasking(0.5)
 

@@ -8,14 +8,14 @@ import torch
 from golden import by_official_name, reference, tiny_caris, without_dropout
 
 from maskris.batch import Batch
-from maskris.models.caris import CARIS
-from maskris.rng import Random
+from maskris.models.caris.model import CARIS
 from maskris.strategies.losses import MaskCriterion
 from maskris.strategies.masking import ImageMasking, TextMasking, fill_patches, removed_patches
 from maskris.strategies.maskris import MaskRIS
 from maskris.strategies.supervised import Supervised
 from maskris.training.config import TrainingConfig
 from maskris.training.optimizer import make_optimizer, set_learning_rate
+from maskris.utils.rng import Random
 
 # The gradient of a key projection's bias is zero but for rounding (it cancels in the softmax).
 ZERO_GRADIENT = 1e-6

@@ -5,8 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskris.strategies.masking import ImageMasking, patch_grid, removed_patches
-from maskris.strategies.sampling import BLOCKS, ORDERS
+from maskris.strategies.masking import BLOCKS, ORDERS, ImageMasking, patch_grid, removed_patches
 
 RATIOS = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.floats(0, 1))
 

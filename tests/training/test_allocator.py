@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from maskris.training import allocator
+from maskris.training import distributed as allocator
 
 glibc = pytest.mark.skipif(allocator._glibc() is None, reason="no glibc")
 
@@ -14,7 +14,7 @@ GROWS_AND_SHRINKS = """
 import os, sys
 from types import SimpleNamespace
 import torch
-from maskris.training.allocator import choose_for, return_freed_memory
+from maskris.training.distributed import choose_for, return_freed_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20

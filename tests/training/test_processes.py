@@ -29,7 +29,7 @@ from training_jobs import (
 from training_toys import averages, distributed, same, start, toy_run, weights
 
 from maskris.training import checkpoint
-from maskris.training import run as run_folder
+from maskris.training import run_folder as run_folder
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from training_toys import Averaged, KillSelf, ToyModel, TwoPasses, toy_config, toy_run, toy_trainer
 
 from maskris.batch import Batch
-from maskris.training import checkpoint, run
-from maskris.training.parallel import ParallelModel, make_accelerator
+from maskris.training import checkpoint
+from maskris.training import run_folder as run
+from maskris.training.distributed import ParallelModel, make_accelerator
 from maskris.training.trainer import NonFiniteError
 
 

@@ -18,12 +18,12 @@ from transformers import BertTokenizer, PreTrainedTokenizerBase
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.models.base import RISModel
-from maskris.rng import Random, generator
 from maskris.strategies.base import Strategy
-from maskris.strategies.ema import EMATeacher
+from maskris.strategies.ema_teacher import EMATeacher
 from maskris.strategies.masking import ImageMasking
 from maskris.training.config import TrainingConfig
 from maskris.training.trainer import Trainer, TrainingResult
+from maskris.utils.rng import Random, generator
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "dog"]
 

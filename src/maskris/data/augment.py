@@ -25,8 +25,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from maskris.data.sides import swap_sides
-from maskris.rng import Key, seed_of
+from maskris.utils.rng import Key, seed_of
+from maskris.utils.text import swap_sides
 
 Range = tuple[float, float]
 
@@ -94,7 +94,7 @@ class HorizontalFlip(Augmentation):
 
     Args:
         p: How often.
-        swap_words: Exchange left and right in the expressions, see `maskris.data.sides.swap_sides`. Without it, "the
+        swap_words: Exchange left and right in the expressions, see `maskris.utils.text.swap_sides`. Without it, "the
             man on the left" is trained on the man on the right.
     """
 

@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskris.batch import Batch
 from maskris.data.augment import Augmentation, View, augment
-from maskris.data.cores import usable_workers
 from maskris.data.preprocess import Preprocess
 from maskris.data.sampler import EvaluationItem, TrainingItem
 from maskris.data.table import ReferringTable
 from maskris.data.tokenizer import ExpressionTokenizer
-from maskris.rng import seed_of
+from maskris.utils.process import usable_workers
+from maskris.utils.rng import seed_of
 
 
 @dataclass(frozen=True)

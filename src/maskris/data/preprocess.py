@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,11 +13,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from maskris.data.letterbox import place, warp
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
+
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -55,7 +56,7 @@ class Preprocess:
         width: Width of the model's input in pixels.
         resize: ``"stretch"`` fills the input and distorts the aspect ratio (MaskRIS, CARIS, LAVT);
             ``"letterbox"`` keeps the ratio and pads with the mean colour, bicubic and without antialiasing; its masks
-            have soft outlines (CRIS, ETRIS; see `maskris.data.letterbox`).
+            have soft outlines (CRIS, ETRIS; see `maskris.data.preprocess`).
         mean: Per channel, on a scale of [0, 1].
         std: Per channel, on a scale of [0, 1].
     """
@@ -180,3 +181,75 @@ class Preprocess:
 
 CLIP_LETTERBOX = Preprocess(416, 416, "letterbox", CLIP_MEAN, CLIP_STD)
 """The input of CRIS and ETRIS."""
+
+Kernel = Literal["cubic", "linear"]
+
+
+class Placement(NamedTuple):
+    """Pixel `(y, x)` of the photo lies at ``(top + scale y, left + scale x)`` of the model's input."""
+
+    scale: float
+    top: float
+    left: float
+
+    @property
+    def inverse(self) -> "Placement":
+        """From the model's input to the photo."""
+        return Placement(1 / self.scale, -self.top / self.scale, -self.left / self.scale)
+
+
+def place(photo: tuple[int, int], size: tuple[int, int]) -> Placement:
+    """Where a photo of height and width `photo` lies in an input of height and width `size`."""
+    scale = min(size[0] / photo[0], size[1] / photo[1])
+    return Placement(scale, (size[0] - photo[0] * scale) / 2, (size[1] - photo[1] * scale) / 2)
+
+
+def warp(planes: Tensor, size: tuple[int, int], placement: Placement, border: Tensor, kernel: Kernel) -> Tensor:
+    """Draw planes into others.
+
+    Args:
+        planes: ``[C, h, w]`` float.
+        size: Height and width of the result.
+        placement: Where in it the planes lie.
+        border: ``[C]``, the value of each plane outside its edges.
+        kernel: ``"cubic"`` overshoots at edges, ``"linear"`` doesn't.
+
+    Returns:
+        ``[C, *size]`` float.
+    """
+    # A frame of one pixel holds the border's value, and whatever is read further out is read there.
+    framed = border.to(planes)[:, None, None].repeat(1, planes.shape[1] + 2, planes.shape[2] + 2)
+    framed[:, 1:-1, 1:-1] = planes
+    for dim, offset in ((1, placement.top), (2, placement.left)):  # the kernel is a product of its two directions
+        index, weight = _taps(size[dim - 1], framed.shape[dim], placement.scale, offset, kernel, planes.device)
+        weight = weight[:, :, None] if dim == 1 else weight
+        drawn = framed.index_select(dim, index[0]) * weight[0]
+        for k in range(1, len(index)):
+            drawn.addcmul_(framed.index_select(dim, index[k]), weight[k])
+        framed = drawn
+    return framed
+
+
+def _taps(
+    length: int, framed: int, scale: float, offset: float, kernel: Kernel, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Which pixels of a framed row make each pixel of the result, and with which weights: both ``[taps, length]``."""
+    position = (torch.arange(length, dtype=torch.float64) - offset) / scale
+    start = position.floor()
+    t = position - start
+    if kernel == "linear":
+        steps, weight = torch.arange(2), torch.stack([1 - t, t])
+    else:
+        steps, weight = torch.arange(-1, 3), torch.stack([_far(1 + t), _near(t), _near(1 - t), _far(2 - t)])
+    index = (start.long() + 1 + steps[:, None]).clamp(0, framed - 1)
+    return index.to(device), weight.float().to(device)
+
+
+def _near(x: Tensor) -> Tensor:
+    """Keys' kernel with a = -0.75 for distances up to 1."""
+    return (1.25 * x - 2.25) * x * x + 1
+
+
+def _far(x: Tensor) -> Tensor:
+    """Keys' kernel with a = -0.75 for distances from 1 to 2."""
+    return ((-0.75 * x + 3.75) * x - 6) * x + 3

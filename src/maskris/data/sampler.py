@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from maskris.rng import numpy_generator
+from maskris.utils.rng import numpy_generator
 
 TrainingItem = tuple[int, int]
 """Epoch and number of the item: the key of a training item in `ReferringDataset`."""

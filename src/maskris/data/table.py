@@ -45,6 +45,7 @@ SCHEMA = pa.schema(
 """The columns; `Referent` says what each holds."""
 
 MASK_SOURCES = ("annotated", "pseudo", "none")
+
 _ROOT_KEY = b"maskris.images_root"
 
 
@@ -386,3 +387,33 @@ def _complete(number: int, row: Mapping[str, Any], image_ids: dict[str, int]) ->
 
 
 assert SCHEMA.names == [field.name for field in fields(Referent)]
+
+
+def open_tables(files: list[Path]) -> "ReferringTable":
+    """The rows of one or several Parquet files.
+
+    Raises:
+        FileNotFoundError: If one does not exist.
+        ValueError: If one holds something else.
+    """
+    tables = [ReferringTable.open(file) for file in files]
+    return tables[0] if len(tables) == 1 else ReferringTable.concat(tables)
+
+
+def choose_splits(table: "ReferringTable", names: list[str] | None, option: str) -> "ReferringTable":
+    """Some splits of a table.
+
+    Args:
+        table: All of the data.
+        names: The splits; by default all but train, or train if there is no other.
+        option: Where the names can be changed, for the message.
+
+    Raises:
+        ValueError: If one of them does not exist.
+    """
+    names = names or [name for name in table.splits if name != "train"] or table.splits
+    if missing := [name for name in names if name not in table.splits]:
+        raise ValueError(
+            f"The data has no split {', '.join(missing)}, but {', '.join(table.splits)}; choose with {option}"
+        )
+    return table.split(names)

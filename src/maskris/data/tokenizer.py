@@ -123,7 +123,7 @@ class ExpressionTokenizer:
     def mask_id(self) -> int | None:
         """Id of the mask token, or ``None`` where the tokenizer has none.
 
-        CLIP has none either, but `maskris.models.clip_tokenizer` registers a stand-in.
+        CLIP has none either, but `maskris.models.encoders.tokenizers` registers a stand-in.
         """
         mask_id = self.tokenizer.mask_token_id
         return None if mask_id is None else int(mask_id)

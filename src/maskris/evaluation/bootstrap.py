@@ -4,8 +4,10 @@ Every metric here is a ratio of two sums over the expressions (oIoU: intersectio
 so one draw of the expressions gives all metrics at once, as a matrix product. The draws depend on the seed alone.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,8 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from maskris.evaluation.results import Evaluation
-from maskris.rng import Dice
+from maskris.evaluation.result import Evaluation
+from maskris.reporting.tables import NOTHING
+from maskris.utils.rng import KeyedRandom
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,7 +26,9 @@ Unit = Literal["expression", "image", "referent"]
 images are the honest ones for "other photos"; those over expressions answer "other sentences on photos like these"."""
 
 _KEYS = {"image": ("dataset", "split_by", "image_id"), "referent": ("dataset", "split_by", "ref_id")}
+
 _SAME = ("dataset", "split_by", "split", "image_id", "ref_id", "number", "expression", "target_area")
+
 _DRAWS_AT_ONCE = 2**21  # 16 MiB each of draws and of how often each unit was drawn
 
 
@@ -206,11 +211,11 @@ def resample(values: Floats, resamples: int, seed: int) -> Floats:
     sums = np.zeros((resamples, values.shape[1]))
     if not units:
         return sums
-    dice = Dice("bootstrap", seed)  # one stream, whatever the size of the pieces
+    rng = KeyedRandom("bootstrap", seed)  # one stream, whatever the size of the pieces
     at_once = max(1, _DRAWS_AT_ONCE // units)
     for start in range(0, resamples, at_once):
         count = min(at_once, resamples - start)
-        drawn = dice.array(0, units, (count, units))
+        drawn = rng.array(0, units, (count, units))
         drawn += units * np.arange(count)[:, None]
         times = np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)
         sums[start : start + count] = times.astype(np.float64) @ values
@@ -322,3 +327,70 @@ def _check_same_expressions(first: Evaluation, second: Evaluation) -> None:
 
 def _numpy(values: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     return np.asarray(values.fill_null(True).to_numpy(), dtype=bool)
+
+
+def line_up(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Evaluations of the same expressions under one protocol, their rows in the order of the first.
+
+    Raises:
+        ValueError: If expressions or protocols differ.
+    """
+    first = evaluations[0]
+    keys = _keys(first)
+    aligned = [first]
+    for other in evaluations[1:]:
+        if other.protocol != first.protocol:
+            raise ValueError(
+                f"The evaluations follow different protocols, {first.protocol.name} and {other.protocol.name}; "
+                "evaluate all under one"
+            )
+        place = {key: row for row, key in enumerate(_keys(other))}
+        if len(keys) != len(other) or not place.keys() >= set(keys):
+            raise ValueError(
+                f"The evaluations are not of the same expressions ({len(first):,} and {len(other):,} of them)"
+            )
+        aligned.append(replace(other, rows=other.rows.take(pa.array([place[key] for key in keys], pa.int64()))))
+    return aligned
+
+
+def _keys(evaluation: Evaluation) -> list[tuple[object, ...]]:
+    return list(zip(*(evaluation.rows[name].to_pylist() for name in _SAME), strict=True))
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """A metric of one method or variant.
+
+    Attributes:
+        values: By seed of the training, fractions; NaN where nothing defines it.
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return fmean(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation over the seeds; ``None`` for a single one."""
+        return stdev(self.values) if len(self.values) > 1 else None
+
+    def text(self) -> str:
+        """Mean ± deviation, in per cent; a dash where a seed has no value."""
+        if any(map(math.isnan, self.values)):
+            return NOTHING
+        return f"{100 * self.mean:.1f}" + (f" ± {100 * self.deviation:.1f}" if self.deviation is not None else "")
+
+
+def difference_text(interval: Interval, missing: str = NOTHING) -> str:
+    """A difference and its interval, in points.
+
+    Args:
+        interval: Fractions.
+        missing: What to say where the difference is undefined.
+    """
+    if interval.value is None or interval.low is None or interval.high is None:
+        return missing
+    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"

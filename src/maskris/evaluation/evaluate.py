@@ -22,11 +22,12 @@ from maskris.data.table import ReferringTable
 from maskris.evaluation.metrics import Counts, count
 from maskris.evaluation.perturbation import Origin, Perturbation, describe
 from maskris.evaluation.protocol import Protocol
-from maskris.evaluation.results import COUNTS, SCHEMA, Evaluation, expected_iou
+from maskris.evaluation.result import COUNTS, SCHEMA, Evaluation, expected_iou
 from maskris.models.base import RISModel, evaluation_mode, foreground_logit
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
 
 Part = tuple[npt.NDArray[np.int64], Counts, npt.NDArray[np.float32]]
 """Results of `N` expressions: index ``[N, 2]`` (row of the table, number of the expression), counts, scores ``[N]``."""
@@ -34,7 +35,9 @@ Part = tuple[npt.NDArray[np.int64], Counts, npt.NDArray[np.float32]]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 _PER_REFERENT = ["dataset", "split_by", "split", "image_id", "ref_id", "ann_id", "category", "area", "height", "width"]
+
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 _PIXELS_AT_ONCE = 2**26  # of probability maps at the photos' size: 256 MiB of float32
 
 

@@ -17,6 +17,7 @@ from maskris.evaluation.protocol import Comparison, Protocol, exact
 if TYPE_CHECKING:
     from rich.table import Table
 
+
 Integers = npt.NDArray[np.int64]
 
 _UNIT = 128  # IoUs are summed in units of 2**-128: every float64 in {0} and [2**-75, 1] is an exact multiple
@@ -180,7 +181,7 @@ class Scores:
         return {"N": self.n, **{name: float("nan") if value is None else value for name, value in named.items()}}
 
     def __rich__(self) -> "Table":
-        from maskris.evaluation.report import scores_table
+        from maskris.reporting.tables import scores_table
 
         return scores_table({"all": self}, caption=self.protocol.describe())
 

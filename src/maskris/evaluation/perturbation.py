@@ -61,7 +61,7 @@ Perturbation = Callable[[Batch, Origin], Batch]
 
 Anything else may change: images, also their number and `image_index`, so that every expression can get a picture of its
 own, token ids, and masks. ``repr`` should say what it does (a function is known by its name): it is what reports print
-and what tells two results apart. Shipped ones are in `maskris.evaluation.robustness`.
+and what tells two results apart. Shipped ones are in `maskris.robustness`.
 """
 
 

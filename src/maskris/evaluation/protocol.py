@@ -8,8 +8,11 @@ from fractions import Fraction
 from typing import Any, Literal
 
 Resolution = Literal["input", "original"]
+
 Binarisation = Literal["argmax", "threshold"]
+
 Comparison = Literal[">=", ">"]
+
 EmptyTarget = Literal["miss", "hit", "exclude"]
 
 _CHOICES = {

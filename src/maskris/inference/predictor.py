@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from maskris.data.masks import Box, box_of, encode
-from maskris.data.text import trouble_of
 from maskris.inference.image import ImageSource, load_image
 from maskris.models.base import Features, RISModel, evaluation_mode, foreground_logit, load_model
+from maskris.utils.text import trouble_of
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.data.tokenizer import ExpressionTokenizer
-from maskris.models.files import read_json, read_tensors, read_tokenizer
+from maskris.models.loading import read_json, read_tensors, read_tokenizer
 
 Features = Any
 """What `RISModel.encode_image` returns: any nesting of tuples, lists, dicts and tensors; private to its model."""
@@ -28,6 +28,7 @@ Features = Any
 Model = TypeVar("Model", bound="RISModel")
 
 WEIGHTS = "model.safetensors"
+
 TOKENIZER = "tokenizer"
 
 

@@ -9,10 +9,10 @@ from transformers import CLIPSegForImageSegmentation, PreTrainedTokenizerBase
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.models.base import RISModel
-from maskris.models.clip_tokenizer import build_clip_tokenizer
-from maskris.models.decay import decay_groups
-from maskris.models.sources import Source, describe, read_config
-from maskris.models.vision_encoder import resize_to_multiple
+from maskris.models.encoders.sources import Source, describe, read_config
+from maskris.models.encoders.tokenizers import build_clip_tokenizer
+from maskris.models.encoders.vision import resize_to_multiple
+from maskris.models.parameter_groups import decay_groups
 
 Features = tuple[list[Tensor], tuple[int, int]]
 """Class token and patches ``[I, 1 + h * w, D]`` of the extracted layers, deepest first, and (h, w)."""

@@ -14,8 +14,9 @@ from transformers import PreTrainedTokenizerBase
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.models.base import RISModel
-from maskris.models.encoders import Source, TextEncoder, build_tokenizer
-from maskris.models.staged import StagedVisionEncoder
+from maskris.models.encoders.sources import Source, build_tokenizer
+from maskris.models.encoders.staged import StagedVisionEncoder
+from maskris.models.encoders.text import TextEncoder
 
 
 class LAVT(RISModel):

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from maskris.batch import Batch
 from maskris.models.base import RISModel, evaluation_mode
-from maskris.rng import Random, generator
 from maskris.strategies.base import Strategy
 from maskris.strategies.losses import Criterion, MaskCriterion
 from maskris.strategies.masking import fill_patches, patch_grid
+from maskris.utils.rng import Random, generator
 
 
 class AML(Strategy):

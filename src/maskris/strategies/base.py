@@ -7,7 +7,7 @@ from torch import Tensor
 
 from maskris.batch import Batch
 from maskris.models.base import RISModel
-from maskris.rng import Random
+from maskris.utils.rng import Random
 
 
 class Strategy(ABC):

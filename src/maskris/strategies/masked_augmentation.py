@@ -6,10 +6,10 @@ from torch import Tensor
 
 from maskris.batch import Batch
 from maskris.models.base import RISModel
-from maskris.rng import Random
 from maskris.strategies.base import Strategy
 from maskris.strategies.losses import Criterion, MaskCriterion
 from maskris.strategies.masking import IMAGE_MASKING, TEXT_MASKING, ImageMasking, TextMasking, mask_batch
+from maskris.utils.rng import Random
 
 
 class MaskedAugmentation(Strategy):

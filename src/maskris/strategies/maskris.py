@@ -8,11 +8,11 @@ from torch import Tensor
 
 from maskris.batch import Batch
 from maskris.models.base import RISModel, evaluation_mode
-from maskris.rng import Random
 from maskris.strategies.base import Strategy
 from maskris.strategies.losses import CLASS_WEIGHTS, Criterion, MaskCriterion, soft_cross_entropy, soft_prediction
 from maskris.strategies.masking import IMAGE_MASKING, TEXT_MASKING, ImageMasking, TextMasking, mask_batch
 from maskris.strategies.memory import fits
+from maskris.utils.rng import Random
 
 
 class MaskRIS(Strategy):

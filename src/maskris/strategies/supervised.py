@@ -6,9 +6,9 @@ from torch import Tensor
 
 from maskris.batch import Batch
 from maskris.models.base import RISModel
-from maskris.rng import Random
 from maskris.strategies.base import Strategy
 from maskris.strategies.losses import Criterion, MaskCriterion
+from maskris.utils.rng import Random
 
 
 class Supervised(Strategy):

@@ -20,12 +20,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from maskris.models.base import RISModel
-from maskris.models.files import read_json, read_tensors
+from maskris.models.loading import read_json, read_tensors
 from maskris.strategies.base import Strategy
 
 WEIGHTS = "model.safetensors"
+
 OPTIMIZER = "optimizer.safetensors"
+
 STRATEGY = "strategy.safetensors"
+
 STATE = "state.json"
 
 

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 Precision = Literal["fp32", "bf16", "fp16"]
+
 OptimizerName = Literal["adamw", "adam"]
+
 Schedule = Literal["poly", "step", "cosine", "constant"]
 
 _HARMLESS = frozenset(

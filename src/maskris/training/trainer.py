@@ -17,18 +17,22 @@ from maskris.batch import Batch
 from maskris.data.dataset import training_loader
 from maskris.data.sampler import TrainingBatches
 from maskris.evaluation.evaluate import evaluate
-from maskris.models.base import RISModel
-from maskris.rng import Random
+from maskris.models.base import RISModel, load_model
 from maskris.strategies.base import Strategy
-from maskris.training import signals
-from maskris.training.allocator import choose_for, return_freed_memory
 from maskris.training.config import TrainingConfig
+from maskris.training.distributed import (
+    ParallelModel,
+    choose_for,
+    clip_gradients,
+    make_accelerator,
+    return_freed_memory,
+    update,
+)
+from maskris.training.logging import Tracker
 from maskris.training.optimizer import make_optimizer, set_learning_rate
-from maskris.training.parallel import ParallelModel, clip_gradients, make_accelerator, update
-from maskris.training.run import RunFolder, identity_of
-from maskris.training.start import take_weights
-from maskris.training.state import RunState
-from maskris.training.tracking import Tracker
+from maskris.training.run_folder import RunFolder, RunState, identity_of
+from maskris.utils import process as signals
+from maskris.utils.rng import Random
 
 
 class TrainingData(Protocol):
@@ -324,3 +328,37 @@ class _Parts:
         for batch in self.batches:
             size = len(batch) // self.parts
             yield from (batch[i : i + size] for i in range(0, len(batch), size))
+
+
+_SHOWN = 3
+
+_ADVICE = "train by the recipe that it was made with (the recipe.yaml of its run), or by one with the same model"
+
+
+def take_weights(model: RISModel, source: str | Path) -> None:
+    """Give a model the weights of another one with the same network and vocabulary.
+
+    What isn't weights stays as it is: learning rates of parts, dropout, the size of the input where the network allows
+    several.
+
+    Args:
+        model: Gets the weights.
+        source: Run folder (its ``best`` before its ``last``), folder of a model, or Hub id.
+
+    Raises:
+        FileNotFoundError: If there is no model at `source`.
+        ValueError: If it is of another class, network or vocabulary.
+    """
+    trained = load_model(source, type(model))
+    if trained.tokenizer.tokenizer.get_vocab() != model.tokenizer.tokenizer.get_vocab():
+        raise ValueError(f"{source} has another vocabulary than the model to train; {_ADVICE}")
+    theirs, ours = trained.state_dict(), model.state_dict()
+    different = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
+    different += [name for name in theirs if name not in ours]
+    if different:
+        some = ", ".join(different[:_SHOWN]) + (", …" if len(different) > _SHOWN else "")
+        raise ValueError(
+            f"{source} is another network than the model to train: {len(different)} weights are in one of them only "
+            f"or of other shapes ({some}); {_ADVICE}"
+        )
+    model.load_state_dict(theirs)

@@ -1,0 +1,223 @@
+"""A typed function's signature and docstring as a command line, by jsonargparse."""
+
+import inspect
+import math
+import re
+import types
+from argparse import SUPPRESS, Action
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn, Union, get_args, get_origin
+
+import docstring_parser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from maskris.utils.config_errors import explain
+
+RECIPE_SECTIONS = ("model", "strategy", "training", "data")
+"""What a recipe consists of; options that begin with one of these words belong to it."""
+
+_METAVARS = {int: "N", float: "X", Path: "PATH"}
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """Says what is required and what the defaults are, but not how Python writes types."""
+
+    def _get_help_string(self, action: Action) -> str:
+        text = action.help or ""
+        if action.required and action.option_strings:
+            return f"{text} (required)"
+        if action.default is None or action.default == SUPPRESS or action.nargs == 0:
+            return text
+        default = str(action.default).lower() if isinstance(action.default, bool) else "%(default)s"
+        return f"{text} (default: {default})"
+
+
+class Parser(ArgumentParser):
+    """An `ArgumentParser` whose errors say what was meant, in two lines."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Show what is wrong and exit with code 2."""
+        prefix = "unrecognized arguments: "
+        if message.startswith(prefix):
+            message = self._explain_unknown(message.removeprefix(prefix).split())
+        else:
+            message = explain(message)
+            for action in self._actions:  # jsonargparse speaks of keys, users of options
+                if action.option_strings and message.startswith(f"{action.dest}: "):
+                    message = action.option_strings[-1] + message.removeprefix(action.dest)
+        self.exit(2, f"error: {message}\n`{self.prog} --help` shows what it takes.\n")
+        raise AssertionError("exit returned")
+
+    def _explain_unknown(self, words: list[str]) -> str:
+        wrong = words[0].split("=")[0]
+        if not wrong.startswith("--"):
+            return f"{self.prog} can't use {' '.join(words)!r}; phrases with spaces need quotes"
+        known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        close = get_close_matches(wrong, known, n=1)
+        return f"there is no option {wrong}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> dict[str, Any]:
+    """Words of the command line as the arguments of a function.
+
+    Parameters that can be given by position are positional arguments; the others are options, with dashes for
+    underscores. A parameter ``overrides`` gets the keys of a recipe, as `split_overrides` finds them. ``--help`` and
+    wrong usage end the process.
+
+    Args:
+        name: Of the command, for messages.
+        function: With types and a docstring in Google style.
+        words: What follows the command.
+    """
+    overrides: list[str] | None = None
+    rest = list(words)
+    if "overrides" in inspect.signature(function).parameters:
+        rest, overrides = split_overrides(rest)
+    parser = make_parser(name, function, recipe_keys=any(word in ("-h", "--help") for word in rest))
+    values: dict[str, Any] = parser.parse_args(together(parser, [_dashed(word) for word in rest])).as_dict()
+    return values if overrides is None else values | {"overrides": overrides}
+
+
+def make_parser(name: str, function: Callable[..., Any], *, recipe_keys: bool = False) -> Parser:
+    """The parser that `parse` uses.
+
+    Args:
+        name: Of the command.
+        function: With types and a docstring.
+        recipe_keys: Describe the keys of a recipe as well, for the help of functions with ``overrides``.
+    """
+    document = docstring_parser.parse(inspect.getdoc(function) or "")
+    helps = {parameter.arg_name: parameter.description or "" for parameter in document.params}
+    parser = Parser(prog=f"maskris {name}", description=document.description, formatter_class=HelpFormatter)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name != "overrides":
+            _add(parser, parameter, helps.get(parameter.name, ""))
+        elif recipe_keys:
+            _describe_recipe(parser)
+    return parser
+
+
+def together(parser: Parser, words: Sequence[str]) -> list[str]:
+    """What is given by position, put in one place: argparse closes a list of phrases at the first option.
+
+    ``photo.jpg --model M "the phrase"`` becomes ``--model M -- photo.jpg "the phrase"``.
+
+    Args:
+        parser: Knows how many words follow which option.
+        words: What follows the command.
+    """
+    options = {name: action for action in parser._actions for name in action.option_strings}
+    bound: list[str] = []
+    loose: list[str] = []
+    room = 0.0  # values that the last option still takes
+    for number, word in enumerate(words):
+        if word == "--":
+            loose += words[number + 1 :]
+            break
+        if _is_option(word):
+            bound.append(word)
+            meant = [name for name in options if name == word] or [name for name in options if name.startswith(word)]
+            room = _most_values(options[meant[0]]) if len(meant) == 1 else 0
+        elif room:
+            bound.append(word)
+            room -= 1
+        else:
+            loose.append(word)
+    return [*bound, "--", *loose] if loose else bound
+
+
+def _is_option(word: str) -> bool:
+    """As argparse sees it: no negative number, and no text with a space before its equals sign."""
+    return bool(re.fullmatch(r"--?[^\s=\d.-][^\s=]*(=.*)?", word, re.DOTALL))
+
+
+def _most_values(action: Action) -> float:
+    return 0 if action.nargs == 0 else 1 if action.nargs in (None, "?") else math.inf
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate ``--training.lr 1e-4`` and its like from a command's own options."""
+    own: list[str] = []
+    overrides: list[str] = []
+    target = own
+    for word in words:
+        option = word.split("=")[0]
+        # The data of a command is an option of its own; model and strategy as a whole are classes.
+        if option.startswith(tuple(f"--{name}." for name in RECIPE_SECTIONS)) or option in ("--model", "--strategy"):
+            overrides.append(word)
+            target = own if "=" in word else overrides
+        else:
+            target.append(word)
+            target = own
+    return own, overrides
+
+
+def _add(parser: Parser, parameter: inspect.Parameter, text: str) -> None:
+    """One parameter as an argument."""
+    positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    required = parameter.default is parameter.empty
+    dashed = parameter.name.replace("_", "-")
+    options: dict[str, Any] = {"help": text}
+    if not required:
+        options["default"] = parameter.default
+    inner = _without_none(parameter.annotation)
+    if inner is bool:  # a flag without a value, which turns the default round
+        action = "store_false" if parameter.default else "store_true"
+        if parameter.default and text:
+            options["help"] = f"Don't {text[0].lower()}{text[1:]}"
+        flag = f"--no-{dashed}" if parameter.default else f"--{dashed}"
+        parser.add_argument(flag, dest=parameter.name, action=action, **options)
+        return
+    if get_origin(inner) is list:
+        (inner,) = get_args(inner)
+        options |= {"nargs": "*" if positional and not required else "+", "type": inner}
+    else:
+        options["type"] = parameter.annotation
+        if positional and not required:
+            options["nargs"] = "?"
+    if positional:
+        parser.add_argument(parameter.name, **options)
+        return
+    if inner in _METAVARS:
+        options["metavar"] = _METAVARS[inner]
+    elif not get_args(inner):  # those of a Literal show their choices
+        options["metavar"] = dashed.upper()
+    parser.add_argument(f"--{dashed}", required=required, **options)
+
+
+def _without_none(annotation: Any) -> Any:
+    """``Path`` of ``Path | None``."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = [part for part in get_args(annotation) if part is not type(None)]
+        return inner[0] if len(inner) == 1 else annotation
+    return annotation
+
+
+def _describe_recipe(parser: Parser) -> None:
+    """Help for keys that only the recipe understands; it parses them later, when the classes are imported."""
+    from maskris.training.config import TrainingConfig
+
+    own = parser.format_usage().removeprefix("usage: ").rstrip().replace("%", "%%")
+    parser.usage = f"{own}\n{' ' * len(f'usage: {parser.prog} ')}[--SECTION.KEY VALUE ...]"
+    parser.add_class_arguments(TrainingConfig, "training", help="keys of the recipe: training")
+    for action in parser._actions:
+        if action.dest == "training":  # a file with the section: recipes are such files
+            action.help = SUPPRESS
+    parser.add_argument_group(
+        "keys of the recipe: model, strategy, data",
+        "--model.KEY and --strategy.KEY are the arguments of the classes, such as --model.layers 3 or "
+        "--strategy.image.ratio 0.5; --strategy maskris.Supervised changes the class. --data.train and "
+        "--data.validation name the splits to train and to evaluate on; null for no validation. --data.augment is a "
+        "list of augmentations, none by default, and --data.reduced_decoding true decodes large JPEGs faster "
+        "(docs/data.md).",
+    )
+
+
+def _dashed(word: str) -> str:
+    """``--batch-size`` of ``--batch_size``; the value after an equals sign stays."""
+    if not word.startswith("--"):
+        return word
+    option, equals, value = word.partition("=")
+    return option.replace("_", "-") + equals + value

@@ -1,0 +1,67 @@
+"""What commands say: tables through rich, sentences as they are, so that paths stay whole when they are copied."""
+
+import io
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def say(text: str) -> None:
+    """Write a line to standard output; nothing in it is wrapped or taken for markup."""
+    _take_any_name()
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def show(renderable: Any) -> None:
+    """Write a table or another object that rich can draw."""
+    import rich
+
+    _take_any_name()
+    rich.print(renderable)
+
+
+def _take_any_name() -> None:
+    """Names of files may be no text, and no reason to die; Python writes them so to standard error already."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def quickstart_model(otherwise: str) -> str:
+    """The model of `maskris quickstart` in this folder, which commands take that are given none.
+
+    Args:
+        otherwise: How else to say which model, for the message.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    folder = Path("quickstart") / "maskris"
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"No model: {otherwise} a run folder, a model folder or a Hub id, or run `maskris quickstart` here"
+        )
+    return str(folder)
+
+
+def check_output(out: Path, inputs: Iterable[str | Path | None], ending: str) -> None:
+    """Refuse an ``--out`` that would destroy something, before anything is computed.
+
+    The ending protects the files in a folder that is read (photos, weights, annotations) without a look at each.
+
+    Args:
+        out: The file that is going to be written.
+        inputs: What the command reads: files, folders, names of models on the Hub, or ``None`` for nothing.
+        ending: What the name of such a file ends with, such as ``".parquet"``.
+
+    Raises:
+        ValueError: If the file has another ending, is a folder, or is one of the inputs (by whatever path).
+    """
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder; name a file, such as {out / f'result{ending}'}")
+    if out.suffix.lower() != ending:
+        raise ValueError(f"--out {out} must end in {ending}, such as {out.with_suffix(ending)}")
+    for one in inputs:
+        if one is not None and Path(one).exists() and out.exists() and out.samefile(one):
+            raise ValueError(f"{out} is read and would be replaced by what is written; choose another --out")

@@ -1,0 +1,83 @@
+"""`maskris prepare`: checks annotations and writes them to one Parquet file."""
+
+from pathlib import Path
+from typing import Literal
+
+from maskris.cli.common import check_output, show
+
+
+def prepare(
+    source: Path | None = None,
+    *,
+    out: Path,
+    format: Literal["auto", "refer", "grefcoco", "coco", "jsonl"] = "auto",  # noqa: A002 (the option's name)
+    dataset: str | None = None,
+    split_by: str | None = None,
+    images: Path | None = None,
+    text: Literal["sent", "raw"] = "sent",
+    combine: list[str] | None = None,
+    published_list: Path | None = None,
+    skip_invalid: bool = False,
+    check_images: bool = True,
+) -> None:
+    """Check annotations and their images, and write them to one Parquet file for training and evaluation.
+
+    All problems are reported at once, with file and row; nothing is written then, unless --skip-invalid is given.
+
+    Args:
+        source: Folder in the REFER or gRefCOCO layout, a COCO-style JSON file, or a JSON Lines file.
+        out: The Parquet file to write.
+        format: What the source is; auto goes by its ending and contents.
+        dataset: Which data set of the folder, such as refcoco+.
+        split_by: Which partition, such as unc, umd or google; with --combine, those that aren't unc, unc and umd, such
+            as refcocog=google.
+        images: Folder of the images, if it isn't found beside the annotations.
+        text: Take the cleaned sentences or those that the annotators typed (REFER and gRefCOCO only).
+        combine: Combine these data sets of the folder, or Parquet files, for training: without training images that
+            occur in a val or test split of any of them.
+        published_list: With --combine, train on the images or annotations that this file names instead.
+        skip_invalid: Leave invalid rows out and write them to a file beside the output.
+        check_images: Decode every image.
+    """
+    inputs = [source, images, published_list, *(combine or [])]
+    check_output(out, inputs, ".parquet")
+    # Rejected rows that were corrected may be what is read: their file is replaced or removed with the table.
+    check_output(out.with_name(f"{out.name}.rejects.jsonl"), inputs, ".jsonl")
+    if combine is not None:
+        from maskris.data.combine import prepare_combined
+
+        if dataset is not None or format != "auto":
+            raise ValueError("--dataset and --format are for a single data set; with --combine, name all in it")
+        show(
+            prepare_combined(
+                source,
+                combine,
+                out,
+                split_by=split_by,
+                images=images,
+                text=text,
+                published_list=published_list,
+                skip_invalid=skip_invalid,
+                check_images=check_images,
+            )
+        )
+        return
+    from maskris.data import prepare as room
+
+    if source is None:
+        raise ValueError("Say what to read: maskris prepare SOURCE --out FILE.parquet")
+    if published_list is not None:
+        raise ValueError("--published-list is for --combine")
+    show(
+        room.prepare(
+            source,
+            out,
+            format=format,
+            dataset=dataset,
+            split_by=split_by,
+            images=images,
+            text=text,
+            skip_invalid=skip_invalid,
+            check_images=check_images,
+        )
+    )

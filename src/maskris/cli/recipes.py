@@ -1,0 +1,31 @@
+"""`maskris recipes`: lists the shipped recipes, or prints one."""
+
+from maskris.cli.common import say, show
+
+
+def recipes(name: str | None = None) -> None:
+    """List the shipped recipes, or print one.
+
+    A recipe of your own begins with `maskris recipes NAME > mine.yaml`.
+
+    Args:
+        name: The recipe to print.
+    """
+    from rich.console import Console
+    from rich.syntax import Syntax
+    from rich.table import Table
+
+    from maskris.experiments.recipe import find, shipped
+
+    if name is not None:
+        text = find(name).read_text(encoding="utf-8").rstrip("\n")
+        if Console().is_terminal:
+            show(Syntax(text, "yaml", background_color="default", word_wrap=True))
+        else:  # rich would fill the lines with blanks and cut the long ones
+            say(text)
+        return
+    table = Table("recipe", "what it is")
+    for recipe in shipped():
+        table.add_row(recipe, find(recipe).read_text(encoding="utf-8").splitlines()[0].removeprefix("# "))
+    show(table)
+    say("Train by one: maskris train RECIPE --data FILE.parquet")

@@ -1,0 +1,130 @@
+"""`maskris robustness`: how much of its quality a model keeps when pictures and words get worse."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from maskris.cli.common import say, show
+
+if TYPE_CHECKING:
+    from maskris.robustness.results import RobustnessComparison
+
+
+def robustness(
+    checkpoints: list[str],
+    *,
+    data: list[Path],
+    splits: list[str] | None = None,
+    out: Path = Path("robustness"),
+    suite: Literal["quick", "full"] = "quick",
+    families: list[str] | None = None,
+    names: list[str] | None = None,
+    seed: int = 0,
+    protocol: Literal["maskris", "lavt", "cris", "grefcoco"] = "maskris",
+    metric: Literal["oIoU", "mIoU"] = "oIoU",
+    batch_size: int = 64,
+    device: str | None = None,
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    workers: int = 2,
+    model_class: str | None = None,
+) -> None:
+    """Measure models under occlusion, corruptions of the picture and worse sentences, and compare them.
+
+    Every condition's rows are kept in the output folder: interrupted and given again, the same command goes on.
+    Checkpoints of one name are seeds of one method, and are shown as mean and standard deviation. Several GPUs:
+    torchrun --nproc-per-node 8 -m maskris robustness …
+
+    Args:
+        checkpoints: Run folders, model folders or Hub ids; the first one's method is what the others are compared with.
+        data: Parquet files written by `maskris prepare`.
+        splits: Splits to evaluate; all but train by default.
+        out: Folder of the rows, tables and pictures.
+        suite: quick has one corruption of each family and few severities, full has everything.
+        families: Only these of occlusion, context, noise, blur, weather, digital and text.
+        names: A name for each checkpoint; by default those of their folders.
+        seed: Of everything that is random.
+        protocol: How predictions are compared with the truth.
+        metric: What the terminal and the pictures show; the files have both.
+        batch_size: Most expressions at once.
+        device: Such as cuda or cpu; the fastest by default.
+        precision: Numbers in which the network computes.
+        workers: Processes that load images.
+        model_class: Class of a model of your own, such as my_module.MyModel.
+    """
+    from maskris.data.table import choose_splits, open_tables
+    from maskris.inference.predictor import fastest_device
+    from maskris.models.base import load_model, weights_sha256
+    from maskris.reporting.robustness import tables
+    from maskris.robustness.benchmark import measure_robustness
+    from maskris.robustness.results import RobustnessComparison
+    from maskris.utils.imports import model_class as import_class
+    from maskris.utils.process import is_first_process, join_processes
+
+    called = _names(checkpoints, names)
+    table = open_tables(data)
+    chosen = choose_splits(table, splits, "--splits")
+    own = import_class(model_class)
+    place = join_processes(device) or device or fastest_device()
+    runs, folders = [], set()
+    for checkpoint, name in zip(checkpoints, called, strict=True):
+        model = load_model(checkpoint, own)
+        # Named by its weights, so that neither the order nor the number of checkpoints matters when it goes on.
+        folder = out / "-".join([re.sub(r"[^\w.+-]+", "-", name), weights_sha256(model)[:8]])
+        if folder in folders:
+            raise ValueError(f"{checkpoint} has the same weights as another checkpoint of the name {name}")
+        folders.add(folder)
+        runs.append(
+            measure_robustness(
+                model,
+                chosen,
+                suite,
+                out=folder,
+                families=families,
+                seed=seed,
+                protocol=protocol,
+                name=name,
+                precision=precision,
+                progress=is_first_process(),
+                batch_size=batch_size,
+                device=place,
+                workers=workers,
+            )
+        )
+    if is_first_process():
+        comparison = RobustnessComparison(tuple(runs))
+        for part in tables(comparison, metric):
+            show(part)
+        say("Written:\n" + "\n".join(f"  {path}" for path in _write(comparison, out, metric)))
+
+
+def _names(checkpoints: Sequence[str], names: Sequence[str] | None) -> list[str]:
+    """One for each checkpoint; those of the folders where they tell all apart."""
+    if names is not None:
+        if len(names) != len(checkpoints):
+            raise ValueError(f"--names gives {len(names)} names to {len(checkpoints)} checkpoints; give each one")
+        return list(names)
+    parts = [[part for part in Path(one).parts if part not in ("best", "last")] or [one] for one in checkpoints]
+    short = [part[-1] for part in parts]
+    return short if len(set(short)) == len(short) else list(checkpoints)
+
+
+def _write(comparison: "RobustnessComparison", folder: Path, metric: Literal["oIoU", "mIoU"]) -> list[Path]:
+    from maskris.reporting.robustness import write_csv
+
+    pictures: list[Path] = []
+    try:
+        from maskris.reporting.plots import plot_curves, plot_summary
+
+        drawn = (
+            plot_summary(comparison, folder / "summary.png", metric),
+            plot_curves(comparison, folder / "curves.png", metric),
+        )
+        pictures = [path for path in drawn if path is not None]
+    except ImportError:
+        say("No pictures: they need matplotlib (pip install 'maskris[plots]')")
+    page, numbers = folder / "robustness.md", folder / "summary.json"
+    page.write_text(comparison.to_markdown([path.name for path in pictures]), encoding="utf-8")
+    numbers.write_text(json.dumps(comparison.summary(), indent=1) + "\n", encoding="utf-8")
+    return [page, numbers, write_csv(comparison, folder / "results.csv"), *pictures]

@@ -1,0 +1,599 @@
+"""Several data sets as one, without training on any image that one of them evaluates on.
+
+RefCOCO, RefCOCO+ and RefCOCOg describe the same photos of COCO, and each shares them out in its own way: photos in the
+train split of one are in val or test of another. `combine` drops those from the training rows, joins what different
+members say about the same object, and leaves the splits for evaluation as they are.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from maskris.data.prepare import DOUBT, UNKNOWN, beside, checked_tables, count, scan, write_rejects
+from maskris.data.published_counts import Counts, published_counts
+from maskris.data.readers.collector import Problem, Reading, load_json
+from maskris.data.readers.pickles import load_plain
+from maskris.data.readers.refer import Wording
+from maskris.data.table import SCHEMA, ReferringTable
+
+Name = int | str
+"""An image: COCO's id where its file is named as in COCO, otherwise the name that is given."""
+
+_COCO = re.compile(r"(?:COCO_(?:train|val)2014_)?(\d{12})(?:_\d+)?\.(?:jpe?g|png)", re.IGNORECASE)
+
+
+def coco_id(file: str) -> int | None:
+    """COCO's number of an image by the name of its file, in COCO 2014, COCO 2017 or REFER; ``None`` for other names.
+
+    Example:
+        >>> coco_id("train2014/COCO_train2014_000000581857_16.jpg"), coco_id("000000581857.jpg"), coco_id("cat.jpg")
+        (581857, 581857, None)
+    """
+    match = _COCO.fullmatch(PurePosixPath(file).name)
+    return int(match[1]) if match else None
+
+
+@dataclass(frozen=True)
+class PublishedList:
+    """Which images, or which annotations of them, a publication trained on.
+
+    Attributes:
+        file: Where it comes from.
+        images: The images that it names.
+        annotations: Pairs of an image and its sorted annotation ids; ``None`` where the list names images only.
+    """
+
+    file: Path
+    images: frozenset[Name]
+    annotations: frozenset[tuple[Name, tuple[int, ...]]] | None = None
+
+    def find(self, image: str, image_id: int, ann_ids: Sequence[int]) -> Name | tuple[Name, tuple[int, ...]] | None:
+        """The entry that a referent answers to, or ``None``.
+
+        Args:
+            image: File of its image, relative to the folder of images.
+            image_id: Number of its image in its source.
+            ann_ids: Its annotations.
+        """
+        number = coco_id(image)
+        names: tuple[Name, ...] = (image_id, image, PurePosixPath(image).name) if number is None else (number,)
+        for name in names:
+            if self.annotations is None:
+                if name in self.images:
+                    return name
+            elif (entry := (name, tuple(sorted(ann_ids)))) in self.annotations:
+                return entry
+        return None
+
+    @property
+    def entries(self) -> frozenset[Any]:
+        """What `find` may return."""
+        return self.images if self.annotations is None else self.annotations
+
+
+def read_published_list(file: str | Path) -> PublishedList:
+    """Read a list; see the top of this file for the formats.
+
+    Of records with a ``split``, those of ``"train"`` count. A pickle is read by the unpickler that builds plain values
+    only.
+
+    Args:
+        file: ``.p`` or ``.pkl`` for a pickle, ``.json`` for JSON, anything else for text.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds something else, or names nothing.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"The published list {file} does not exist")
+    kind = file.suffix.lower()
+    content = load_plain(file) if kind in (".p", ".pkl", ".pickle") else load_json(file) if kind == ".json" else None
+    if content is None:
+        try:
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is no text of one image per line: {error}") from error
+        return _of_images(file, [(f"line {n}", line.strip()) for n, line in enumerate(lines, 1) if line.strip()])
+    if not isinstance(content, list):
+        raise ValueError(f"{file} must hold a list of images or of referents, not a {type(content).__name__}")
+    entries = [(f"entry {number}", entry) for number, entry in enumerate(content)]
+    if any(isinstance(entry, dict) for _, entry in entries):
+        return _of_records(file, entries)
+    return _of_images(file, entries)
+
+
+def _of_images(file: Path, entries: Iterable[tuple[str, Any]]) -> PublishedList:
+    images = frozenset(_name(file, where, entry) for where, entry in entries)
+    if not images:
+        raise ValueError(f"{file} names no images")
+    return PublishedList(file, images)
+
+
+def _of_records(file: Path, entries: Sequence[tuple[str, Any]]) -> PublishedList:
+    found: list[tuple[Name, tuple[int, ...] | None]] = []
+    for where, entry in entries:
+        if not isinstance(entry, dict):
+            raise ValueError(f"{file}: {where} is {str(entry)[:60]!r}, but others are referents (dicts)")
+        if entry.get("split", "train") != "train":
+            continue
+        image = entry.get("image_id", entry.get("file_name"))
+        found.append((_name(file, where, image), _ann_ids(file, where, entry) if _ID_KEYS & entry.keys() else None))
+    if not found:
+        raise ValueError(f"{file} names nothing to train on: no entry has the split 'train'")
+    images = frozenset(image for image, _ in found)
+    if lacking := sum(ann_ids is None for _, ann_ids in found):
+        if lacking < len(found):
+            raise ValueError(f"{file}: {lacking} of {len(found)} referents lack ann_id, so it is unclear what is meant")
+        return PublishedList(file, images)
+    return PublishedList(file, images, frozenset((image, ann_ids) for image, ann_ids in found if ann_ids is not None))
+
+
+_ID_KEYS = {"ann_id", "ann_ids"}
+
+
+def _ann_ids(file: Path, where: str, entry: dict[str, Any]) -> tuple[int, ...]:
+    value = entry.get("ann_ids", entry.get("ann_id"))
+    ids = [one for one in (value if isinstance(value, list) else [value]) if one not in (None, -1)]
+    if not all(isinstance(one, int) and not isinstance(one, bool) for one in ids):
+        raise ValueError(f"{file}: {where} has the annotations {value!r}; whole numbers are expected")
+    return tuple(sorted(ids))
+
+
+def _name(file: Path, where: str, value: Any) -> Name:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{file}: {where} names no image: {str(value)[:60]!r} is neither a number nor a file name")
+    if value.isdecimal():
+        return int(value)
+    number = coco_id(value)
+    return PurePosixPath(value).as_posix() if number is None else number
+
+
+TRAIN = "train"
+"""The split to train on; all others are for evaluation."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Training data of a member on images of an evaluation split.
+
+    Attributes:
+        member: Whose training data.
+        split: Where the images occur as well, for example ``"refcoco+ unc testA"``.
+        counts: Images, referents and expressions. An image may be in several such splits and counts in each.
+    """
+
+    member: str
+    split: str
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a published list differs from our rule.
+
+    Attributes:
+        file: The list.
+        both: What both keep.
+        only_rule: What the rule keeps and the list does not; it is left out.
+        only_list: What the list keeps although an evaluation split has the image; it stays in.
+        unknown: Entries that no member's training data answers to.
+    """
+
+    file: Path
+    both: Counts
+    only_rule: Counts
+    only_list: Counts
+    unknown: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Combination:
+    """What `combine` made.
+
+    Attributes:
+        table: The combined table: the members' rows one after the other, without what was dropped or merged.
+        members: Images, referents and expressions that each member's train split had, by its name.
+        kept: What remains of them, before they are merged.
+        leaks: Training data on images of evaluation splits, by member and split.
+        merged: Referents that were joined to another one of the same annotation.
+        repeated: Expressions that a referent had already, which occur once now.
+        contradictions: Annotations of which members have different masks, whose referents were therefore kept apart.
+        comparison: With the published list, if there was one.
+    """
+
+    table: ReferringTable
+    members: dict[str, Counts]
+    kept: dict[str, Counts]
+    leaks: list[Leak]
+    merged: int
+    repeated: int
+    contradictions: int
+    comparison: Comparison | None = None
+
+
+def combine(tables: Sequence[ReferringTable], published: PublishedList | None = None) -> Combination:
+    """Combine data sets for training.
+
+    - A training row whose image occurs in any evaluation split of any member (its own included) is dropped. Images are
+      the same if their files have the same COCO number, wherever they lie, and otherwise if they are the same file.
+    - Training rows of the same image, annotations and mask become one: at the place of the first, with all expressions
+      in the order of their first appearance and each once. ``dataset``, ``split_by`` and ``source`` list all members,
+      ``origins`` says whose each expression is.
+    - Evaluation rows stay as they are, each under its member's name.
+
+    The order of `tables` decides the order of rows and expressions, but not which there are.
+
+    Args:
+        tables: The members; each of one data set and partition.
+        published: Train on what this list names instead of what the rule gives.
+
+    Raises:
+        ValueError: If a member is no single data set, two are the same, their texts are of different kinds, or no
+            training row is left.
+    """
+    members = _Members(tables)
+    train = [row for row, split in enumerate(members.splits) if split == TRAIN]
+    places = members.places_of_evaluation()
+    clean = {row for row in train if members.images[row] not in places}
+    kept = set(clean)
+    comparison = None
+    if published is not None:
+        kept, comparison = _compare(published, members, train, clean)
+    if not kept:
+        raise ValueError("No training row is left: every image of the train splits occurs in an evaluation split")
+    leaks = []
+    for name in dict.fromkeys(members.names):
+        leaking: dict[str, list[int]] = defaultdict(list)
+        for row in train:
+            if members.names[row] == name and row not in clean:
+                for place in places[members.images[row]]:
+                    leaking[place].append(row)
+        leaks += [Leak(name, place, members.count(leaking[place])) for place in members.places if place in leaking]
+    groups = members.group(row for row in train if row in kept)
+    table = members.merge(groups, [row for row, split in enumerate(members.splits) if split != TRAIN])
+    by_member = {name: [row for row in train if members.names[row] == name] for name in dict.fromkeys(members.names)}
+    return Combination(
+        table,
+        {name: members.count(rows) for name, rows in by_member.items()},
+        {name: members.count([row for row in rows if row in kept]) for name, rows in by_member.items()},
+        leaks,
+        len(kept) - len(groups),
+        sum(len(members.expressions[row]) for row in kept) - table.split(TRAIN).num_expressions,
+        members.contradictions(groups),
+        comparison,
+    )
+
+
+def _compare(
+    published: PublishedList, members: "_Members", train: Sequence[int], clean: set[int]
+) -> tuple[set[int], Comparison]:
+    """The rows that a list keeps, and how they differ from those that the rule keeps."""
+    columns = (members.table.column(name) for name in ("image", "image_id", "ann_ids"))
+    facts = list(zip(*columns, strict=True))
+    found = {row: entry for row in train if (entry := published.find(*facts[row])) is not None}
+    if not found:
+        raise ValueError(f"{published.file} names no image of the members' train splits; does it belong to other data?")
+    answered = set(found.values())
+    unknown = sorted((entry for entry in published.entries if entry not in answered), key=str)
+    both, only_rule, only_list = (
+        members.count(sorted(rows)) for rows in (clean & found.keys(), clean - found.keys(), found.keys() - clean)
+    )
+    return set(found), Comparison(published.file, both, only_rule, only_list, tuple(unknown))
+
+
+class _Members:
+    """The rows of all members, one after the other, with what `combine` asks of them as plain lists."""
+
+    def __init__(self, tables: Sequence[ReferringTable]) -> None:
+        labels = [_name_of(number, table) for number, table in enumerate(tables)]
+        if twice := [name for number, name in enumerate(labels) if name in labels[:number]]:
+            raise ValueError(f"Two members are {twice[0]}; `maskris prepare --dataset NAME` names data of one's own")
+        self.table = ReferringTable.concat(tables)
+        self.names = [label for label, table in zip(labels, tables, strict=True) for _ in range(len(table))]
+        self.splits = self.table.column("split")
+        self.images = identities(self.table)
+        self.expressions = self.table.column("expressions")
+        self.places = list(dict.fromkeys(self._place(row) for row, split in enumerate(self.splits) if split != TRAIN))
+        if len(texts := sorted(set(self.table.column("text")) - {""})) > 1:
+            raise ValueError(
+                f"The members' texts are of several kinds ({', '.join(texts)}); use the same --text for all"
+            )
+
+    def _place(self, row: int) -> str:
+        return f"{self.names[row]} {self.splits[row]}"
+
+    def places_of_evaluation(self) -> dict[Hashable, set[str]]:
+        """For each image of an evaluation split the splits that have it, such as ``"refcoco unc val"``."""
+        places: dict[Hashable, set[str]] = defaultdict(set)
+        for row, split in enumerate(self.splits):
+            if split != TRAIN:
+                places[self.images[row]].add(self._place(row))
+        return dict(places)
+
+    def count(self, rows: Sequence[int]) -> Counts:
+        """The size of some rows."""
+        expressions = sum(len(self.expressions[row]) for row in rows)
+        return Counts(len({self.images[row] for row in rows}), len(rows), expressions)
+
+    def group(self, rows: Iterable[int]) -> list[list[int]]:
+        """Rows of the same referent together, in the order of their first ones."""
+        columns = ("ann_ids", "mask", "mask_source", "height", "width")
+        keys = zip(self.images, *(self.table.column(name) for name in columns), strict=True)
+        known = [(image, tuple(sorted(ann_ids)), *mask) for image, ann_ids, *mask in keys]
+        groups: dict[Hashable, list[int]] = defaultdict(list)
+        for row in rows:  # without an annotation (no target) nobody knows that two rows mean the same
+            groups[known[row] if known[row][1] else row].append(row)
+        return list(groups.values())
+
+    def contradictions(self, groups: Sequence[Sequence[int]]) -> int:
+        """Annotations that belong to more than one group, because their masks differ."""
+        ann_ids = self.table.column("ann_ids")
+        found = Counter((self.images[rows[0]], tuple(sorted(ann_ids[rows[0]]))) for rows in groups if ann_ids[rows[0]])
+        return sum(count > 1 for count in found.values())
+
+    def merge(self, groups: Sequence[Sequence[int]], others: Sequence[int]) -> ReferringTable:
+        """A row for each group, and the other rows, in the order of the members."""
+        arrow = self.table.arrow
+        columns: dict[str, list[Any]] = {name: arrow[name].to_pylist() for name in _CHANGED}
+        ref_ids = arrow["ref_id"].to_pylist()
+        path_of: dict[Hashable, str] = {}
+        for rows in groups:
+            first = rows[0]
+            whose = list(dict.fromkeys((columns["dataset"][row], columns["split_by"][row]) for row in rows))
+            files = list(dict.fromkeys((columns["source"][row], columns["source_sha256"][row]) for row in rows))
+            said: dict[str, list[str]] = {}  # expression -> its kind, and where it comes from
+            for row in rows:
+                origin = f"{self.names[row]} {ref_ids[row]}"
+                for text, kind in zip(columns["expressions"][row], columns["kinds"][row], strict=True):
+                    entry = said.setdefault(text, [""])
+                    entry[0] = entry[0] or kind
+                    entry += [origin] if origin not in entry[1:] else []
+            changed = {
+                "dataset": ", ".join(dataset for dataset, _ in whose),
+                "split_by": ", ".join(split_by for _, split_by in whose),
+                "category": next((name for row in rows if (name := columns["category"][row])), ""),
+                # Files of one photo under several names become one image, whose encoding its referents can share.
+                "image": path_of.setdefault(self.images[first], columns["image"][first]),
+                "expressions": list(said),
+                "kinds": [kind for kind, *_ in said.values()],
+                "origins": [", ".join(origins) for _, *origins in said.values()],
+                "source": ", ".join(file for file, _ in files),
+                "source_sha256": ", ".join(digest for _, digest in files),
+            }
+            for name, value in changed.items():
+                columns[name][first] = value
+        for name, values in columns.items():
+            place = SCHEMA.get_field_index(name)
+            arrow = arrow.set_column(place, name, pa.array(values, SCHEMA.field(name).type))
+        firsts = sorted([*(rows[0] for rows in groups), *others])
+        return ReferringTable(arrow, self.table.images_root).take(firsts)
+
+
+_CHANGED = (
+    "dataset",
+    "split_by",
+    "category",
+    "image",
+    "expressions",
+    "kinds",
+    "origins",
+    "source",
+    "source_sha256",
+)
+
+
+def _name_of(number: int, table: ReferringTable) -> str:
+    """Such as ``"refcoco unc"``."""
+    found = sorted({(row[0], row[1]) for row in zip(table.column("dataset"), table.column("split_by"), strict=True)})
+    if not found:
+        raise ValueError(f"Member {number} has no rows")
+    if len(found) > 1:
+        listed = "; ".join(" ".join(part for part in pair if part) for pair in found)
+        raise ValueError(f"Member {number} consists of several data sets ({listed}); give each as a table of its own")
+    return " ".join(part for part in found[0] if part) or f"member {number}"
+
+
+def identities(table: ReferringTable) -> list[Hashable]:
+    """For each row what tells its image from others: its number in COCO, or else its path."""
+    known: dict[str, Hashable] = {}
+    images = table.column("image")
+    for image in images:
+        if image not in known:
+            number = coco_id(image)
+            known[image] = str((table.images_root / image).resolve()) if number is None else number
+    return [known[image] for image in images]
+
+
+DEFAULT_PARTITIONS = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
+"""Those that share out images; google's share out objects, so that its own train and val have photos in common."""
+
+_NAMES = ("dataset", "split_by", "split")
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class CombinedReport:
+    """What `prepare_combined` did. Printing it with rich shows tables.
+
+    Attributes:
+        out: The Parquet file.
+        combination: What was dropped, merged and compared.
+        problems: Of the rows that were left out (with ``skip_invalid``).
+        rejects: File with those rows; ``None`` where there are none.
+    """
+
+    out: Path
+    combination: Combination
+    problems: list[Problem] = field(default_factory=list)
+    rejects: Path | None = None
+
+    def sizes(self) -> Table:
+        """The combined training data and each member's splits for evaluation, beside the published counts."""
+        raw = ", raw text" if "raw" in self.combination.table.column("text") else ""
+        table = _table(f"combined{raw}: read / published", "split")
+        whole = self.combination.table
+        table.add_row("train, combined", *beside(count(whole)[TRAIN]))
+        members: dict[tuple[str, str], list[int]] = {}
+        for row, (dataset, split_by, split) in enumerate(zip(*map(whole.column, _NAMES), strict=True)):
+            if split != TRAIN:
+                members.setdefault((dataset, split_by), []).append(row)
+        for (dataset, split_by), rows in members.items():
+            published = published_counts(dataset, split_by)
+            if any(not known.confirmed for known in published.values()):
+                table.caption = DOUBT
+            for split, counts in count(whole.take(rows)).items():
+                name = " ".join(part for part in (dataset, split_by, split) if part)
+                table.add_row(escape(name), *beside(counts, published.get(split, UNKNOWN)))
+        return table
+
+    def dropped(self) -> Table:
+        """Training data of each member on images of evaluation splits."""
+        table = _table("train data on images of evaluation splits", "train of", "also in")
+        for member, whole in self.combination.members.items():
+            table.add_row(escape(member), "", *beside(whole), end_section=False)
+            for leak in self.combination.leaks:
+                if leak.member == member:
+                    table.add_row("", escape(leak.split), *beside(leak.counts))
+            kept = self.combination.kept[member]
+            table.add_row("", "kept", *beside(kept), end_section=True)
+        table.caption = "an image may be in several splits" if self.combination.leaks else None
+        return table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.dropped()
+        if self.combination.comparison is not None:
+            yield from _compared(self.combination.comparison)
+        yield self.sizes()
+        yield Text(
+            f"{self.combination.merged:,} referent(s) joined to others of the same annotation, "
+            f"{self.combination.repeated:,} repeated expression(s) left out."
+        )
+        if self.combination.contradictions:
+            yield Text(
+                f"{self.combination.contradictions:,} annotation(s) have different masks in different members; their "
+                "referents were kept apart."
+            )
+        if self.rejects is not None:
+            yield Text(f"{len({(one.file, one.where) for one in self.problems})} row(s) left out: {self.rejects}")
+        yield Text(f"Written: {self.out}")
+
+
+def _table(title: str, *names: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in names:
+        table.add_column(name)
+    for name in ("images", "referents", "expressions"):
+        table.add_column(name, justify="right")
+    return table
+
+
+def _compared(comparison: Comparison) -> RenderResult:
+    table = _table(escape(f"training data by {comparison.file.name}, which is used"), "kept by")
+    table.add_row("the list and our rule", *beside(comparison.both))
+    table.add_row("our rule only: left out", *beside(comparison.only_rule))
+    table.add_row("the list only: kept", *beside(comparison.only_list))
+    yield table
+    if comparison.only_list.images:
+        yield Text("What only the list keeps is on images of evaluation splits: results on those will be too good.")
+    if comparison.unknown:
+        few = ", ".join(map(str, comparison.unknown[:_SHOWN])) + (", …" if len(comparison.unknown) > _SHOWN else "")
+        yield Text(f"{len(comparison.unknown):,} of its entries, in no member's train split: {few}")
+
+
+def prepare_combined(
+    source: Path | None,
+    members: Sequence[str],
+    out: Path,
+    *,
+    split_by: str | None = None,
+    images: Path | None = None,
+    text: Wording = "sent",
+    published_list: Path | None = None,
+    skip_invalid: bool = False,
+    check_images: bool = True,
+    progress: bool = True,
+) -> CombinedReport:
+    """Combine data sets into one table without training images of any evaluation split, see `combine`.
+
+    The same sources give the same bytes.
+
+    Args:
+        source: Folder that holds the members in the REFER or gRefCOCO layout; ``None`` if all are Parquet files.
+        members: Names of data sets in `source`, or Parquet files that `prepare` wrote.
+        out: The Parquet file to write; it is replaced atomically, and not touched if the data is refused.
+        split_by: Partitions, such as ``"refcocog=google,refcoco=unc"``, where they aren't `DEFAULT_PARTITIONS`.
+        images: Folder of the images of the members in `source`.
+        text: See `prepare`; Parquet files keep what they have.
+        published_list: File that names the training data to use instead; see `maskris.data.combine`.
+        skip_invalid: See `prepare`.
+        check_images: See `prepare`; those of Parquet files were checked when they were written.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        FileNotFoundError: If a member or a file is missing.
+        InvalidData: If there are problems in the members' annotations; the error holds all of them.
+        ValueError: If it isn't clear what to read, a file is damaged or unsafe, or `combine` refuses.
+    """
+    partitions = _partitions(split_by, members)
+    published = None if published_list is None else read_published_list(published_list)
+    _check_sources(source, members, images, text)
+    parts: list[ReferringTable | Reading] = []
+    for member in members:
+        if _is_table(member):
+            parts.append(ReferringTable.open(member))
+        else:
+            assert source is not None
+            parts.append(scan(source, dataset=member, split_by=partitions.get(member), images=images, text=text))
+    readings = [part for part in parts if isinstance(part, Reading)]
+    read = iter(checked_tables(readings, skip_invalid=skip_invalid, check_images=check_images, progress=progress))
+    combination = combine([next(read) if isinstance(part, Reading) else part for part in parts], published)
+    combination.table.save(out)
+    problems = [problem for reading in readings for problem in reading.problems]
+    return CombinedReport(out, combination, problems, write_rejects(readings, out))
+
+
+def _is_table(member: str) -> bool:
+    return member.endswith(".parquet")
+
+
+def _check_sources(source: Path | None, members: Sequence[str], images: Path | None, text: Wording) -> None:
+    folders = [member for member in members if not _is_table(member)]
+    if folders and source is None:
+        raise ValueError(
+            f"{', '.join(folders)}: no Parquet files, so the folder that holds these data sets is needed first: "
+            f"maskris prepare DATA --combine {' '.join(members)} …"
+        )
+    if source is not None and not folders:
+        raise ValueError(f"{source} would not be read: all members are Parquet files. Leave it out")
+    if len(folders) < len(members) and text != "sent":
+        raise ValueError(
+            "--text is for members that are read from their annotations; prepare the Parquet files with it"
+        )
+    if images is not None and not folders:
+        raise ValueError("--images is for members that are read from their annotations; Parquet files name theirs")
+
+
+def _partitions(split_by: str | None, members: Sequence[str]) -> dict[str, str]:
+    """The partition of each member that has a default or is named."""
+    partitions = dict(DEFAULT_PARTITIONS)
+    for part in split_by.split(",") if split_by else []:
+        name, equals, partition = part.strip().partition("=")
+        if not (equals and partition):
+            raise ValueError(f"With --combine, --split-by is such as refcocog=google,refcoco=unc, not {split_by}")
+        if name not in members:
+            raise ValueError(f"--split-by names {name}, which is none of the members {', '.join(members)}")
+        partitions[name] = partition
+    return partitions

@@ -1,0 +1,1 @@
+"""Readers of annotations, one file for each format."""

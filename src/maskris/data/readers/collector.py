@@ -1,0 +1,256 @@
+"""What a reader collects: one row per referent, and every problem of every row instead of the first one only."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from maskris.data import masks
+from maskris.data.table import MASK_SOURCES, ReferringTable
+from maskris.utils.text import trouble_of
+
+SPLITS = ("train", "val", "test", "testA", "testB", "testC")
+"""Names that a split may have; anything else is more likely a slip than a split. (testC is RefCLEF's.)"""
+
+BORDER_TOLERANCE = 2.0
+"""Pixels that a polygon may reach beyond the image: COCO's own do by rounding. The mask ends at the border anyway."""
+
+_SHOWN_PER_KIND = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong in the annotations or with an image.
+
+    Attributes:
+        file: The annotation file.
+        where: The row in it, for example ``"ref_id 17 (row 4)"`` or ``"line 12"``; ``""`` for the file as a whole.
+        kind: A few words that problems have in common, for example ``"missing image"``.
+        message: What is wrong, in full.
+        row: Number of the row in `Reading.rows`; ``None`` where the row could not be read at all.
+        fatal: Whether the data can't be used even without the rows that have problems.
+    """
+
+    file: str
+    where: str
+    kind: str
+    message: str
+    row: int | None = None
+    fatal: bool = False
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.file, self.where, self.message) if part)
+
+
+class InvalidData(ValueError):  # noqa: N818 - named as users say it
+    """Annotations have problems; `problems` holds all of them."""
+
+    def __init__(self, problems: Sequence[Problem], hint: str = "") -> None:
+        self.problems = list(problems)
+        counts = Counter(problem.kind for problem in self.problems)
+        lines = [f"{len(self.problems)} problem(s): {', '.join(f'{n} x {kind}' for kind, n in counts.items())}"]
+        for kind, count in counts.items():
+            shown = [problem for problem in self.problems if problem.kind == kind][:_SHOWN_PER_KIND]
+            lines += [f"  [{kind}] {problem}" for problem in shown]
+            if count > len(shown):
+                lines.append(f"  [{kind}] ... and {count - len(shown)} more")
+        super().__init__("\n".join(lines + ([hint] if hint else [])))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return InvalidData, (self.problems,)
+
+
+@dataclass
+class Reading:
+    """What was read from a source: all rows, good and bad, and the problems.
+
+    Attributes:
+        rows: As `ReferringTable.from_rows` takes them; those with problems may be incomplete.
+        problems: Of rows (``problem.row``) and of the file.
+        images_root: Folder that ``row["image"]`` is relative to.
+        places: For each row its file and where in it, to report later problems.
+    """
+
+    rows: list[dict[str, Any]]
+    problems: list[Problem]
+    images_root: Path
+    places: list[tuple[str, str]] = field(default_factory=list)
+
+    def report(self, row: int, kind: str, message: str) -> None:
+        """Add a problem of a row."""
+        file, where = self.places[row]
+        self.problems.append(Problem(file, where, kind, message, row))
+
+    def table(self, skip_invalid: bool = False) -> ReferringTable:
+        """The rows as a table.
+
+        Args:
+            skip_invalid: Leave rows with problems out instead of refusing.
+
+        Raises:
+            InvalidData: If there are problems (with `skip_invalid`: fatal ones), or no row is left.
+        """
+        if refused := [problem for problem in self.problems if problem.fatal or not skip_invalid]:
+            raise InvalidData(refused)
+        bad = {problem.row for problem in self.problems}
+        rows = [row for number, row in enumerate(self.rows) if number not in bad]
+        if not rows:
+            raise InvalidData([*self.problems, Problem("", "", "no rows", "no valid row is left")])
+        return ReferringTable.from_rows(rows, self.images_root)
+
+
+class RowCollector:
+    """Checks what a reader finds, row by row, and keeps both the rows and the problems.
+
+    Args:
+        file: The annotation file, for hashes and messages.
+        root: Folder that the ``source`` column is relative to.
+        images_root: Folder of the images.
+        dataset: Name of the data set.
+        split_by: Who split it.
+        text: Which of several sentences were read; ``""`` where there is no choice.
+    """
+
+    def __init__(
+        self, file: Path, root: Path, images_root: Path, dataset: str, split_by: str = "", text: str = ""
+    ) -> None:
+        self.file = file
+        self.reading = Reading([], [], images_root)
+        self._common = {
+            "dataset": dataset,
+            "split_by": split_by,
+            "text": text,
+            "source": file.relative_to(root).as_posix(),
+            "source_sha256": sha256_of(file),
+        }
+        self._ref_ids: dict[int, str] = {}
+
+    def unreadable(self, where: str, kind: str, message: str, fatal: bool = False) -> None:
+        """Note a row of which nothing can be kept, or a problem of the whole file."""
+        self.reading.problems.append(Problem(str(self.file), where, kind, message, None, fatal))
+
+    def add(
+        self,
+        where: str,
+        values: Mapping[str, Any],
+        segmentations: Sequence[Any] | None,
+        problems: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """Add one referent.
+
+        Args:
+            where: The place in the file.
+            values: Columns, without those of the mask; ``height`` and ``width`` may be ``None`` where unknown.
+            segmentations: Whose union the mask is; none at all (an empty list) for an expression without a target;
+                ``None`` where the reader has already reported why there is no mask.
+            problems: What the reader has noticed itself: kinds and messages.
+        """
+        number = len(self.reading.rows)
+        row = {**self._common, **values}
+        self.reading.rows.append(row)
+        self.reading.places.append((str(self.file), where))
+        found = [*problems, *_problems_of_text(row), *self._problems_of_ids(where, row)]
+        height, width = row.get("height"), row.get("width")
+        if not (_is_side(height) and _is_side(width)):
+            if (height, width) != (None, None):
+                found.append(("bad value", f"height and width must be positive whole numbers: {height!r}, {width!r}"))
+        elif segmentations is not None:
+            found += self._add_mask(row, segmentations, height, width)
+        for kind, message in found:
+            self.reading.report(number, kind, message)
+
+    def _problems_of_ids(self, where: str, row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        for name in ("ref_id", "image_id"):
+            value = row.get(name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63):
+                yield "bad value", f"{name} must be a whole number of at most 63 bits, not {value!r}"
+                return
+        ref_id = row.get("ref_id")
+        if ref_id is not None and (first := self._ref_ids.setdefault(ref_id, where)) is not where:
+            yield "duplicate ref_id", f"ref_id {ref_id} is that of {first} too"
+
+    def _add_mask(
+        self, row: dict[str, Any], segmentations: Sequence[Any], height: int, width: int
+    ) -> list[tuple[str, str]]:
+        parts, found = [], []
+        for segmentation in segmentations:
+            try:
+                part = masks.from_segmentation(segmentation, height, width)
+            except masks.SizeMismatchError as error:
+                found.append(("size mismatch", str(error)))
+                continue
+            except (ValueError, TypeError, OverflowError) as error:
+                found.append(("damaged mask", str(error)))
+                continue
+            parts.append(part)
+            if isinstance(segmentation, (list, tuple)) and not isinstance(segmentation[0], dict):
+                polygons = segmentation if isinstance(segmentation[0], (list, tuple)) else [segmentation]
+                reach = masks.reach_outside(polygons, height, width)
+                if reach > BORDER_TOLERANCE:
+                    found.append(
+                        ("polygon outside", f"a polygon reaches {reach:.1f} px beyond the {width} x {height} image")
+                    )
+        if found:
+            return found
+        counts = parts[0] if len(parts) == 1 else masks.union(parts, height, width)
+        row["mask"] = counts
+        row["area"] = masks.area_of(counts, height, width)
+        if parts and not row["area"]:
+            return [("empty mask", "the mask has no pixels")]
+        return []
+
+
+def _is_side(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= masks.MAX_SIDE
+
+
+def _problems_of_text(row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if row["split"] not in SPLITS:
+        yield "unknown split", f"the split is {row['split']!r}, but it must be one of {', '.join(SPLITS)}"
+    expressions, kinds = row["expressions"], row.get("kinds")
+    if not isinstance(expressions, list) or not expressions:
+        yield "empty expressions", "there is no expression (a list of sentences is expected)"
+        return
+    for number, expression in enumerate(expressions):
+        if not isinstance(expression, str):
+            yield "bad value", f"expression {number} is not a string but {expression!r}"
+        elif not expression.strip():
+            yield "empty expressions", f"expression {number} is empty"
+        elif trouble := trouble_of(expression):
+            yield "bad value", f"expression {number} {trouble}"
+    if kinds is not None and (
+        not isinstance(kinds, list) or len(kinds) != len(expressions) or not all(isinstance(k, str) for k in kinds)
+    ):
+        yield "bad value", f"kinds must be {len(expressions)} strings, one per expression, not {kinds!r}"
+    elif kinds is not None and (trouble := trouble_of(" ".join(kinds))):
+        yield "bad value", f"kinds {trouble}"
+    for name in ("image", "category"):
+        if trouble := trouble_of(row.get(name, "")):
+            yield "bad value", f"{name} {trouble}"
+    if row.get("mask_source", "annotated") not in MASK_SOURCES:
+        yield "bad value", f"mask_source must be one of {', '.join(MASK_SOURCES)}, not {row['mask_source']!r}"
+
+
+def sha256_of(file: Path) -> str:
+    """The hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load_json(file: Path) -> Any:
+    """A JSON file.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is no JSON, with the file's name in the message.
+    """
+    try:
+        return json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is no valid JSON: {error}") from error

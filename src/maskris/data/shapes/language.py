@@ -1,0 +1,245 @@
+"""Expressions of the embedded data set: every one is true of exactly one object, with a margin people would grant."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from maskris.data.shapes.scene import COLOURS, SHAPES, TEXTURES, UNITS, Scene, Thing
+from maskris.utils.rng import KeyedRandom
+
+CLEAR = UNITS // 10
+"""Two objects are clearly left, right, above or below of each other from this distance of their centres."""
+
+LARGER = 6, 5
+"""One object is clearly larger than another from this ratio of their radii, and its square of their areas."""
+
+COLOURFUL = 75
+"""How often, in per cent, a colour is named where it can be; people name it even where the phrase would do without."""
+
+KINDS = {"attribute": 4, "location": 4, "comparison": 2, "relation": 3, "ordinal": 1}
+"""The kinds of expressions and how readily people choose each where several would do."""
+
+VARIANTS = ("shapes", "shapes+", "shapesg")
+"""Short, with location words; without any; long sentences: as RefCOCO, RefCOCO+ and RefCOCOg differ."""
+
+_SIDES = {"left": ("x", 1), "right": ("x", -1), "top": ("y", 1), "bottom": ("y", -1)}
+
+_RELATIONS = {"left of": ("x", 1), "right of": ("x", -1), "above": ("y", 1), "below": ("y", -1)}
+
+_LONG_RELATIONS = {
+    "left of": "to the left of",
+    "right of": "to the right of",
+    "above": "somewhere above",
+    "below": "somewhere below",
+}
+
+_ORDINALS = ("second", "third", "fourth")  # the first and the last are a matter of location
+
+_FILLED = {"circle": 79, "square": 77, "triangle": 44, "diamond": 50, "cross": 64, "ring": 63, "star": 38}
+"""How much of the square around it a shape fills, in per cent."""
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A sentence, its kind and the number of the one object it is true of."""
+
+    text: str
+    kind: str
+    thing: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """Attributes that a noun phrase names; ``None`` for those it leaves open."""
+
+    shape: str | None = None
+    colour: str | None = None
+    texture: str | None = None
+
+    def fits(self, thing: Thing) -> bool:
+        """Whether the object has all the attributes named."""
+        return (
+            self.shape in (None, thing.shape)
+            and self.colour in (None, thing.colour)
+            and self.texture in (None, thing.texture)
+        )
+
+    def words(self) -> str:
+        """The noun phrase without article, such as ``striped red circle``."""
+        return " ".join(word for word in (self.texture, self.colour, self.shape or "thing") if word)
+
+
+def expressions(scene: Scene, variant: str, rng: KeyedRandom, most: int = 3) -> list[Expression]:
+    """Up to `most` expressions of different kinds for every object that has any, in the order of the objects.
+
+    Args:
+        scene: What they speak of.
+        variant: One of `VARIANTS`.
+        rng: Chooses among all that are true.
+        most: Most expressions for one object.
+    """
+    chosen = []
+    for number in range(len(scene.things)):
+        by_kind: dict[str, list[str]] = {}
+        colour = scene.things[number].colour
+        for expression in _candidates(scene, number, variant):
+            by_kind.setdefault(expression.kind, []).append(expression.text)
+        kinds = [kind for kind in KINDS if kind in by_kind]
+        for _ in range(min(most, len(kinds))):
+            kind = rng.pick([kind for kind in kinds for _ in range(KINDS[kind])])
+            kinds.remove(kind)
+            texts = sorted(set(by_kind[kind]))
+            if rng.below(100) < COLOURFUL:
+                texts = [text for text in texts if colour in text.split()] or texts
+            chosen.append(Expression(rng.pick(texts), kind, number))
+    return chosen
+
+
+def vocabulary() -> list[str]:
+    """Every word that can occur, sorted."""
+    glue = (
+        "thing the of in on from to that with has same colour as side corner picture all lies can be seen you see "
+        "somewhere above below furthest counted largest smallest bigger smaller"
+    )
+    words = {*glue.split(), *SHAPES, *COLOURS, *TEXTURES, *_SIDES, *_ORDINALS}
+    return sorted(words)
+
+
+def _descriptions(thing: Thing) -> Iterator[Description]:
+    """All noun phrases that are true of an object, from the shortest."""
+    yield Description()
+    yield Description(shape=thing.shape)
+    yield Description(colour=thing.colour)
+    yield Description(shape=thing.shape, colour=thing.colour)
+    if thing.texture != "plain":
+        yield Description(texture=thing.texture)
+        yield Description(shape=thing.shape, texture=thing.texture)
+        yield Description(colour=thing.colour, texture=thing.texture)
+    yield Description(thing.shape, thing.colour, thing.texture)
+
+
+def _candidates(scene: Scene, number: int, variant: str) -> Iterator[Expression]:
+    """Everything of a variant that is true of one object alone."""
+    long = variant == "shapesg"
+    makers: list[tuple[str, Callable[[Scene, int, Description, list[int], bool], Iterator[str]]]] = [
+        ("attribute", _attribute),
+        ("comparison", _comparison),
+        ("relation", _same_colour),
+    ]
+    if variant != "shapes+":
+        makers += [("location", _location), ("relation", _relation), ("ordinal", _ordinal)]
+    for description in _descriptions(scene.things[number]):
+        group = [i for i, thing in enumerate(scene.things) if description.fits(thing)]
+        for kind, maker in makers:
+            for text in maker(scene, number, description, group, long):
+                yield Expression(text, kind, number)
+
+
+def _attribute(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
+    if len(group) == 1 and what != Description():
+        yield f"the {what.words()} that can be seen in the picture" if long else what.words()
+
+
+def _comparison(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
+    own = scene.things[number]
+    others = [scene.things[i] for i in group if i != number]
+    if not others:
+        return
+    for larger, words in ((True, ("largest", "bigger")), (False, ("smallest", "smaller"))):
+        if all(_larger(own, other) if larger else _larger(other, own) for other in others):
+            if long:
+                yield f"the {words[0]} {what.words()} of all that can be seen in the picture"
+            else:
+                yield f"{words[0]} {what.words()}"
+                if len(others) == 1:
+                    yield f"{words[1]} {what.words()}"
+
+
+def _larger(one: Thing, other: Thing) -> bool:
+    """Whether one object is clearly larger; a star is not, if it is only wider than a circle."""
+    above, below = LARGER
+    areas = [_FILLED[thing.shape] * thing.radius**2 for thing in (one, other)]
+    return below * one.radius >= above * other.radius and below**2 * areas[0] >= above**2 * areas[1]
+
+
+def _location(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
+    others = [i for i in group if i != number]
+    for side, (axis, sign) in _SIDES.items():
+        own = sign * getattr(scene.things[number], axis)
+        # One of its kind is on a side if the picture's middle is clearly elsewhere.
+        rivals = [sign * getattr(scene.things[i], axis) for i in others] or [sign * UNITS // 2]
+        if (others or what.colour) and all(rival - own >= CLEAR for rival in rivals):
+            if long and others:  # it may be the leftmost of its kind, and yet on the right
+                yield f"the {what.words()} that lies furthest to the {side} in the picture"
+            elif long:
+                yield f"the {what.words()} that you can see on the {side} side of the picture"
+            else:
+                yield from (f"{side} {what.words()}", f"{what.words()} on the {side}")
+    vertical, horizontal = _corner(scene.things[number], UNITS * 7 // 20)
+    if vertical and horizontal and others:
+        corner = f"{vertical} {horizontal}"
+        if not any(" ".join(filter(None, _corner(scene.things[i], UNITS * 9 // 20))) == corner for i in others):
+            yield (
+                f"the {what.words()} that lies in the {corner} corner of the picture"
+                if long
+                else f"{what.words()} in the {corner} corner"
+            )
+
+
+def _corner(thing: Thing, reach: int) -> tuple[str | None, str | None]:
+    vertical = "top" if thing.y < reach else "bottom" if thing.y > UNITS - reach else None
+    horizontal = "left" if thing.x < reach else "right" if thing.x > UNITS - reach else None
+    return vertical, horizontal
+
+
+def _anchors(scene: Scene, number: int) -> Iterator[tuple[int, Description]]:
+    """Other objects with the shortest phrase that names each of them alone."""
+    for i, thing in enumerate(scene.things):
+        if i != number:
+            for description in _descriptions(thing):
+                if description != Description() and sum(map(description.fits, scene.things)) == 1:
+                    yield i, description
+                    break
+
+
+def _relation(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
+    if len(group) == 1 and what.colour is None:
+        return  # the noun alone would do
+    for anchor, by in _anchors(scene, number):
+        for relation, (axis, sign) in _RELATIONS.items():
+            distance = {
+                i: sign * (getattr(scene.things[anchor], axis) - getattr(scene.things[i], axis))
+                for i in group
+                if i != anchor
+            }
+            # The others must not stand on that side at all.
+            if distance[number] >= CLEAR and all(d <= 0 for i, d in distance.items() if i != number):
+                if long:
+                    yield f"the {what.words()} that lies {_LONG_RELATIONS[relation]} the {by.words()}"
+                else:
+                    yield f"{what.words()} {relation} {by.words()}"
+
+
+def _same_colour(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
+    if len(group) == 1 or what.colour is not None:
+        return
+    for anchor, by in _anchors(scene, number):
+        same = [i for i in group if i != anchor and scene.things[i].colour == scene.things[anchor].colour]
+        if by.colour is None and same == [number]:
+            phrase = f"same colour as the {by.words()}"
+            yield f"the {what.words()} that has the {phrase}" if long else f"{what.words()} with the {phrase}"
+
+
+def _ordinal(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
+    if len(group) < 3:
+        return
+    for side, (axis, sign) in _SIDES.items():
+        ordered = sorted(group, key=lambda i: sign * getattr(scene.things[i], axis))
+        places = [getattr(scene.things[i], axis) for i in ordered]
+        if min(abs(a - b) for a, b in pairwise(places)) < CLEAR * 3 // 5:
+            continue
+        for ordinal, i in zip(_ORDINALS, ordered[1:-1], strict=False):
+            if i == number and long:
+                yield f"the {ordinal} {what.words()} counted from the {side} side of the picture"
+            elif i == number:
+                yield f"{ordinal} {what.words()} from the {side}"

@@ -1,0 +1,202 @@
+"""The embedded data set: procedural scenes with unambiguous expressions, written in the REFER layout.
+
+It needs no download and trains in minutes, and it goes through the same readers as RefCOCO. Three variants differ as
+RefCOCO, RefCOCO+ and RefCOCOg do, and every expression carries its kind, so that results can be broken down.
+"""
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+from rich.progress import Progress
+
+from maskris.data import masks
+from maskris.data.shapes.language import VARIANTS, expressions, vocabulary
+from maskris.data.shapes.scene import SHAPES, Scene, make_scene, masks_of, render
+from maskris.utils.rng import KeyedRandom
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from maskris.data.table import ReferringTable
+
+
+__all__ = ["OBJECTS", "VARIANTS", "Count", "vocabulary", "write_shapes"]
+
+OBJECTS: dict[str, tuple[int, int]] = {"train": (3, 5), "val": (3, 5), "testA": (2, 3), "testB": (6, 8)}
+"""Fewest and most objects of a scene: testA is sparse and testB crowded, with smaller objects."""
+
+_DEFAULT_IMAGES = {"train": 2000, "val": 200, "testA": 200, "testB": 200}
+
+
+@dataclass(frozen=True)
+class Count:
+    """Size of one split."""
+
+    images: int
+    referents: int
+    expressions: int
+
+
+def write_shapes(
+    out: str | Path,
+    *,
+    images: Mapping[str, int] | None = None,
+    seed: int = 0,
+    size: int = 64,
+    datasets: Sequence[str] = ("shapes",),
+    progress: bool = False,
+) -> dict[str, dict[str, Count]]:
+    """Write scenes and expressions in the REFER layout.
+
+    The same arguments give the same bytes of pixels and the same sentences on every machine, and scene `i` of a split
+    does not depend on how many there are. Scenes of different splits are different scenes.
+
+    Args:
+        out: Root folder: gets ``train2014/`` with the pictures (PNG) and, for each data set, ``<name>/refs(unc).p``
+            and ``<name>/instances.json``.
+        images: Scenes per split; splits are train, val, testA (2 to 3 objects) and testB (6 to 8 objects).
+        seed: Seed of everything.
+        size: Height and width of the pictures in pixels; the layout is the same at every size.
+        datasets: Which of ``"shapes"`` (short expressions with location words), ``"shapes+"`` (without location) and
+            ``"shapesg"`` (long sentences), over the same pictures.
+        progress: Show a progress bar.
+
+    Returns:
+        Per data set and split the number of images with referents, referents and expressions.
+
+    Raises:
+        ValueError: If a split or data set is unknown, or `size` is below 32.
+    """
+    images = _DEFAULT_IMAGES if images is None else images
+    if unknown := [name for name in datasets if name not in VARIANTS] + [
+        name for name in images if name not in OBJECTS
+    ]:
+        raise ValueError(f"Unknown: {', '.join(unknown)}; data sets are {VARIANTS}, splits are {tuple(OBJECTS)}")
+    if size < 32:
+        raise ValueError(f"Below 32 pixels the textures can't be told apart; size = {size}")
+    out = Path(out)
+    (out / "train2014").mkdir(parents=True, exist_ok=True)
+    writers = {name: _Writer(name) for name in datasets}
+    with Progress(disable=not progress, transient=True) as bar:
+        task = bar.add_task("drawing scenes", total=sum(images.values()))
+        for place, split in enumerate(OBJECTS):
+            for number in range(images.get(split, 0)):
+                scene = make_scene(seed, split, number, OBJECTS[split])
+                image_id = (place + 1) * 1_000_000 + number
+                file = f"COCO_train2014_{image_id:012d}.png"
+                Image.fromarray(render(scene, size)).save(out / "train2014" / file, compress_level=1)
+                visible = masks_of(scene, size)
+                for writer in writers.values():
+                    writer.add(scene, split, image_id, file, visible, size)
+                bar.advance(task)
+    for name, writer in writers.items():
+        writer.write(out / name, seed)
+    return {name: writer.counts() for name, writer in writers.items()}
+
+
+class _Writer:
+    """Collects one data set."""
+
+    def __init__(self, variant: str) -> None:
+        self.variant = variant
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        self.refs: list[dict[str, Any]] = []
+        self.sentences = 0
+
+    def add(self, scene: Scene, split: str, image_id: int, file: str, visible: list[np.ndarray], size: int) -> None:
+        rng = KeyedRandom(*scene.key, self.variant)
+        by_thing: dict[int, list[tuple[str, str]]] = {}
+        for expression in expressions(scene, self.variant, rng):
+            by_thing.setdefault(expression.thing, []).append((expression.text, expression.kind))
+        self.images.append({"id": image_id, "file_name": file, "height": size, "width": size})
+        for number, thing in enumerate(scene.things):
+            ann_id = image_id * 10 + number
+            mask = visible[number]
+            ys, xs = np.nonzero(mask)
+            box = [int(xs.min()), int(ys.min()), int(xs.max() - xs.min() + 1), int(ys.max() - ys.min() + 1)]
+            counts = masks.encode(mask)
+            self.annotations.append(
+                {
+                    "id": ann_id,
+                    "image_id": image_id,
+                    "category_id": SHAPES.index(thing.shape) + 1,
+                    "segmentation": {
+                        "size": [size, size],
+                        "counts": counts if isinstance(counts, str) else counts.decode(),
+                    },
+                    "bbox": box,
+                    "area": int(mask.sum()),
+                    "iscrowd": 0,
+                }
+            )
+            if number in by_thing:
+                self._add_ref(split, image_id, file, ann_id, thing.shape, by_thing[number])
+
+    def _add_ref(
+        self, split: str, image_id: int, file: str, ann_id: int, shape: str, sentences: list[tuple[str, str]]
+    ) -> None:
+        ids = list(range(self.sentences, self.sentences + len(sentences)))
+        self.sentences += len(sentences)
+        self.refs.append(
+            {
+                "ref_id": len(self.refs),
+                "ann_id": ann_id,
+                "image_id": image_id,
+                "file_name": file,
+                "split": split,
+                "category_id": SHAPES.index(shape) + 1,
+                "sent_ids": ids,
+                "sentences": [
+                    {"sent_id": i, "sent": text, "raw": text, "tokens": text.split(), "kind": kind}
+                    for i, (text, kind) in zip(ids, sentences, strict=True)
+                ],
+            }
+        )
+
+    def write(self, folder: Path, seed: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        categories = [{"id": i + 1, "name": shape, "supercategory": "shape"} for i, shape in enumerate(SHAPES)]
+        info = {"description": f"maskris {self.variant}, seed {seed}"}
+        content = {
+            "info": info,
+            "images": self.images,
+            "annotations": self.annotations,
+            "categories": categories,
+        }
+        (folder / "instances.json").write_text(json.dumps(content))
+        with (folder / "refs(unc).p").open("wb") as file:
+            pickle.dump(self.refs, file, protocol=2)
+
+    def counts(self) -> dict[str, Count]:
+        result = {}
+        for split in dict.fromkeys(ref["split"] for ref in self.refs):
+            refs = [ref for ref in self.refs if ref["split"] == split]
+            sentences = sum(len(ref["sentences"]) for ref in refs)
+            result[split] = Count(len({ref["image_id"] for ref in refs}), len(refs), sentences)
+        return result
+
+
+IMAGES = {"train": 2000, "val": 150, "testA": 75, "testB": 75}
+
+SIZE = 128  # of the pictures; the model sees them at 64
+
+
+def embedded_data(folder: Path, seed: int, images: int) -> "ReferringTable":
+    """The embedded data set in the REFER layout, prepared; made only if the folder hasn't got this very one."""
+    from maskris.data.prepare import prepare
+    from maskris.data.table import ReferringTable
+
+    table, made = folder / "shapes.parquet", folder / "made.json"
+    what = json.dumps({"images": IMAGES | {"train": images}, "size": SIZE, "seed": seed})
+    if not (table.is_file() and made.is_file() and made.read_text() == what):
+        write_shapes(folder, images=IMAGES | {"train": images}, seed=seed, size=SIZE, progress=True)
+        prepare(folder, table, dataset="shapes", split_by="unc", progress=False)
+        made.write_text(what)
+    return ReferringTable.open(table)

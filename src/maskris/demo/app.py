@@ -1,0 +1,222 @@
+"""`maskris demo`: a page on which people try a model with their own photos and phrases."""
+
+import errno
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from maskris.cli.common import quickstart_model, say
+
+if TYPE_CHECKING:
+    from maskris.demo.checks import Limits
+    from maskris.inference.predictor import Predictor
+
+
+PORTS = 100  # how many are tried
+
+
+# What the browser may load: what this page itself serves. Gradio needs inline scripts and styles, and eval.
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
+)
+
+_HEADERS = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+def demo(
+    checkpoint: str | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    examples: Path | None = None,
+    max_mb: float = 20.0,
+    max_pixels: int = 25_000_000,
+    device: str | None = None,
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    model_class: str | None = None,
+) -> int:
+    """Open a page on which a model can be tried with photos and phrases, until Ctrl-C.
+
+    It listens on this machine only, unless --host says otherwise, and asks nothing of the internet. Needs the extra:
+    pip install 'maskris[demo]'.
+
+    Args:
+        checkpoint: A run folder, a model folder or a Hub id; by default the model of `maskris quickstart` in this
+            folder.
+        host: Address to listen on; 0.0.0.0 opens the page to the whole network, without a password.
+        port: Port to listen on; if it is taken, the next free one.
+        examples: Folder of photos to offer as examples, photo.txt beside photo.jpg with one expression per line; by
+            default scenes like those of `maskris quickstart`.
+        max_mb: Largest file that visitors can upload, in megabytes.
+        max_pixels: Largest photo, width times height.
+        device: Such as cuda or cpu; the fastest by default.
+        precision: Numbers in which the network computes.
+        model_class: Class of a model of your own, such as my_module.MyModel.
+    """
+    _require_gradio()
+    from maskris.demo.checks import Limits
+    from maskris.demo.examples import own_examples
+    from maskris.demo.service import public_name
+    from maskris.inference.predictor import Predictor
+    from maskris.utils.imports import model_class as import_class
+    from maskris.utils.process import StopSignals
+
+    limits = Limits(max_mb, max_pixels)
+    offered = None if examples is None else own_examples(examples)
+    if checkpoint is None:
+        checkpoint = quickstart_model("name")
+    predictor = Predictor.from_pretrained(
+        checkpoint, device=device, precision=precision, model_class=import_class(model_class)
+    )
+    with StopSignals() as stop, serving(predictor, limits, offered, host=host, port=free_port(host, port)) as address:
+        say(f"{public_name(predictor.name)} answers at {address} (Ctrl-C ends it)")
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            say("Everybody who can reach this machine can use it: there is no password, see docs/demo.md")
+        wait_for(stop)
+    return 0
+
+
+@contextmanager
+def serving(
+    predictor: "Predictor",
+    limits: "Limits | None" = None,
+    examples: "list[tuple[Path, str]] | None" = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+) -> Iterator[str]:
+    """Serve the page while the context is open; gives its address.
+
+    What visitors upload lies in a temporary folder, and so do copies of the examples; it is removed in the end.
+
+    Args:
+        predictor: Gives the model, its device and precision.
+        limits: What visitors may ask for.
+        examples: Photos with expressions, one per line; by default scenes are drawn.
+        host: Address to listen on.
+        port: Port to listen on, by default the first free one from 7860.
+
+    Raises:
+        ImportError: If Gradio is not installed.
+        OSError: If no port is free.
+    """
+    _require_gradio()
+    from maskris.demo.examples import copied_examples, drawn_examples
+    from maskris.demo.page import STYLE, make_page, make_theme
+    from maskris.demo.service import Desk
+
+    port = free_port(host, 7860) if port is None else port
+    desk = Desk(predictor, limits)
+    with tempfile.TemporaryDirectory(prefix="maskris-demo-") as folder, _environment(GRADIO_TEMP_DIR=folder):
+        offered = drawn_examples(Path(folder)) if examples is None else copied_examples(examples, Path(folder))
+        page = make_page(desk, offered, model=f"{type(predictor.model).__name__}, {desk.name}")
+        try:
+            page.launch(
+                server_name=host,
+                server_port=port,
+                max_file_size=desk.limits.bytes,
+                theme=make_theme(),
+                css_paths=STYLE,
+                app_kwargs={"middleware": [_middleware()]},
+                footer_links=[],
+                share=False,
+                ssr_mode=False,
+                run_history=False,
+                enable_monitoring=False,
+                prevent_thread_lock=True,
+                quiet=True,
+            )
+            yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        finally:
+            page.close(verbose=False)
+
+
+def free_port(host: str, port: int) -> int:
+    """The first port from `port` that nobody listens on.
+
+    Raises:
+        ValueError: If there is no such host or port.
+        OSError: If none of a hundred is free, or the system lets nobody listen there.
+    """
+    if not 0 < port < 65536:
+        raise ValueError(f"--port is a number from 1 to 65535, not {port}")
+    try:
+        family, _, _, _, _ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise _no_address(host, error) from error
+    last = min(port + PORTS, 65536)
+    for candidate in range(port, last):
+        with socket.socket(family, socket.SOCK_STREAM) as attempt:
+            try:
+                attempt.bind((host, candidate))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    continue
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise _no_address(host, error) from error
+                why = error.strerror or error
+                raise OSError(
+                    f"Can't listen on {host}, port {candidate}: {why}; choose others with --host and --port"
+                ) from error
+            return candidate
+    raise OSError(f"No port from {port} to {last - 1} is free on {host}; choose another with --port")
+
+
+def _no_address(host: str, error: OSError) -> ValueError:
+    return ValueError(f"--host {host}: this machine has no such address ({error.strerror or error})")
+
+
+def wait_for(stop: Any) -> None:
+    """Wait for SIGTERM or Ctrl-C."""
+    while stop.received is None:
+        time.sleep(0.2)
+
+
+def _require_gradio() -> None:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # or it calls home when it is imported
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise ImportError("The demo needs Gradio; run: pip install 'maskris[demo]'") from error
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Environment variables that Gradio reads while a page is made, and their old values afterwards."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _middleware() -> Any:
+    """Headers for every response: the browser itself refuses whatever would load something from elsewhere."""
+    from fastapi.middleware import Middleware
+
+    class Headers:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            async def with_headers(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                await send(message)
+
+            await self.app(scope, receive, with_headers)
+
+    return Middleware(Headers)

@@ -1,0 +1,64 @@
+"""`evaluate_once`: an evaluation that is kept in a file, and not repeated for the same weights and data."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import distributed
+
+from maskris.data.table import ReferringTable
+from maskris.evaluation.evaluate import Precision, evaluate
+from maskris.evaluation.protocol import Protocol
+from maskris.evaluation.result import Evaluation
+from maskris.models.base import RISModel, weights_sha256
+
+
+def evaluate_once(
+    model: RISModel,
+    table: ReferringTable,
+    protocol: Protocol | str,
+    file: Path,
+    *,
+    precision: Precision = "fp32",
+    **options: Any,
+) -> tuple[Evaluation, bool]:
+    """Evaluate a model, or read what the file holds if it is the same evaluation; else the file is replaced.
+
+    The same means: weights, configuration, rows of the table, protocol and precision. The photos' pixels are not looked
+    at, and what doesn't change results (batches, processes, device) may differ.
+
+    Args:
+        model: As for `evaluate`.
+        table: As for `evaluate`.
+        protocol: As for `evaluate`.
+        file: Parquet, as `Evaluation.save` writes it.
+        precision: As for `evaluate`.
+        **options: Other arguments of `evaluate`, without ``perturb`` and
+            ``reduced_decoding``.
+
+    Returns:
+        The evaluation, and whether it was computed now.
+
+    Raises:
+        ValueError: If the file is something else than a saved evaluation.
+    """
+    protocol = Protocol.of(protocol)
+    fingerprint = {"weights": weights_sha256(model), "data": table_sha256(table), "precision": precision}
+    if file.is_file():
+        found = Evaluation.load(file)
+        if (found.fingerprint, found.protocol) == (fingerprint, protocol):
+            return found, False
+    result = evaluate(model, table, protocol, precision=precision, **options)
+    result = replace(result, settings={**result.settings, "fingerprint": fingerprint})
+    if not distributed.is_initialized() or distributed.get_rank() == 0:
+        result.save(file)
+    return result, True
+
+
+def table_sha256(table: ReferringTable) -> str:
+    """Of all that a table says; where its images lie is left out."""
+    digest = hashlib.sha256()
+    for name in table.arrow.column_names:
+        digest.update(f"{name} {table.column(name)!r}".encode())
+    return digest.hexdigest()

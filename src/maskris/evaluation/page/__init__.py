@@ -1,1 +1,0 @@
-"""Evaluations as one HTML file for people: self-contained, readable offline and without JavaScript."""

@@ -1,0 +1,225 @@
+"""`Evaluation`: one row per expression, from which every number, table and breakdown follows."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Group
+from rich.table import Table
+
+from maskris.evaluation.metrics import Counts, Metrics, Scores
+from maskris.evaluation.protocol import Protocol
+
+COUNTS = ("intersection", "prediction_pixels", "target_pixels", "box_intersection", "box_union")
+"""Columns in the order of the fields of `Counts`."""
+
+SCHEMA = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("split_by", pa.string()),
+        ("split", pa.string()),
+        ("image_id", pa.int64()),
+        ("ref_id", pa.int64()),
+        ("ann_id", pa.int64()),
+        ("number", pa.int64()),  # of the expression within its referent, from 0
+        ("expression", pa.string()),
+        ("kind", pa.string()),
+        ("category", pa.string()),
+        ("words", pa.int64()),
+        ("target_area", pa.int64()),  # pixels of the photo; 0 where the expression has no referent
+        ("relative_size", pa.float64()),  # the same as a share of the photo
+        ("intersection", pa.int64()),  # these pixels and the following: at the protocol's resolution
+        ("union", pa.int64()),
+        ("prediction_pixels", pa.int64()),
+        ("target_pixels", pa.int64()),
+        ("box_intersection", pa.int64()),
+        ("box_union", pa.int64()),
+        ("iou", pa.float64()),  # what mIoU averages: null where the protocol leaves the expression out
+        ("box_iou", pa.float64()),
+        ("score", pa.float64()),  # mean probability inside the predicted mask, 0 where it is empty
+    ]
+)
+"""Columns of `Evaluation.rows`."""
+
+
+# Cut points of both binnings in the literature: UNC 1-2 | 3 | 4-5 | 6+ and G-Ref 1-5 | 6-7 | 8-10 | 11+.
+LENGTHS = (
+    (2, "1-2 words"),
+    (3, "3 words"),
+    (5, "4-5 words"),
+    (7, "6-7 words"),
+    (10, "8-10 words"),
+    (None, "11+ words"),
+)
+
+
+# COCO's sizes, in pixels of the photo.
+SIZES = ((32**2 - 1, "small (< 32²)"), (96**2, "medium (32² to 96²)"), (None, "large (> 96²)"))
+
+SHARES = ((0.01, "up to 1 %"), (0.05, "1 to 5 %"), (0.2, "5 to 20 %"), (None, "over 20 %"))
+
+BREAKDOWNS = ("split", "length", "size", "relative size", "kind", "category")
+"""What `Evaluation.breakdown` accepts."""
+
+_METADATA = b"maskris.evaluation"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of `evaluate`.
+
+    Attributes:
+        rows: One row per expression in the order of the table, whatever the batches were; columns as in `SCHEMA`.
+        protocol: How predictions were compared.
+        model: What identifies the model: class, configuration, input size, number of parameters, name.
+        data: What identifies the data: source files with their hashes, expressions per split.
+        settings: Precision, perturbation, and how many expressions were too long for the text encoder.
+    """
+
+    rows: pa.Table
+    protocol: Protocol
+    model: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """The number of expressions."""
+        return int(self.rows.num_rows)
+
+    @property
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Hashes of the ``weights`` and ``data`` that were measured; empty where `evaluate_once` didn't note them."""
+        return self.settings.get("fingerprint") or {}
+
+    @cached_property
+    def counts(self) -> Counts:
+        """The pixel counts of all rows."""
+        return Counts(*(self._column(name) for name in COUNTS))
+
+    @property
+    def exists(self) -> npt.NDArray[np.bool_]:
+        """``[N]`` bool, whether the expression has a referent at all."""
+        return self._column("target_area") > 0
+
+    @cached_property
+    def scores(self) -> Scores:
+        """The metrics of all rows together."""
+        return self._score(np.arange(len(self)))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """`scores` as one flat dictionary under the names of the field, for logs and for choosing a checkpoint.
+
+        Fractions in [0, 1] under ``oIoU, mIoU, Pr@0.5, …, box accuracy``, also ``gIoU, N-acc, T-acc`` where there are
+        expressions without referent, and their number ``N``; NaN where nothing defines a value.
+        """
+        return self.scores.flat()
+
+    def breakdown(self, by: str) -> dict[str, Scores]:
+        """The metrics of groups of expressions.
+
+        Args:
+            by: ``"split"``; ``"length"`` in words; ``"size"`` of the referent as COCO bins it (pixels of the photo);
+                ``"relative size"`` as a share of the photo; ``"kind"`` of expression; ``"category"``.
+
+        Returns:
+            Scores by the group's name, bins in ascending order, kinds and categories by name; no empty groups.
+
+        Raises:
+            ValueError: If there is no such breakdown.
+        """
+        labels, order = self._labels(by)
+        return {label: self._score(np.flatnonzero(labels == label)) for label in order if (labels == label).any()}
+
+    def parts(self, by: str) -> dict[str, "Evaluation"]:
+        """The groups of `breakdown` as evaluations of their own, by the same names and in the same order."""
+        labels, order = self._labels(by)
+        chosen = ((label, labels == label) for label in order)
+        return {label: replace(self, rows=self.rows.filter(pa.array(rows))) for label, rows in chosen if rows.any()}
+
+    def _labels(self, by: str) -> tuple[npt.NDArray[Any], list[str]]:
+        """The group of each row, and the groups in their order."""
+        if by not in BREAKDOWNS:
+            raise ValueError(f"Unknown breakdown {by!r}; choose one of {', '.join(BREAKDOWNS)}")
+        if by == "length":
+            return _binned(self._column("words"), LENGTHS)
+        if by in ("size", "relative size"):
+            values = self._column("target_area" if by == "size" else "relative_size")
+            labels, order = _binned(values, SIZES if by == "size" else SHARES)
+            return np.where(self._column("target_area") == 0, "no referent", labels), ["no referent", *order]
+        if by == "split":
+            parts = [self.rows[name].to_pylist() for name in ("dataset", "split_by", "split")]
+            names = [" ".join(part for part in row if part) or "(unnamed)" for row in zip(*parts, strict=True)]
+            return np.array(names, dtype=object), list(dict.fromkeys(names))
+        names = [name or "(unknown)" for name in self.rows[by].to_pylist()]
+        return np.array(names, dtype=object), sorted(set(names))
+
+    def _column(self, name: str) -> npt.NDArray[Any]:
+        return np.asarray(self.rows[name].to_numpy())
+
+    def _score(self, chosen: npt.NDArray[np.int64]) -> Scores:
+        counts = Counts(*(values[chosen] for values in vars(self.counts).values()))
+        return Metrics(self.protocol).add(counts, self.exists[chosen]).compute()
+
+    def tables(self) -> list[Table]:
+        """Tables for the terminal; see `report.tables`."""
+        from maskris.reporting.tables import tables
+
+        return tables(self)
+
+    def to_markdown(self) -> str:
+        """The same as Markdown; see `report.to_markdown`."""
+        from maskris.reporting.tables import to_markdown
+
+        return to_markdown(self)
+
+    def __rich__(self) -> Group:
+        return Group(*self.tables())
+
+    def save(self, path: str | Path) -> Path:
+        """Write the rows as Parquet, with protocol, model, data and settings as JSON in the schema's metadata."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {"protocol": self.protocol.to_dict(), "model": self.model, "data": self.data, "settings": self.settings}
+        rows = self.rows.replace_schema_metadata({_METADATA: json.dumps(about, default=str).encode()})
+        partial = path.with_name(path.name + ".partial")  # a killed run leaves no half-written result
+        pq.write_table(rows, partial, compression="zstd")
+        partial.replace(path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Evaluation":
+        """The inverse of `save`.
+
+        Raises:
+            ValueError: If the file is no saved evaluation.
+        """
+        rows = pq.read_table(Path(path))
+        about = (rows.schema.metadata or {}).get(_METADATA)
+        if about is None:
+            raise ValueError(f"{path} is a Parquet file, but no saved evaluation (was it written by Evaluation.save?)")
+        values = json.loads(about)
+        protocol = Protocol.from_dict(values.pop("protocol"))
+        return cls(rows.replace_schema_metadata(None), protocol, **values)
+
+
+def expected_iou(counts: Counts, exists: npt.NDArray[np.bool_], protocol: Protocol) -> pa.Array:
+    """The IoU of each expression as `Scores.miou` averages it: ``[N]`` float64, null where it is left out."""
+    iou = counts.iou
+    if protocol.empty_target == "hit":
+        iou = np.where(~exists & (counts.prediction == 0), 1.0, iou)
+    return pa.array(iou, mask=~exists if protocol.empty_target == "exclude" else None)
+
+
+def _binned(values: npt.NDArray[Any], bins: tuple[tuple[float | None, str], ...]) -> tuple[npt.NDArray[Any], list[str]]:
+    """Name the bin of each value; bins are given by their upper ends, inclusive."""
+    ends = [end for end, _ in bins if end is not None]
+    names = [name for _, name in bins]
+    return np.array(names, dtype=object)[np.searchsorted(ends, values, side="left")], names

@@ -1,0 +1,1 @@
+"""Experiments: recipes, studies, published claims and their verification."""

@@ -1,0 +1,196 @@
+"""`Claim`: a published number with what is needed to measure it again. They stand in ``results/claims.yaml``."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maskris.data.published_counts import published_counts
+from maskris.evaluation.protocol import PRESETS, Protocol
+
+_REQUIRED = ("method", "dataset", "split_by", "metric", "source", "protocol", "recipe", "values")
+
+_OPTIONAL = ("uncertain", "expressions", "text")
+
+
+class ClaimError(ValueError):
+    """A claims file that does not hold what it must; the message says where and what."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One published number.
+
+    Attributes:
+        method: As the paper names it.
+        dataset: Name of the data set, for example ``"refcoco+"``.
+        split_by: Its partition, for example ``"unc"``.
+        split: What it was measured on, for example ``"testA"``.
+        metric: As in `Evaluation.metrics`: ``"oIoU"``, ``"mIoU"``, ``"Pr@0.5"``, ``"box accuracy"``.
+        value: In per cent, as printed.
+        protocol: Name of the protocol under which it was measured; ``None`` if unknown.
+        recipe: Name of the shipped recipe (or YAML file) that should reach it; ``None`` if it can't be reproduced here.
+        source: Where it stands, for example ``"Table 1"``.
+        uncertain: What we don't know about it, in sentences.
+        expressions: Of the whole split; the claim is about all of them.
+        text: Which sentences were read, where the data set offers both: ``"sent"`` or ``"raw"`` (LAVT).
+    """
+
+    method: str
+    dataset: str
+    split_by: str
+    split: str
+    metric: str
+    value: float
+    protocol: str | None
+    recipe: str | None
+    source: str
+    uncertain: tuple[str, ...] = ()
+    expressions: int | None = None
+    text: str = "sent"
+
+    @property
+    def data(self) -> str:
+        """Data set, partition and split, as breakdowns name them."""
+        return data_name(self.dataset, self.split_by, self.split)
+
+    @property
+    def name(self) -> str:
+        """What was measured on what, such as ``refcoco unc val oIoU``."""
+        return f"{self.data} {self.metric}"
+
+
+def data_name(dataset: str, split_by: str, split: str) -> str:
+    """For example ``refcoco unc val``; data of one's own may have no partition."""
+    return " ".join(part for part in (dataset, split_by, split) if part)
+
+
+def shipped_claims() -> Path:
+    """The file of the paper's claims: in the installed package, or ``results/`` of the repository it is run from."""
+    packed = Path(str(files("maskris"))) / "results" / "claims.yaml"  # wheels are installed unpacked
+    return packed if packed.is_file() else Path(__file__).resolve().parents[3] / "results" / "claims.yaml"
+
+
+def load_claims(path: str | Path | None = None, check_recipe: Callable[[str], object] | None = None) -> list[Claim]:
+    """Read a claims file, and refuse what it can't mean.
+
+    Args:
+        path: The YAML file; by default the paper's claims.
+        check_recipe: Called with every recipe's name; raises a ValueError for an unknown one.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ClaimError: If it is no YAML, lacks a key, has an unknown one, names an unknown protocol, metric, note or
+            recipe, or claims two values for one thing.
+    """
+    path = shipped_claims() if path is None else Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no claims file {path}")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # which is a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ClaimError(f"{path} is not YAML: {error}") from error
+    try:
+        _check_keys(content, ("claims",), ("notes", "always"), "The file")
+        notes = _checked(content.get("notes") or {}, dict, "notes")
+        always = _checked(content.get("always") or [], list, "always")
+        entries = _checked(content["claims"], list, "claims")
+        claims: dict[tuple[str, ...], Claim] = {}
+        for number, entry in enumerate(entries, 1):
+            for claim in _claims(entry, f"Claim {number}", notes, always, check_recipe):
+                key = (claim.method, claim.data, claim.metric, claim.recipe or claim.source)
+                if key in claims:
+                    raise ClaimError(f"Claim {number} gives {claim.metric} on {claim.data} of {claim.method} once more")
+                claims[key] = claim
+    except ValueError as error:
+        raise ClaimError(f"{path}: {error}") from error
+    return list(claims.values())
+
+
+def _claims(
+    entry: Any,
+    where: str,
+    notes: Mapping[str, str],
+    always: list[str],
+    check_recipe: Callable[[str], object] | None,
+) -> Iterator[Claim]:
+    """The claims of one entry, one for each split."""
+    _check_keys(entry, _REQUIRED, _OPTIONAL, where)
+    for key in ("method", "dataset", "split_by", "metric", "source"):
+        _checked(entry[key], str, f"{where}: {key}")
+    for key in ("protocol", "recipe"):
+        _checked(entry[key], (str, type(None)), f"{where}: {key}")
+    names = [*always, *_checked(entry.get("uncertain") or [], list, f"{where}: uncertain")]
+    if unknown := [name for name in names if name not in notes]:
+        raise ClaimError(f"{where}: there is no note {', '.join(map(str, unknown))}; notes are {', '.join(notes)}")
+    protocol, recipe = entry["protocol"], entry["recipe"]
+    if protocol is not None:
+        if protocol not in PRESETS:
+            raise ClaimError(f"{where}: there is no protocol {protocol!r}; choose one of {', '.join(PRESETS)}")
+        if entry["metric"] not in (known := _metrics(PRESETS[protocol])):
+            raise ClaimError(f"{where}: there is no metric {entry['metric']!r}; choose one of {', '.join(known)}")
+    if recipe is not None:
+        if protocol is None:
+            raise ClaimError(f"{where}: with a recipe, name the protocol to measure by")
+        if check_recipe is not None:
+            try:
+                check_recipe(recipe)
+            except ValueError as error:
+                raise ClaimError(f"{where}: {error}") from error
+    if (text := entry.get("text", "sent")) not in ("sent", "raw"):
+        raise ClaimError(f"{where}: text must be sent or raw, not {text!r}")
+    sizes = {name: counts.expressions for name, counts in published_counts(entry["dataset"], entry["split_by"]).items()}
+    sizes |= _checked(entry.get("expressions") or {}, dict, f"{where}: expressions")
+    for split, value in _checked(entry["values"], dict, f"{where}: values").items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
+            raise ClaimError(f"{where}: {split} must be a number in per cent, not {value!r}")
+        size = sizes.get(split)
+        if recipe is not None and not (isinstance(size, int) and size > 0):
+            raise ClaimError(
+                f"{where}: the size of {entry['dataset']} {entry['split_by']} {split} is not published; say how many "
+                f"expressions the claim is about: expressions: {{{split}: N}}"
+            )
+        yield Claim(
+            **{key: entry[key] for key in ("method", "dataset", "split_by", "metric", "source", "protocol", "recipe")},
+            split=str(split),
+            value=float(value),
+            uncertain=tuple(notes[name] for name in names),
+            expressions=size,
+            text=text,
+        )
+
+
+def _metrics(protocol: Protocol) -> list[str]:
+    """What a claim can be about under a protocol."""
+    return ["oIoU", "mIoU", *(f"Pr@{x:g}" for x in protocol.thresholds), "box accuracy", "gIoU", "N-acc", "T-acc"]
+
+
+def _check_keys(value: Any, required: tuple[str, ...], optional: tuple[str, ...], where: str) -> None:
+    _checked(value, dict, where)
+    if unknown := [str(key) for key in value if key not in (*required, *optional)]:
+        raise ClaimError(
+            f"{where} has the unknown key {', '.join(unknown)}; known are {', '.join((*required, *optional))}"
+        )
+    if missing := [key for key in required if key not in value]:
+        raise ClaimError(f"{where} lacks {', '.join(missing)}")
+
+
+def _checked(value: Any, kind: type | tuple[type, ...], where: str) -> Any:
+    if not isinstance(value, kind):
+        names = {dict: "keys with values", list: "a list", str: "text", type(None): "null"}
+        wanted = " or ".join(names[one] for one in (kind if isinstance(kind, tuple) else (kind,)))
+        raise ClaimError(f"{where} must be {wanted}, not {value!r}")
+    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,284 @@
+"""`Study`: which variants of a recipe are trained and compared, read from YAML or made from ``--vary``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maskris.experiments.recipe import SECTIONS, Recipe, RecipeError, find, shipped
+
+_STUDY_KEYS = {
+    "title", "about", "recipe", "common", "baseline", "seeds", "images", "occlusion", "paper", "variants",
+}  # fmt: skip
+
+_VARIANT_KEYS = {"recipe", "paper", "against", "same_compute", *SECTIONS}
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+_MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "recipe": (lambda value: isinstance(value, str), "the name of a recipe or a YAML file"),
+    "common": (_is_mapping, "keys of the recipe with their values"),
+    "seeds": (lambda value: isinstance(value, list) and all(map(_is_whole, value)), "a list such as [0, 1, 2]"),
+    "images": (lambda value: _is_whole(value) and value > 0, "a number of scenes"),
+    "occlusion": (lambda value: isinstance(value, list) and all(map(_is_number, value)), "a list such as [0, 0.25]"),
+    "paper": (_is_mapping, 'such as {table: "Table 2, RefCOCO val", metric: oIoU}'),
+    "variants": (lambda value: _is_mapping(value) and bool(value), "variants by name, each with what it changes"),
+}
+"""What a study file may hold under a key, and the words for it."""
+
+
+class StudyError(ValueError):
+    """A study that does not exist or does not hold what it must; the message says where and what."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One thing to train.
+
+    Attributes:
+        name: For tables and folders.
+        recipe: The whole recipe, as YAML would give it.
+        overrides: Command-line words on top, such as ``--strategy.image.ratio=0.5``.
+        paper: What the paper reports for it, in per cent.
+        against: The variant that it is compared with, if that isn't the study's baseline.
+        same_compute: The variant that costs as much to train, for a second comparison.
+    """
+
+    name: str
+    recipe: Mapping[str, Any]
+    overrides: tuple[str, ...] = ()
+    paper: float | None = None
+    against: str | None = None
+    same_compute: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """The name as a folder: letters, digits and ``.=+-`` stay."""
+        return "".join(c if c.isalnum() or c in ".=+-" else "-" for c in self.name)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared.
+
+    Attributes:
+        title: One line for people.
+        about: What the study asks, as Markdown.
+        baseline: Name of the variant that all others are compared with.
+        variants: In the order of the table.
+        seeds: Each variant is trained once with each.
+        images: Scenes of the embedded data set to train on, where no other data is given.
+        occlusion: Shares of the picture that are hidden at evaluation, in whole per cents; the first is 0, the clean
+            picture.
+        paper: Which table of the paper the numbers beside ours come from, and their metric.
+    """
+
+    title: str
+    variants: tuple[Variant, ...]
+    baseline: str
+    about: str = ""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    images: int = 2000
+    occlusion: tuple[float, ...] = (0.0, 0.25, 0.5)
+    paper: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            StudyError: If a name or a seed occurs twice, the baseline is none of the variants, or the shares are not
+                as they must be.
+        """
+        folders = [variant.folder for variant in self.variants]
+        if len(set(folders)) < len(folders):
+            raise StudyError(f"{self.title}: two variants have the same name, among {', '.join(folders)}")
+        names = [variant.name for variant in self.variants]
+        rivals = [rival for v in self.variants for rival in (v.against, v.same_compute) if rival is not None]
+        for name in (self.baseline, *rivals):
+            if name not in names:
+                raise StudyError(f"{self.title}: the baseline {name!r} is none of the variants {', '.join(names)}")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise StudyError(f"{self.title}: give each seed once, not {list(self.seeds)}")
+        if wrong := [share for share in self.occlusion if not 0 <= share < 1]:
+            raise StudyError(f"{self.title}: a share of the picture lies between 0 and 1, not {wrong}")
+        # Files and tables name shares in per cent, and everything is compared on the clean picture.
+        if wrong := [share for share in self.occlusion if abs(100 * share - round(100 * share)) > 1e-6]:
+            raise StudyError(f"{self.title}: a share is in whole per cents, such as 0.25, not {wrong}")
+        if not self.occlusion or self.occlusion[0] != 0 or len(set(self.occlusion)) < len(self.occlusion):
+            shares = list(self.occlusion)
+            raise StudyError(f"{self.title}: occlusion starts with 0 and holds each share once, unlike {shares}")
+
+
+def shipped_studies() -> list[str]:
+    """The names of the shipped studies."""
+    folder = files("maskris.recipes") / "studies"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def plan_study(name: str, vary: Sequence[str] | None = None) -> Study:
+    """The study of a name.
+
+    Args:
+        name: A shipped study, a YAML file that describes one, or a recipe to vary.
+        vary: For a recipe, see `vary_recipe`.
+
+    Raises:
+        StudyError: If there is nothing of that name, or nothing to vary.
+        RecipeError: If a recipe does not exist.
+    """
+    file = _find_study(name)
+    if file is not None:
+        if vary is not None:
+            raise StudyError(f"{name!r} is a study, which says what varies; --vary takes a recipe")
+        return read_study(file)
+    if vary is not None:
+        return vary_recipe(name, vary)
+    if name not in shipped() and not Path(name).is_file():
+        close = get_close_matches(name, [*shipped_studies(), *shipped()], n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"shipped are {', '.join(shipped_studies())}"
+        raise StudyError(f"There is no study {name!r}, neither shipped nor as a YAML file; {hint}")
+    raise StudyError(f"{name!r} is no study, so --vary must say what varies, such as --vary training.lr=5e-5,1e-4")
+
+
+def read_study(path: Path) -> Study:
+    """Read a study.
+
+    Raises:
+        StudyError: If a key is missing, unknown, or holds something of another kind.
+        RecipeError: If a recipe that it names does not exist.
+    """
+    values = _read(path)
+    if unknown := sorted(set(values) - _STUDY_KEYS):
+        raise StudyError(f"{path}: a study has no key {', '.join(unknown)}; it has {', '.join(sorted(_STUDY_KEYS))}")
+    if missing := [key for key in ("title", "recipe", "baseline", "variants") if key not in values]:
+        raise StudyError(f"{path}: {', '.join(missing)} is missing")
+    for key, (fits, words) in _MUST_BE.items():
+        if key in values and not fits(values[key]):
+            raise StudyError(f"{path}: {key} must be {words}, not {values[key]!r}")
+    common = values.pop("common", {})
+    if unknown := sorted(set(common) - set(SECTIONS)):
+        raise StudyError(f"{path}: common has no key {', '.join(unknown)}; it may have {', '.join(sorted(SECTIONS))}")
+    variants = []
+    for name, changes in values.pop("variants").items():
+        if not isinstance(changes, Mapping | None):
+            raise StudyError(f"{path}: the variant {name!r} must say which keys change, not {changes!r}")
+        changes = dict(changes or {})
+        if unknown := sorted(set(changes) - _VARIANT_KEYS):
+            allowed = ", ".join(sorted(_VARIANT_KEYS))
+            raise StudyError(f"{path}: the variant {name!r} has no key {', '.join(unknown)}; it may have {allowed}")
+        paper = changes.pop("paper", None)
+        if not (paper is None or _is_number(paper)):
+            raise StudyError(f"{path}: the paper's number of the variant {name!r} must be a number, not {paper!r}")
+        against, same_compute = (
+            str(changes.pop(key)) if key in changes else None for key in ("against", "same_compute")
+        )
+        recipe = merge(_read(find(str(changes.pop("recipe", values["recipe"])))), common)
+        variants.append(Variant(str(name), merge(recipe, changes), (), paper, against, same_compute))
+    del values["recipe"]
+    # YAML reads the name 0.5 as a number.
+    values |= {key: str(values[key]) for key in ("title", "about", "baseline") if key in values}
+    values |= {key: tuple(values[key]) for key in ("seeds", "occlusion") if key in values}
+    return Study(variants=tuple(variants), **values)
+
+
+def vary_recipe(recipe: str, vary: Sequence[str]) -> Study:
+    """The recipe as it is, and with every combination of the given values.
+
+    Args:
+        recipe: Name of a shipped recipe, or a YAML file.
+        vary: Such as ``"strategy.image.ratio=0.25,0.5"``; lists in brackets are not cut at their commas.
+
+    Raises:
+        StudyError: If one of them names no key or no value.
+    """
+    values = _read(find(recipe))
+    axes = []
+    for word in vary:
+        key, equals, listed = word.removeprefix("--").partition("=")
+        if not equals or not listed or key.split(".")[0] not in SECTIONS:
+            raise StudyError(f"--vary takes KEY=VALUE,VALUE… with a key of the recipe, not {word!r}")
+        axes.append([(key, value) for value in split_values(listed)])
+    variants = [Variant(recipe_name := Path(recipe).stem, values)]
+    for chosen in product(*axes):
+        name = ", ".join(f"{key.split('.', 1)[-1]}={value}" for key, value in chosen)
+        variants.append(Variant(name, values, tuple(f"--{key}={value}" for key, value in chosen)))
+    return Study(title=f"{recipe_name}: {', '.join(vary)}", variants=tuple(variants), baseline=recipe_name)
+
+
+def split_values(text: str) -> list[str]:
+    """``"a,[1,2],b"`` as ``["a", "[1,2]", "b"]``."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "[{(") - (character in "]})")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes on top of a recipe; a section that names its class takes the place of the old one as a whole."""
+    merged = dict(values)
+    for key, value in changes.items():
+        old = merged.get(key)
+        nested = isinstance(value, Mapping) and isinstance(old, Mapping) and "class_path" not in value
+        merged[key] = merge(old, value) if nested and isinstance(old, Mapping) else value
+    return merged
+
+
+def check_variant(variant: Variant, file: Path, overrides: Sequence[str]) -> Recipe:
+    """Write a variant's recipe to `file` and read it back, so that mistakes are found before anything is trained.
+
+    Raises:
+        StudyError: If the recipe is refused, or the model to start from is not there; names the variant.
+    """
+    from maskris.models.base import may_be_model
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = f"# {variant.name}\n{yaml.safe_dump(dict(variant.recipe), sort_keys=False)}"
+    file.write_text(text, encoding="utf-8")
+    try:
+        recipe = Recipe(file, [*variant.overrides, *overrides])
+    except RecipeError as error:
+        raise StudyError(f"Variant {variant.name!r}: {error}") from error
+    start = recipe.training.start_from
+    if start is not None and not may_be_model(start):
+        raise StudyError(f"Variant {variant.name!r}: there is no folder {start} with a model to start from")
+    return recipe
+
+
+def _find_study(name: str) -> Path | None:
+    """The file of a study: a shipped one by its name, or a YAML file with ``variants``; ``None`` if there is none."""
+    if name in shipped_studies():
+        return Path(str(files("maskris.recipes") / "studies" / f"{name}.yaml"))
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") and path.is_file() and "variants" in _read(path):
+        return path
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path} is no YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise StudyError(f"{path} must hold keys with values")
+    return values

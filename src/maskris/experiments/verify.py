@@ -1,0 +1,306 @@
+"""`judge`: whether a measurement verifies a claim, and why not; findings as tables and as JSON."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow.compute as pc
+import yaml
+
+from maskris.data.published_counts import published_counts
+from maskris.evaluation.bootstrap import Interval
+from maskris.evaluation.result import Evaluation
+from maskris.experiments.claims import Claim
+from maskris.reporting.tables import NOTHING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from maskris.data.table import ReferringTable
+    from maskris.experiments.claims import Claim
+    from maskris.experiments.recipe import Recipe, Splits
+    from maskris.models.base import RISModel
+
+
+Verdict = Literal["verified", "not verified", "not run"]
+
+TOLERANCE = 0.005
+"""In percentage points: a claim is printed with two decimals, so a value that rounds to it reaches it."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim beside what was measured. All numbers in per cent.
+
+    Attributes:
+        claim: The claim.
+        verdict: ``"verified"``, ``"not verified"`` or ``"not run"``.
+        reasons: Why it isn't verified, each in a few words.
+        measured: What came out; ``None`` if nothing was run.
+        low: Lower end of its interval.
+        high: Upper end.
+        expressions: How many were evaluated.
+    """
+
+    claim: Claim
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    measured: float | None = None
+    low: float | None = None
+    high: float | None = None
+    expressions: int = 0
+
+    @property
+    def difference(self) -> float | None:
+        """Measured - claimed, in percentage points."""
+        return None if self.measured is None else self.measured - self.claim.value
+
+    def __str__(self) -> str:
+        """The verdict with its reasons."""
+        return f"{self.verdict}: {'; '.join(self.reasons)}" if self.reasons else self.verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types."""
+        values = {key: value for key, value in vars(self).items() if key != "claim"}
+        return {"claim": asdict(self.claim), "difference": self.difference, **values}
+
+
+def judge(claim: Claim, evaluation: Evaluation, interval: Interval, doubts: Sequence[str] = ()) -> Finding:
+    """Hold a measurement against a claim.
+
+    A claim is verified if its value lies within the interval, or the measured value reaches it (`TOLERANCE`); if every
+    expression of the published split was evaluated, and no other; and if nothing else speaks against it.
+
+    Args:
+        claim: The claim.
+        evaluation: Of the claim's split alone, under its protocol.
+        interval: Of the claim's metric in it.
+        doubts: What else makes this another measurement than the claim's, for example other settings.
+    """
+    against = [reason for reason in (_other_data(claim, evaluation), *doubts) if reason]
+    measured, low, high = (None if end is None else 100 * end for end in (interval.value, interval.low, interval.high))
+    if measured is None or low is None or high is None:
+        against.append("nothing defines the metric")
+    elif measured < claim.value - TOLERANCE and not low <= claim.value <= high:
+        against.append("the claim is above the interval")
+    verdict: Verdict = "not verified" if against else "verified"
+    return Finding(claim, verdict, tuple(against), measured, low, high, len(evaluation))
+
+
+def _other_data(claim: Claim, evaluation: Evaluation) -> str | None:
+    """What shows that these are not the data of the claim."""
+    published = published_counts(claim.dataset, claim.split_by).get(claim.split)
+    wanted = {"expressions": claim.expressions}
+    if published is not None and published.expressions == claim.expressions:
+        wanted |= {"referents": published.referents, "images": published.images}
+    rows = evaluation.rows
+    found = {
+        "expressions": len(evaluation),
+        "referents": pc.count_distinct(rows["ref_id"]).as_py(),
+        "images": pc.count_distinct(rows["image_id"]).as_py(),
+    }
+    for name, number in wanted.items():
+        if number is not None and found[name] != number:
+            return f"other data ({found[name]:,} of {number:,} {name})"
+    return None
+
+
+def findings_table(findings: Iterable[Finding]) -> "Table":
+    """A table for the terminal, as the Markdown one of `findings_markdown` but for the reasons."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in _HEADINGS:
+        number = heading not in ("claim", "verdict")
+        table.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
+    for finding in findings:
+        table.add_row(*map(escape, [*_cells(finding)[:-1], finding.verdict]))
+    return table
+
+
+def reasons(findings: Sequence[Finding]) -> dict[str, list[str]]:
+    """Every reason, with the claims that it speaks against, such as ``refcoco unc val oIoU``."""
+    against: dict[str, list[str]] = {}
+    for finding in findings:
+        for reason in finding.reasons:
+            against.setdefault(f"{finding.verdict}: {reason}", []).append(finding.claim.name)
+    return against
+
+
+def findings_markdown(findings: Iterable[Finding]) -> str:
+    """Claimed, measured, difference, interval and verdict, one row per claim."""
+    lines = [f"| {' | '.join(_HEADINGS)} |", "|---|---:|---:|---:|---:|---|"]
+    lines += [f"| {' | '.join(_cells(finding))} |" for finding in findings]
+    return "\n".join(lines)
+
+
+_HEADINGS = ("claim", "claimed", "measured", "difference", "95 % interval", "verdict")
+
+
+def _cells(finding: Finding) -> list[str]:
+    claim, difference = finding.claim, finding.difference
+    measured = NOTHING if finding.measured is None else f"{finding.measured:.2f}"
+    between = NOTHING if finding.low is None else f"{finding.low:.2f} to {finding.high:.2f}"
+    apart = NOTHING if difference is None else f"{difference:+.2f}"
+    return [claim.name, f"{claim.value:.2f}", measured, apart, between, str(finding)]
+
+
+def claims_table(claims: Sequence[Claim]) -> "Table":
+    """Claims as a table for the terminal."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*_CLAIM_HEADINGS, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for row in _claim_rows(claims):
+        table.add_row(*map(escape, row))
+    return table
+
+
+def claims_markdown(claims: Sequence[Claim]) -> str:
+    """Claims as a Markdown page, with what is uncertain about them."""
+    lines = [f"| {' | '.join(_CLAIM_HEADINGS)} |", f"|{'---|' * len(_CLAIM_HEADINGS)}"]
+    lines += [f"| {' | '.join(row)} |" for row in _claim_rows(claims)]
+    return "\n".join(lines)
+
+
+_CLAIM_HEADINGS = ("method", "data", "metric", "claimed", "protocol", "recipe", "source", "verdict")
+
+
+def _claim_rows(claims: Sequence[Claim]) -> list[list[str]]:
+    """One row for claims that differ in the split alone."""
+    rows = []
+    for same, group in groupby(
+        claims, lambda c: (c.method, c.dataset, c.split_by, c.metric, c.protocol, c.recipe, c.source)
+    ):
+        method, dataset, split_by, metric, protocol, recipe, source = same
+        values = ", ".join(f"{claim.split} {claim.value:.2f}" for claim in group)
+        state = "not run" if recipe else "not supported"
+        how = [protocol or NOTHING, recipe or NOTHING]
+        rows.append([method, f"{dataset} {split_by}", metric, values, *how, source, state])
+    return rows
+
+
+# Training settings that may differ: they are meant to vary, or change how a run computes but not what.
+_FREE = ("seed", "precision", "accumulation")
+
+_SHOWN = 3
+
+
+def doubts_about_run(claimed: "Recipe", model: "RISModel", source: str) -> list[str]:
+    """How a model differs from what a recipe makes.
+
+    A run folder keeps its recipe, so every setting is compared. Of weights from elsewhere only the class and the input
+    can be.
+
+    Args:
+        claimed: The recipe of the claims, without overrides.
+        model: The model.
+        source: Where it was loaded from.
+
+    Returns:
+        Differences in a few words each; empty where none is known.
+    """
+    kept = _kept_recipe(source)
+    if kept is None:
+        return _doubts_about_model(claimed, model)
+    from maskris.experiments.recipe import Recipe
+
+    wanted, found = _settings(claimed), _settings(Recipe(kept))
+    changed = [key for key in dict.fromkeys([*wanted, *found]) if wanted.get(key) != found.get(key)]
+    if not changed:
+        return []
+    shown = [f"{key} {_brief(found.get(key))}, not {_brief(wanted.get(key))}" for key in changed[:_SHOWN]]
+    more = [f"{len(changed) - _SHOWN} more"] if len(changed) > _SHOWN else []
+    return [f"other settings ({'; '.join([*shown, *more])})"]
+
+
+def doubts_about_training(claims: "Sequence[Claim]", table: "ReferringTable", splits: "Splits") -> list[str]:
+    """How the training data differ from what is published about them.
+
+    Args:
+        claims: All claims of the recipe: their data sets are what it is trained on.
+        table: The data at hand.
+        splits: Of the recipe.
+    """
+    from maskris.data.published_counts import published_counts
+
+    sizes: dict[tuple[str, str], int] = {}
+    combined: set[tuple[str, ...]] = set()  # of these, images of other splits were left out, so sizes say nothing
+    columns = map(table.column, ("dataset", "split_by", "split", "origins", "expressions"))
+    for dataset, split_by, split, origins, expressions in zip(*columns, strict=True):
+        if split == splits.train and origins:
+            combined |= {tuple(one.split()[:2]) for origin in origins for one in origin.split(", ")}
+        elif split == splits.train:
+            sizes[dataset, split_by] = sizes.get((dataset, split_by), 0) + len(expressions)
+    doubts = []
+    for dataset, split_by in dict.fromkeys((claim.dataset, claim.split_by) for claim in claims):
+        published = published_counts(dataset, split_by).get(splits.train)
+        found = sizes.pop((dataset, split_by), 0)
+        if published is None or published.expressions in (None, found) or (dataset, split_by) in combined:
+            continue
+        doubts.append(
+            f"trained on other data ({found:,} of {published.expressions:,} expressions of {dataset} {split_by})"
+        )
+    others = [f"{dataset} {split_by}".rstrip() for dataset, split_by in sizes]
+    return [*doubts, f"trained on {', '.join(others)} too"] if others else doubts
+
+
+def doubts_about_data(claim: "Claim", table: "ReferringTable") -> list[str]:
+    """What is wrong with the rows of a claim's split, their number aside: masks that a model made, other sentences."""
+    doubts = []
+    if set(table.column("mask_source")) != {"annotated"}:
+        doubts.append("masks that nobody annotated")
+    if (texts := set(table.column("text")) - {""}) and texts != {claim.text}:
+        hint = f"prepare it with --text {claim.text}"
+        doubts.append(f"other sentences ({' and '.join(sorted(texts))}, not {claim.text}: {hint})")
+    return doubts
+
+
+def _kept_recipe(source: str) -> Path | None:
+    """The recipe of the run that a checkpoint belongs to."""
+    folder = Path(source)
+    for file in (folder / "recipe.yaml", folder.parent / "recipe.yaml"):
+        if file.is_file() and (file.parent == folder or folder.name in ("best", "last")):
+            return file
+    return None
+
+
+def _settings(recipe: "Recipe") -> dict[str, Any]:
+    """The resolved keys of a recipe that make the model what it is, such as ``strategy.image.ratio``."""
+    values = yaml.safe_load(recipe.to_yaml())
+    kept = recipe.training.identity()
+    values["training"] = {key: value for key, value in values["training"].items() if key in kept and key not in _FREE}
+    values["data"].pop("test", None)
+    return dict(_flat(values))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        name = prefix if key == "init_args" else f"{prefix}.{key}".lstrip(".")
+        pairs += _flat(value, name) if isinstance(value, dict) else [(name, value)]
+    return pairs
+
+
+def _brief(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _doubts_about_model(claimed: "Recipe", model: "RISModel") -> list[str]:
+    from maskris.data.preprocess import Preprocess
+
+    described = yaml.safe_load(claimed.to_yaml())["model"]
+    name = described["class_path"].rpartition(".")[2]
+    if type(model).__name__ != name:
+        return [f"other model ({type(model).__name__}, not {name})"]
+    wanted = Preprocess.from_dict((described.get("init_args") or {}).get("preprocess") or {})
+    ours, theirs = ((one.resize, *one.size) for one in (model.preprocess, wanted))
+    if ours != theirs:
+        return [f"other input ({ours[1]} x {ours[2]}, {ours[0]}; not {theirs[1]} x {theirs[2]}, {theirs[0]})"]
+    return []

@@ -1,0 +1,193 @@
+"""The contact sheet that compares models: photo, truth and predictions of many expressions in one figure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from maskris.inference.image import ImageSource, load_image
+from maskris.inference.visualize import INK, MUTED, PALETTE, as_planes, inner_edge, spotlight, wrap, write
+
+_TRUTH = "#111827"
+
+_RULE = "#c3c8d0"
+
+_MISSING = "#f3f4f6"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One expression of a contact sheet.
+
+    Attributes:
+        image: The photo.
+        expression: What was asked.
+        predictions: Name of a model to its ``[h, w]`` mask, of the upright photo's size.
+        truth: ``[h, w]`` mask of the referent, if known.
+        iou: Name of a model to its IoU; computed from the masks where it is missing and the truth is known.
+    """
+
+    image: ImageSource
+    expression: str
+    predictions: Mapping[str, np.ndarray]
+    truth: np.ndarray | None = None
+    iou: Mapping[str, float] = field(default_factory=dict)
+
+
+def overview(
+    panels: Sequence[Panel],
+    columns: int = 2,
+    *,
+    title: str | None = None,
+    subtitle: str | None = None,
+    cell: int = 192,
+) -> Image.Image:
+    """A contact sheet: for every panel the photo, the truth and each model's mask with its IoU.
+
+    Masks are drawn as spotlights: the referent keeps its colours and all else fades. On predictions a thin dark line
+    is the edge of the truth. Small scenes are enlarged by whole numbers, so that their pixels stay square and crisp.
+
+    Args:
+        panels: At least one. Models stand in the order in which they first occur.
+        columns: Panels side by side.
+        title: Above everything.
+        subtitle: Smaller, under the title.
+        cell: Width and greatest height of one picture in pixels; all else grows with it.
+
+    Returns:
+        An RGB image on white.
+
+    Raises:
+        ValueError: If there is no panel, a mask is not of its photo's size, or `columns` or `cell` is too small.
+    """
+    if not panels:
+        raise ValueError("An overview needs at least one panel")
+    if columns < 1 or cell < 32:
+        raise ValueError(f"An overview needs columns >= 1 and cell >= 32, not {columns} and {cell}")
+    sheet = _Sheet(panels, min(columns, len(panels)), cell)
+    blocks = [
+        *([sheet.titles(title, subtitle)] if title or subtitle else []),
+        sheet.header(),
+        *(sheet.row(panels[i : i + sheet.columns]) for i in range(0, len(panels), sheet.columns)),
+    ]
+    space = round(0.7 * sheet.margin)
+    height = sum(block.height + space for block in blocks) - space
+    figure = Image.new("RGB", (blocks[0].width + 2 * sheet.margin, height + 2 * sheet.margin), "white")
+    y = sheet.margin
+    for block in blocks:
+        figure.paste(block, (sheet.margin, y))
+        y += block.height + space
+    return figure
+
+
+class _Sheet:
+    """Measures that all blocks of the figure share, and the blocks."""
+
+    def __init__(self, panels: Sequence[Panel], columns: int, cell: int) -> None:
+        models = list(dict.fromkeys(name for panel in panels for name in panel.predictions))
+        self.colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(models)}
+        self.has_truth = any(panel.truth is not None for panel in panels)
+        self.columns, self.cell = columns, cell
+        self.size = max(9, round(cell * 0.1))  # of text
+        self.line = round(1.35 * self.size)
+        self.gap = max(3, round(cell * 0.04))  # between pictures
+        self.margin = round(cell * 0.2)  # around the figure and between panels
+        pictures = 1 + self.has_truth + len(models)
+        self.panel_width = pictures * cell + (pictures - 1) * self.gap
+        self.width = columns * self.panel_width + (columns - 1) * self.margin
+
+    def titles(self, title: str | None, subtitle: str | None) -> Image.Image:
+        large = round(1.5 * self.size)
+        lines = [(text, large, INK) for text in wrap(title or "", large, self.width) if text]
+        lines += [(text, self.size, MUTED) for text in wrap(subtitle or "", self.size, self.width) if text]
+        block = self._block(sum(round(1.35 * size) for _, size, _ in lines))
+        draw, y = ImageDraw.Draw(block), 0
+        for text, size, colour in lines:
+            write(draw, (0, y), text, size, colour, "la")
+            y += round(1.35 * size)
+        return block
+
+    def header(self) -> Image.Image:
+        """Names of the columns over rules in the colours of their outlines."""
+        heads = {"Input": _RULE, **({"Ground truth": _TRUTH} if self.has_truth else {}), **self.colours}
+        names = {head: wrap(head, self.size, self.cell) for head in heads}
+        lines, rule = max(map(len, names.values())), max(2, self.cell // 64)
+        block = self._block(lines * self.line + self.gap + rule)
+        draw = ImageDraw.Draw(block)
+        for panel in range(self.columns):
+            for i, (head, colour) in enumerate(heads.items()):
+                x, y = self._left(panel, i), (lines - len(names[head])) * self.line
+                for text in names[head]:
+                    write(draw, (x + self.cell / 2, y), text, self.size, INK, "ma")
+                    y += self.line
+                draw.rectangle((x, block.height - rule, x + self.cell - 1, block.height - 1), fill=colour)
+        return block
+
+    def row(self, panels: Sequence[Panel]) -> Image.Image:
+        """Expressions above, pictures below them, numbers under the pictures."""
+        texts = [wrap(f"\u201c{panel.expression}\u201d", self.size, self.panel_width) for panel in panels]
+        pictures = [self._pictures(panel) for panel in panels]
+        top = max(map(len, texts)) * self.line + self.gap // 2
+        tallest = max(tiles[0].height for tiles in pictures)
+        numbered = any(_iou(panel, model) is not None for panel in panels for model in self.colours)
+        block = self._block(top + tallest + (self.gap // 2 + self.line if numbered else 0))
+        draw = ImageDraw.Draw(block)
+        for number, (panel, text, tiles) in enumerate(zip(panels, texts, pictures, strict=True)):
+            y = top - self.gap // 2 - len(text) * self.line  # a short expression stands close to its pictures
+            for i, words in enumerate(text):
+                write(draw, (self._left(number), y + i * self.line), words, self.size, INK, "la")
+            for i, tile in enumerate(tiles):
+                block.paste(tile, (self._left(number, i) + (self.cell - tile.width) // 2, top))
+            for i, model in enumerate(self.colours, 1 + self.has_truth):
+                if (iou := _iou(panel, model)) is not None:
+                    place = (self._left(number, i) + self.cell / 2, top + tiles[0].height + self.gap // 2)
+                    write(draw, place, f"IoU {iou:.2f}", self.size, MUTED, "ma")
+        return block
+
+    def _block(self, height: int) -> Image.Image:
+        return Image.new("RGB", (self.width, height), "white")
+
+    def _left(self, panel: int, picture: int = 0) -> int:
+        return panel * (self.panel_width + self.margin) + picture * (self.cell + self.gap)
+
+    def _pictures(self, panel: Panel) -> list[Image.Image]:
+        photo = load_image(panel.image)
+        size = (photo.height, photo.width)
+        scale = min(self.cell / photo.width, self.cell / photo.height)
+        scale = int(scale) if scale >= 2 else scale
+        # Drawn twice as large and then reduced, which smooths the edges.
+        double = (2 * max(1, round(photo.width * scale)), 2 * max(1, round(photo.height * scale)))
+        large = photo.resize(double, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
+        edge = max(2, round(self.cell / 40))
+        nothing = Image.new("RGB", double, _MISSING)
+        truth = None if panel.truth is None else _resized(as_planes(panel.truth, size)[0], double)
+        tiles = [large]
+        if self.has_truth:
+            tiles.append(nothing if truth is None else spotlight(large, truth, _TRUTH, edge))
+        for name, colour in self.colours.items():
+            if name not in panel.predictions:
+                tiles.append(nothing)
+                continue
+            mask = _resized(as_planes(panel.predictions[name], size)[0], double)
+            pixels = np.array(spotlight(large, mask, colour, edge))
+            if truth is not None:
+                pixels[inner_edge(truth, 2) & ~inner_edge(mask, edge)] = (17, 24, 39)
+            tiles.append(Image.fromarray(pixels))
+        return [tile.reduce(2) for tile in tiles]
+
+
+def _iou(panel: Panel, model: str) -> float | None:
+    if model in panel.iou:
+        return panel.iou[model]
+    if model not in panel.predictions or panel.truth is None:
+        return None
+    prediction, truth = panel.predictions[model] != 0, panel.truth != 0
+    union = int((prediction | truth).sum())
+    return int((prediction & truth).sum()) / union if union else 1.0  # nothing there and nothing found
+
+
+def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask at another width and height, its pixels square where it grows much."""
+    how = Image.Resampling.NEAREST if size[0] >= 4 * mask.shape[1] else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).resize(size, how)) > 127

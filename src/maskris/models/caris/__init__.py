@@ -1,0 +1,1 @@
+"""CARIS (Liu et al., ACM MM 2023), the network of MaskRIS."""

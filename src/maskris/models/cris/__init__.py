@@ -1,0 +1,1 @@
+"""CRIS (Wang et al., CVPR 2022)."""

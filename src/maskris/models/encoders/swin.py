@@ -1,0 +1,79 @@
+"""Blocks of Swin without detours: the parameters and the function of those of `transformers`, in fewer operations.
+
+Padding is put in after the projections, where it equals their bias, instead of being projected; at 448 px and a window
+of 12 every third pixel is padding. On the CPU the halves of a block are the functions of `swin_cpu`.
+"""
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.models.swin.modeling_swin import SwinLayer
+
+from maskris.models.encoders.swin_cpu import attend, can_fuse, feed
+from maskris.models.encoders.windows import Grid
+
+
+def replace_blocks(backbone: nn.Module) -> None:
+    """Replace the blocks of a Swin of `transformers`; the parameters keep their names.
+
+    Blocks with dropout or another activation than GELU, which no published Swin has, stay as they are.
+    """
+    for stage in cast(Any, backbone).swin.encoder.layers:
+        for i, layer in enumerate(stage.blocks):
+            config = layer.attention.config
+            if not (config.hidden_dropout_prob or config.attention_probs_dropout_prob) and config.hidden_act == "gelu":
+                stage.blocks[i] = SwinBlock(layer)
+
+
+class SwinBlock(nn.Module):
+    """A block of Swin whose windows are always padded and shifted, as in its authors' detection code.
+
+    Args:
+        layer: The block of `transformers`, whose parts are taken over; its `mlp` may have a `drop_path` of its own.
+    """
+
+    def __init__(self, layer: SwinLayer) -> None:
+        super().__init__()
+        self.attention, self.layernorm_before = layer.attention, layer.layernorm_before
+        self.layernorm_after, self.mlp = layer.layernorm_after, layer.mlp
+        self.drop_path = layer.drop_path
+        self.window, self.shift = int(layer.window_size), int(layer.shift_size)
+        self.checkpointing = False
+        """Whether training keeps the block's input alone and computes the rest again, its dropped paths included."""
+
+    def forward(self, hidden_states: Tensor, size: tuple[int, int], **_: Any) -> tuple[Tensor, None]:
+        """``[I, h * w, C]`` and ``(h, w)`` to the same shape; no attention weights."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(self._block, hidden_states, size, use_reentrant=False), None
+        return self._block(hidden_states, size), None
+
+    def _block(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        attention, mlp = cast(Any, self.attention), cast(Any, self.mlp)
+        grid = Grid(*size, self.window, self.shift)
+        linears = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+        bias = self.bias()
+        if can_fuse(x):
+            x = x + self.drop_path(attend(x, self.layernorm_before, linears, bias, grid))
+            fed = feed(x, self.layernorm_after, [mlp.fc1, mlp.fc2])
+            return x + (cast(Tensor, mlp.drop_path(fed)) if hasattr(mlp, "drop_path") else fed)
+        y = self.layernorm_before(x)
+        q, k, v = (
+            grid.split(linear(y), linear.bias).unflatten(-1, (bias.shape[1], -1)).transpose(1, 2)
+            for linear in linears[:3]
+        )  # [I * windows, heads, T, C / heads]
+        if self.shift:
+            bias = (bias + grid.mask(x.device)[:, None]).repeat(len(x), 1, 1, 1)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        x = x + self.drop_path(linears[3](grid.join(mixed.transpose(1, 2).flatten(2))))
+        return x + cast(Tensor, mlp(self.layernorm_after(x)))
+
+    def bias(self) -> Tensor:
+        """What is added to the scores for the relative position of two pixels: ``[1, heads, T, T]``."""
+        part = cast(Any, self.attention).relative_position_bias
+        table = part.relative_position_bias_table  # [(2 * window - 1)², heads]
+        index = part.relative_position_index.view(1, -1).expand(table.shape[1], -1)
+        # Not by indexing rows, whose gradient would take as long as the attention.
+        return cast(Tensor, table.t().gather(1, index).view(1, -1, self.window**2, self.window**2))

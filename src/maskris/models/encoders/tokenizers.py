@@ -1,0 +1,91 @@
+"""CLIP's tokenizer with the conventions of CRIS and ETRIS: padding is id 0, and the end of text is the largest id.
+
+CLIP's vocabulary has neither padding nor a mask token. Two of its tokens stand in, registered in the tokenizer itself
+so that they are saved with it: ``!`` (id 0) pads, as published, and ``*`` stands for a masked word, which is our own
+decision: it is trained, names nothing, and hides letters and words in the texts of the web that CLIP has read.
+"""
+
+import copy
+import gzip
+from pathlib import Path
+from typing import Any, cast
+
+from transformers import AutoTokenizer, BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+MASK_STAND_IN = "*</w>"
+
+DEFAULT = "openai/clip-vit-base-patch16"
+"""All of OpenAI's CLIPs share one tokenizer."""
+
+_MERGES = 49152 - 256 - 2
+"""How many merges of OpenAI's file belong to CLIP."""
+
+
+def default_tokenizer(clip: Any) -> str:
+    """The tokenizer of published weights.
+
+    Raises:
+        ValueError: If `clip` is a configuration, which names no tokenizer.
+    """
+    if isinstance(clip, dict):
+        raise ValueError("A CLIP given as a configuration needs a tokenizer: a list of words or a folder")
+    return DEFAULT
+
+
+def build_clip_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """A tokenizer for CLIP's text encoder.
+
+    Args:
+        source: Hub id or folder; a file of merges (``merges.txt``, or OpenAI's ``bpe_simple_vocab_16e6.txt.gz``), from
+            which the vocabulary follows; a list of words, which becomes a lower-case WordPiece tokenizer with a mask
+            token of its own; or a tokenizer, which is copied.
+
+    Returns:
+        A tokenizer whose padding has id 0 and whose end of text has the largest id.
+
+    Raises:
+        OSError: If there is no such tokenizer.
+        ValueError: If its end of text isn't the largest id, from which CLIP knows where a sentence ends.
+    """
+    if isinstance(source, list):
+        tokens = ["[PAD]", "[UNK]", "[MASK]", *source, START, END]
+        vocabulary = {token: i for i, token in enumerate(tokens)}
+        return BertTokenizer(vocab=vocabulary, cls_token=START, sep_token=END, bos_token=START, eos_token=END)
+    if isinstance(source, (str, Path)):
+        merges = _merges_file(Path(source))
+        tokenizer = _from_merges(merges) if merges else cast(Any, AutoTokenizer.from_pretrained(source))
+    else:
+        tokenizer = copy.deepcopy(source)
+    if tokenizer.eos_token_id is None or tokenizer.eos_token_id != len(tokenizer) - 1:
+        raise ValueError(
+            f"CLIP finds the end of a sentence by its largest id; in this tokenizer the end token has id "
+            f"{tokenizer.eos_token_id} of {len(tokenizer)}"
+        )
+    if tokenizer.pad_token_id != 0:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
+    if tokenizer.mask_token is None and MASK_STAND_IN in tokenizer.get_vocab():
+        tokenizer.mask_token = MASK_STAND_IN
+    return tokenizer
+
+
+def _merges_file(path: Path) -> Path | None:
+    """The merges, if they are a file or in a folder that says nothing else of the tokenizer."""
+    if path.is_dir() and not (path / "tokenizer_config.json").is_file():
+        path = path / "merges.txt"
+    return path if path.is_file() else None
+
+
+def _from_merges(path: Path) -> PreTrainedTokenizerBase:
+    data = path.read_bytes()
+    lines = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8").splitlines()
+    merges = [line for line in lines if line and not line.startswith(("#version", '"bpe_simple_vocab'))][:_MERGES]
+    if wrong := next((line for line in merges if len(line.split()) != 2), None):
+        raise ValueError(f"{path} is no file of merges: a line must have two parts, not {wrong!r}")
+    letters = list(bytes_to_unicode().values())
+    joined = ("".join(line.split()) for line in merges)
+    tokens = [*letters, *(letter + "</w>" for letter in letters), *joined, START, END]
+    pairs: Any = [tuple(line.split()) for line in merges]  # transformers asks for strings and takes pairs
+    return CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=pairs)

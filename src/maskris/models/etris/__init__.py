@@ -1,0 +1,1 @@
+"""ETRIS (Xu et al., ICCV 2023)."""

@@ -1,0 +1,188 @@
+"""CLIP's two encoders run in step, with the bridges of ETRIS between their stages.
+
+The image encoder has three stages after what it does before: layers 2 to 4 of a ResNet, or thirds of a transformer's
+blocks. The text encoder's blocks are dealt out to the same three.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from maskris.models.clip.encoders import CLIP, ModifiedResNet
+from maskris.models.etris.bridger import Bridger, Exchange
+
+STAGES = 3
+
+
+class ImageState(NamedTuple):
+    """What an image encoder has made of `I` images after some stage."""
+
+    map: Tensor
+    """``[I, C, h, w]``; a transformer's patches."""
+    token: Tensor | None
+    """The class token ``[I, 1, C]`` of a transformer, which no bridge sees."""
+
+
+class BridgedFeatures(NamedTuple):
+    """What the encoders make of `N` expressions about their images."""
+
+    maps: tuple[Tensor, Tensor, Tensor]
+    """Image features ``[N, C, h, w]`` after the first and the second stage, and the projected last ones."""
+    words: Tensor
+    """``[N, L, T]``."""
+    state: Tensor
+    """Sentence vector ``[N, E]``."""
+
+
+class BridgedCLIP(nn.Module):
+    """Both encoders of CLIP, and a bridger that speaks to both.
+
+    Args:
+        clip: The encoders.
+        width: Channels of the bridges.
+        heads: Heads of their attentions.
+        fused: How many of the three stages have a bridge, from the last.
+        strides: See `Bridger`.
+        dropout: Of the bridges of a ResNet.
+
+    Attributes:
+        divisor: Height and width of an image must be multiples of it.
+
+    Raises:
+        ValueError: If the blocks of a transformer can't be dealt out to three stages, the stages would not meet at one
+            resolution, or as `Bridger`.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        *,
+        width: int = 64,
+        heads: int = 4,
+        fused: int = 3,
+        strides: Sequence[int] = (2, 1, 2),
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        resnet = isinstance(clip.visual, ModifiedResNet)
+        first = clip.config["vision_width"]
+        self.channels = (first * 8, first * 16, first * 32) if resnet else (first,) * 3
+        patch = clip.config["vision_patch_size"]
+        cells = (8, 16, 32) if resnet else (patch,) * 3
+        check_strides(strides, cells)
+        blocks = {"text": len(clip.text.blocks)}
+        if not isinstance(clip.visual, ModifiedResNet):
+            blocks["image"] = len(clip.visual.blocks)
+        for name, number in blocks.items():
+            if number % STAGES:
+                raise ValueError(f"{number} blocks of the {name} encoder can't be dealt out to {STAGES} stages")
+        self.divisor = max(cells[-1], cells[0] * strides[0])
+        self.clip = clip
+        self.bridger = Bridger(
+            self.channels,
+            clip.config["transformer_width"],
+            width=width,
+            heads=heads,
+            fused=fused,
+            strides=strides,
+            gated=not resnet,
+            dropout=dropout,
+        )
+
+    def encode_image(self, images: Tensor) -> list[ImageState]:
+        """Normalised images ``[I, 3, H, W]`` to all stages that no bridge precedes.
+
+        Raises:
+            ValueError: If the size is no multiple of `divisor`.
+        """
+        if any(side % self.divisor for side in images.shape[-2:]):
+            raise ValueError(
+                f"The sides of an image must be multiples of {self.divisor} pixels for this model, not "
+                f"{images.shape[-2]} x {images.shape[-1]}"
+            )
+        state = self._begin(images)
+        states = []
+        for stage in range(self.bridger.first + 1):
+            state = self._advance(stage, state)
+            states.append(state)
+        return states
+
+    def forward(self, states: Sequence[ImageState], input_ids: Tensor, image_index: Tensor) -> BridgedFeatures:
+        """Read expressions while looking at the images.
+
+        Args:
+            states: What `encode_image` returned for `I` images.
+            input_ids: ``[N, L]``.
+            image_index: ``[N]``.
+        """
+        text = self.clip.text
+        share = len(text.blocks) // STAGES
+        words = text.embed(input_ids)  # [N, L, T]
+        mask = text.causal_mask(words)
+        previous: Exchange | None = None
+        maps = []
+        for stage in range(STAGES):
+            if stage < len(states):
+                image, token = states[stage]
+                state = ImageState(image[image_index], None if token is None else token[image_index])
+            else:
+                state = self._advance(stage, state)
+            for block in text.blocks[stage * share : (stage + 1) * share]:
+                words = block(words, mask)
+            if stage >= self.bridger.first:
+                seen, read, previous = self.bridger(stage, state.map, words, previous)
+                state = ImageState(state.map + seen, state.token)
+                words = words + read
+            maps.append(state.map)
+        return BridgedFeatures((maps[0], maps[1], self._finish(maps[2])), *text.finish(words, input_ids))
+
+    def _begin(self, images: Tensor) -> ImageState:
+        visual = self.clip.visual
+        if isinstance(visual, ModifiedResNet):
+            return ImageState(visual.layer1(visual.stem(images)), None)
+        size = [side // visual.patch_size for side in images.shape[-2:]]
+        return _split(visual.embed(images), size)
+
+    def _advance(self, stage: int, state: ImageState) -> ImageState:
+        visual = self.clip.visual
+        if isinstance(visual, ModifiedResNet):
+            return ImageState((visual.layer2, visual.layer3, visual.layer4)[stage](state.map), None)
+        assert state.token is not None
+        share = len(visual.blocks) // STAGES
+        tokens = torch.cat([state.token, state.map.flatten(2).transpose(1, 2)], dim=1)  # [I, 1 + h w, C]
+        for block in visual.blocks[stage * share : (stage + 1) * share]:
+            tokens = block(tokens)
+        return _split(tokens, state.map.shape[-2:])
+
+    def _finish(self, last: Tensor) -> Tensor:
+        visual = self.clip.visual
+        if isinstance(visual, ModifiedResNet):
+            pooled: Tensor = visual.attnpool(last)
+            return pooled
+        patches = visual.finish(last.flatten(2).transpose(1, 2))  # [N, h w, E]
+        projected: Tensor = patches.transpose(1, 2).unflatten(2, last.shape[-2:])
+        return projected
+
+
+def check_strides(strides: Sequence[int], cells: Sequence[int]) -> None:
+    """Raise a ValueError unless all stages meet at one resolution.
+
+    Args:
+        strides: How far the first two stages are zoomed out, and the last one in.
+        cells: Stride of each stage in pixels of the image.
+    """
+    if len(strides) != STAGES or min(strides) < 1:
+        raise ValueError(f"stride needs {STAGES} positive numbers, not {list(strides)}")
+    if not cells[0] * strides[0] == cells[1] * strides[1] == cells[2] / strides[2]:
+        raise ValueError(
+            f"With stride {list(strides)} the stages meet at {cells[0] * strides[0]}, {cells[1] * strides[1]} and "
+            f"{cells[2] / strides[2]:g} pixels per cell, which must be one number: [2, 1, 2] for a ResNet, [1, 1, 1] "
+            "for a vision transformer"
+        )
+
+
+def _split(tokens: Tensor, size: Sequence[int]) -> ImageState:
+    """Tokens ``[I, 1 + h w, C]`` to a map and the class token."""
+    return ImageState(tokens[:, 1:].transpose(1, 2).unflatten(2, tuple(size)), tokens[:, :1])

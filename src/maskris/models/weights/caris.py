@@ -1,0 +1,108 @@
+"""The official MaskRIS and CARIS."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations_with_replacement
+from typing import Any
+
+from torch import Tensor
+
+from maskris.models.weights.encoders import SWIN_RULES, bert_config, swin_config
+from maskris.models.weights.rules import Dropped, Rule, below, count, inner, ratio, shape, whole
+
+_SWIN_PREFIX = "backbone.vis_encoder."
+
+_BERT_PREFIX = "backbone.lang_encoder."
+
+CARIS_RULES: list[Rule] = [
+    (r"criterion\.seg_criterion\.weight", Dropped("class weights of the loss, which belong to the strategy")),
+    (r"backbone\.lang_encoder\.embeddings\.position_ids", Dropped("the numbers 0, 1, 2, ... of old transformers")),
+    *below(r"backbone\.vis_encoder\.", "vision.backbone.swin.", SWIN_RULES),
+    *[
+        (rf"backbone\.vis_encoder\.norm{i}\.(.+)", rf"vision.backbone.hidden_states_norms.stage{i + 1}.\1")
+        for i in range(4)
+    ],
+    (r"backbone\.lang_encoder\.(.+)", r"text.model.\1"),
+    (r"backbone\.conditional_prompts\.lang_prompts_norm\.(.+)", r"conditional_prompts.norm.\1"),
+    (r"backbone\.(conditional_prompts\..+)", r"\1"),
+    (r"pixel_decoder\.encoder\.(\d+\.(?:lang|vis)_mlp)\.fc1\.(.+)", r"decoder.layers.\1.0.\2"),
+    (r"pixel_decoder\.encoder\.(\d+\.(?:lang|vis)_mlp)\.fc2\.(.+)", r"decoder.layers.\1.2.\2"),
+    (r"pixel_decoder\.encoder\.(.+)", r"decoder.layers.\1"),
+    (r"pixel_decoder\.((?:input|lateral|output)_convs\.\d+)\.conv\.(.+)", r"decoder.\1.0.\2"),
+    (r"pixel_decoder\.((?:input|lateral|output)_convs\.\d+)\.gn\.(.+)", r"decoder.\1.1.\2"),
+    (r"pixel_decoder\.(.+)", r"decoder.\1"),
+]
+
+
+def is_caris(names: Iterable[str]) -> bool:
+    """Whether these are parameter names of the official MaskRIS or CARIS."""
+    names = list(names)
+    return all(any(name.startswith(prefix) for name in names) for prefix in (_SWIN_PREFIX, "pixel_decoder."))
+
+
+def caris_config(
+    weights: Mapping[str, Tensor],
+    *,
+    heads: int = 8,
+    prompt_levels: Sequence[int] | None = None,
+    text_heads: int | None = None,
+    text: Mapping[str, Any] | None = None,
+    window: int | None = None,
+) -> dict[str, Any]:
+    """Arguments of `CARIS` from the official names of the whole network.
+
+    Args:
+        weights: Names and tensors of the official network.
+        heads: Heads of the decoder's attentions, which leave no trace in the shapes (8 as published).
+        prompt_levels: Sides of the grids of the conditional prompts; by default those that explain the number of
+            prompts.
+        text_heads: Heads of the text encoder, see `bert_config`.
+        text: Known configuration of the text encoder, see `bert_config`.
+        window: Another window size for Swin, see `swin_config`.
+
+    Raises:
+        ValueError: If a name is missing, or shapes and given numbers contradict each other.
+    """
+    levels, width = shape(weights, "pixel_decoder.level_encoding.weight", 2)
+    offsets = shape(weights, "pixel_decoder.encoder.0.vis_self_attn.attention_weights.weight", 2)[0]
+    points, remainder = divmod(offsets, heads * levels)
+    if remainder:
+        raise ValueError(
+            f"{heads} heads don't fit: {offsets} attention weights over {levels} levels must divide evenly"
+        )
+    if prompt_levels is None:
+        prompt_levels = _prompt_levels(
+            count(weights, r"backbone\.conditional_prompts\.in_linears\.(\d+)\."),
+            shape(weights, "backbone.conditional_prompts.lang_prompts.weight", 2)[0],
+        )
+    return {
+        "vision": swin_config(inner(weights, _SWIN_PREFIX), window),
+        "text": bert_config(inner(weights, _BERT_PREFIX), text_heads, text),
+        "width": width,
+        "layers": count(weights, r"pixel_decoder\.encoder\.(\d+)\."),
+        "heads": heads,
+        "points": points,
+        "levels": levels,
+        "prompts": shape(weights, "pixel_decoder.vis_prompts.weight", 2)[0],
+        "prompt_levels": list(prompt_levels),
+        "ffn_ratio": whole(ratio(weights, "pixel_decoder.encoder.0.vis_mlp.fc1.weight")),
+        "attention_ratio": whole(ratio(weights, "pixel_decoder.encoder.0.v2l_cross_attn.q_proj.weight")),
+    }
+
+
+def _prompt_levels(grids: int, prompts: int) -> list[int]:
+    """The sides of `grids` grids with `prompts` cells in all: 1, 2, ... if that fits, else the only sides that fit."""
+    usual = tuple(range(1, grids + 1))
+    fitting = [
+        sides
+        for sides in combinations_with_replacement(range(1, math.isqrt(prompts) + 1), grids)
+        if sum(side * side for side in sides) == prompts
+    ]
+    if usual in fitting:
+        return list(usual)
+    if len(fitting) == 1:
+        return list(fitting[0])
+    raise ValueError(
+        f"{prompts} conditional prompts from {grids} grids: the sides could be "
+        f"{' or '.join(map(str, map(list, fitting))) or 'nothing that fits'}; give prompt_levels"
+    )

@@ -1,0 +1,376 @@
+"""Swin and BERT as the published networks contain them."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from torch import Tensor
+from transformers import BertConfig
+
+from maskris.data.tokenizer import ExpressionTokenizer
+from maskris.models.clip.encoders import CLIP, resize_positions
+from maskris.models.encoders.sources import Source
+from maskris.models.weights.checkpoint import is_torchscript, read_checkpoint, read_torchscript
+from maskris.models.weights.rules import Dropped, Rule, below, count, ratio, rename, shape
+
+SWIN_RULES: list[Rule] = [
+    (r"mask_token", Dropped("a dead parameter: the masking of tokens inside Swin is never switched on")),
+    (r"layers\.\d+\.blocks\.\d+\.attn\.relative_position_index", Dropped("a table that follows from the window")),
+    (r"layers\.\d+\.blocks\.\d+\.attn_mask", Dropped("a mask that follows from the image size")),
+    (r"patch_embed\.proj\.(.+)", r"embeddings.patch_embeddings.projection.\1"),
+    (r"patch_embed\.norm\.(.+)", r"embeddings.norm.\1"),
+    (r"(layers\.\d+\.blocks\.\d+)\.norm1\.(.+)", r"encoder.\1.layernorm_before.\2"),
+    (r"(layers\.\d+\.blocks\.\d+)\.norm2\.(.+)", r"encoder.\1.layernorm_after.\2"),
+    (
+        r"(layers\.\d+\.blocks\.\d+)\.attn\.(relative_position_bias_table)",
+        r"encoder.\1.attention.relative_position_bias.\2",
+    ),
+    (r"(layers\.\d+\.blocks\.\d+)\.attn\.qkv\.(.+)", r"encoder.\1.attention.{q,k,v}_proj.\2"),
+    (r"(layers\.\d+\.blocks\.\d+)\.attn\.proj\.(.+)", r"encoder.\1.attention.o_proj.\2"),
+    (r"(layers\.\d+\.blocks\.\d+\.mlp\..+)", r"encoder.\1"),
+    (r"(layers\.\d+\.downsample\..+)", r"encoder.\1"),
+]
+
+SWIN_IMAGENET_RULES: list[Rule] = [
+    (r"head\..+", Dropped("the classifier")),
+    (r"norm\..+", Dropped("the norm before the classifier: every stage has a norm of its own instead")),
+    *below("", "swin.", SWIN_RULES),
+]
+
+
+def swin_config(weights: Mapping[str, Tensor], window: int | None = None) -> dict[str, Any]:
+    """Values for `transformers.SwinConfig` from official names.
+
+    Args:
+        weights: Names and tensors of a Swin.
+        window: Another window size than that of the bias tables.
+
+    Raises:
+        ValueError: If a name is missing or a shape makes no sense.
+    """
+    width, channels, patch, _ = shape(weights, "patch_embed.proj.weight", 4)
+    depths = [
+        count(weights, rf"layers\.{stage}\.blocks\.(\d+)\.") for stage in range(count(weights, r"layers\.(\d+)\."))
+    ]
+    tables = [
+        shape(weights, f"layers.{stage}.blocks.0.attn.relative_position_bias_table", 2) for stage in range(len(depths))
+    ]
+    side = math.isqrt(tables[0][0])
+    if side * side != tables[0][0] or side % 2 == 0:
+        raise ValueError(f"A bias table needs (2 window - 1)² rows, not {tables[0][0]}")
+    return {
+        "model_type": "swin",
+        "embed_dim": width,
+        "depths": depths,
+        "num_heads": [heads for _, heads in tables],
+        "window_size": window or (side + 1) // 2,
+        "patch_size": patch,
+        "num_channels": channels,
+        "mlp_ratio": ratio(weights, "layers.0.blocks.0.mlp.fc1.weight"),
+        "qkv_bias": "layers.0.blocks.0.attn.qkv.bias" in weights,
+    }
+
+
+def bert_config(
+    weights: Mapping[str, Tensor], heads: int | None = None, described: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Values for `transformers.BertConfig`.
+
+    Args:
+        weights: Names and tensors of a BERT.
+        heads: Attention heads, which leave no trace in the shapes; one for every 64 channels by default, as in every
+            published BERT.
+        described: A known configuration, which must agree with the shapes and gives the rest (heads, activation, ...).
+
+    Raises:
+        ValueError: If a name is missing, `described` contradicts the shapes, or the heads must be given because 64
+            doesn't divide the width.
+    """
+    vocabulary, width = shape(weights, "embeddings.word_embeddings.weight", 2)
+    shapes = {
+        "model_type": "bert",
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "num_hidden_layers": count(weights, r"encoder\.layer\.(\d+)\."),
+        "intermediate_size": shape(weights, "encoder.layer.0.intermediate.dense.weight", 2)[0],
+        "max_position_embeddings": shape(weights, "embeddings.position_embeddings.weight", 2)[0],
+        "type_vocab_size": shape(weights, "embeddings.token_type_embeddings.weight", 2)[0],
+    }
+    if described is not None:
+        known = BertConfig(**{key: value for key, value in described.items() if key != "model_type"}).to_dict()
+        known["model_type"] = described.get("model_type")
+        wrong = [f"{key} is {known[key]}, not {value}" for key, value in shapes.items() if known[key] != value]
+        if wrong:
+            raise ValueError(f"The given text configuration contradicts the weights: {'; '.join(wrong)}")
+        shapes |= described
+        heads = heads or known["num_attention_heads"]
+    if heads is None and width % 64:
+        raise ValueError(
+            f"The text encoder's number of heads can't be guessed: its width {width} is no multiple of 64. Give the "
+            "heads (text_heads) or the text encoder's configuration (text)"
+        )
+    return shapes | {"num_attention_heads": heads or width // 64}
+
+
+PUBLISHED = {
+    "RN50": "timm/resnet50_clip.openai",
+    "RN101": "timm/resnet101_clip.openai",
+    "ViT-B/16": "openai/clip-vit-base-patch16",
+}
+"""Hub ids of OpenAI's weights by OpenAI's names for them."""
+
+_LAYOUTS = (("open_clip_model.safetensors", "open_clip_config.json"), ("model.safetensors", "config.json"))
+
+_RESNET_CONNECT = "visual.attnpool.connect."
+
+
+def read_clip(source: str | Path) -> dict[str, Tensor]:
+    """The weights of a published CLIP under OpenAI's names, on the CPU, in the precision of the file.
+
+    Args:
+        source: ``"RN50"``, ``"RN101"`` or ``"ViT-B/16"``; OpenAI's TorchScript archive (``RN50.pt``), of which no code
+            is run; a state dict as ``.pt``, ``.pth`` or ``.safetensors``; or a folder or Hub id in the format of
+            transformers (``CLIPModel``) or OpenCLIP.
+
+    Raises:
+        FileNotFoundError: If there is nothing of this name, or no weights in it.
+        ValueError: If the file is refused or damaged, or holds another kind of CLIP.
+    """
+    name = PUBLISHED.get(str(source), str(source))
+    path = Path(name)
+    if path.is_file():
+        weights = read_torchscript(path) if is_torchscript(path) else read_checkpoint(path).weights
+    elif path.suffix in (".pt", ".pth", ".safetensors"):
+        raise FileNotFoundError(f"There is no file {path} with CLIP's weights")
+    else:
+        weights = _read_repository(name)
+    return from_transformers(weights) if any(key.startswith("text_model.") for key in weights) else weights
+
+
+def build_clip(
+    source: Source, tokenizer: ExpressionTokenizer | None = None, image_resolution: int | None = None
+) -> CLIP:
+    """A CLIP with published or random weights, in fp32.
+
+    Args:
+        source: See `read_clip`, or a dict of arguments of `CLIP` (random weights then).
+        tokenizer: What will be used with it; checked against the vocabulary and the length of its sentences.
+        image_resolution: Side of the images for which the positions of a vision transformer are stored; published
+            ones are resized to it.
+
+    Raises:
+        FileNotFoundError: See `read_clip`.
+        ValueError: If the weights are incomplete or none of CLIP's, or the tokenizer doesn't fit.
+    """
+    if isinstance(source, dict):
+        try:
+            clip = CLIP(**(source if image_resolution is None else source | {"image_resolution": image_resolution}))
+        except TypeError as error:  # a missing or misspelt key
+            raise ValueError(f"This is no configuration of CLIP: {error}") from error
+    else:
+        weights = read_clip(source)
+        try:
+            config = clip_config(weights)
+        except ValueError as error:
+            raise ValueError(f"{source} holds no whole CLIP: {error}") from error
+        if image_resolution is not None and config["vision_patch_size"] is not None:
+            side = image_resolution // config["vision_patch_size"]
+            name = "visual.positional_embedding"
+            weights = {**weights, name: resize_positions(weights[name], side, side)}
+            config["image_resolution"] = image_resolution
+        clip = CLIP(**config)
+        _load(clip, weights, str(source))
+    if tokenizer is not None:
+        _check(clip, tokenizer)
+    return clip
+
+
+def _load(clip: CLIP, weights: Mapping[str, Tensor], source: str) -> None:
+    """Strictly, but for the branch that CRIS adds to the attention pool and OpenAI's files can't have."""
+    ours: dict[str, Tensor] = {}
+    problems = []
+    for name, tensor in weights.items():
+        names = rename(name, CLIP_RULES)
+        if names is None:
+            problems.append(f"unknown key {name}")
+        for new in names or []:
+            ours[new] = tensor
+    target = clip.state_dict()
+    problems += [f"{name} has no place in CLIP" for name in sorted(ours.keys() - target.keys())]
+    missing = sorted(name for name in target.keys() - ours.keys() if not name.startswith(_RESNET_CONNECT))
+    problems += [f"nothing was found for {name}" for name in missing if not name.endswith("num_batches_tracked")]
+    problems += [
+        f"{name} has shape {list(ours[name].shape)}, not {list(target[name].shape)}"
+        for name in ours.keys() & target.keys()
+        if ours[name].shape != target[name].shape
+    ]
+    if problems:
+        listed = "\n  ".join(problems[:20])
+        raise ValueError(f"{source} holds no whole CLIP ({len(problems)} problem(s)):\n  {listed}")
+    clip.load_state_dict(ours, strict=False)
+
+
+def _check(clip: CLIP, tokenizer: ExpressionTokenizer) -> None:
+    vocabulary, length = clip.config["vocab_size"], clip.config["context_length"]
+    if tokenizer.vocabulary_size > vocabulary:
+        raise ValueError(
+            f"The tokenizer knows {tokenizer.vocabulary_size} tokens, CLIP's text encoder only {vocabulary}"
+        )
+    if tokenizer.max_length > length:
+        raise ValueError(
+            f"max_tokens = {tokenizer.max_length} is more than the {length} that CLIP's text encoder reads"
+        )
+
+
+def _read_repository(name: str) -> dict[str, Tensor]:
+    for weights_file, config_file in _LAYOUTS:
+        weights, config = _fetch(name, weights_file), _fetch(name, config_file)
+        if weights is not None and config is not None:
+            _check_activation(name, json.loads(config.read_text(encoding="utf-8")))
+            return read_checkpoint(weights).weights
+    files = " or ".join(f"{weights} with {config}" for weights, config in _LAYOUTS)
+    raise FileNotFoundError(f"{name} holds no CLIP: there is no {files} in it")
+
+
+def _fetch(name: str, file: str) -> Path | None:
+    if Path(name).is_dir():
+        return path if (path := Path(name) / file).is_file() else None
+    if name.count("/") != 1 or Path(name).is_absolute():
+        known = ", ".join(PUBLISHED)
+        raise FileNotFoundError(f"There is no CLIP {name}: give {known}, a file, a folder or a Hub id (owner/name)")
+    try:
+        return Path(hf_hub_download(name, file))
+    except EntryNotFoundError:
+        return None
+    except OSError as error:
+        raise FileNotFoundError(f"There is no folder {name}, nor can it be had from the Hub: {error}") from error
+
+
+def _check_activation(name: str, config: Mapping[str, Any]) -> None:
+    """Many CLIPs by others use the exact GELU; with OpenAI's approximation they would be silently wrong."""
+    if "model_cfg" in config:  # OpenCLIP; the oldest repositories of OpenAI's weights leave the flag out
+        fits = bool(config["model_cfg"].get("quick_gelu", name.endswith(".openai")))
+    else:
+        parts = [config.get(part) or {} for part in ("text_config", "vision_config")]
+        fits = all(part.get("hidden_act", "quick_gelu") == "quick_gelu" for part in parts)
+    if not fits:
+        raise ValueError(
+            f"{name} was trained with the exact GELU; only CLIPs with OpenAI's approximation are supported"
+        )
+
+
+CLIP_RULES: list[Rule] = [
+    (
+        r"logit_scale|logit_bias",
+        Dropped("the temperature of CLIP's contrastive loss, which has no part in the features"),
+    ),
+    (r"input_resolution|context_length|vocab_size", Dropped("numbers that the shapes tell")),
+    (r"visual\.transformer\.resblocks\.(.+)", r"visual.blocks.\1"),
+    (r"(visual\..+)", r"\1"),
+    (r"transformer\.resblocks\.(.+)", r"text.blocks.\1"),
+    (r"((?:positional_embedding|token_embedding|ln_final|text_projection).*)", r"text.\1"),
+]
+
+
+def clip_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Arguments of `CLIP` from OpenAI's names; heads have 64 channels, as in all that OpenAI has published.
+
+    Args:
+        weights: Names and tensors.
+
+    Raises:
+        ValueError: If a name is missing or a shape makes no sense.
+    """
+    width, embed_dim = shape(weights, "text_projection", 2)
+    common = {
+        "embed_dim": embed_dim,
+        "context_length": shape(weights, "positional_embedding", 2)[0],
+        "vocab_size": shape(weights, "token_embedding.weight", 2)[0],
+        "transformer_width": width,
+        "transformer_layers": count(weights, r"transformer\.resblocks\.(\d+)\."),
+    }
+    if "visual.proj" in weights:
+        vision_width, _, patch, _ = shape(weights, "visual.conv1.weight", 4)
+        side = _side(weights, "visual.positional_embedding")
+        return common | {
+            "vision_layers": count(weights, r"visual\.transformer\.resblocks\.(\d+)\."),
+            "vision_width": vision_width,
+            "vision_patch_size": patch,
+            "image_resolution": side * patch,
+        }
+    return common | {
+        "vision_layers": [count(weights, rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)],
+        "vision_width": shape(weights, "visual.conv3.weight", 4)[0],
+        "vision_patch_size": None,
+        "image_resolution": _side(weights, "visual.attnpool.positional_embedding") * 32,
+    }
+
+
+def _side(weights: Mapping[str, Tensor], name: str) -> int:
+    rows = shape(weights, name, 2)[0]
+    side = math.isqrt(max(0, rows - 1))
+    if side * side != rows - 1:
+        raise ValueError(f"{name} needs 1 + s² rows for a grid of s x s positions, not {rows}")
+    return side
+
+
+_TRANSFORMERS = [
+    (r"text_model\.embeddings\.token_embedding\.weight", "token_embedding.weight"),
+    (r"text_model\.embeddings\.position_embedding\.weight", "positional_embedding"),
+    (r"text_model\.final_layer_norm\.(.+)", r"ln_final.\1"),
+    (r"text_projection\.weight", "text_projection"),
+    (r"text_model\.encoder\.layers\.(.+)", r"transformer.resblocks.\1"),
+    (r"vision_model\.embeddings\.class_embedding", "visual.class_embedding"),
+    (r"vision_model\.embeddings\.patch_embedding\.weight", "visual.conv1.weight"),
+    (r"vision_model\.embeddings\.position_embedding\.weight", "visual.positional_embedding"),
+    (r"vision_model\.pre_layrnorm\.(.+)", r"visual.ln_pre.\1"),  # so spelt in transformers
+    (r"vision_model\.post_layernorm\.(.+)", r"visual.ln_post.\1"),
+    (r"visual_projection\.weight", "visual.proj"),
+    (r"vision_model\.encoder\.layers\.(.+)", r"visual.transformer.resblocks.\1"),
+    (r"(logit_scale)", r"\1"),
+]
+
+_BLOCK = {
+    "self_attn.out_proj": "attn.out_proj",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+
+
+def from_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of transformers' ``CLIPModel`` under OpenAI's names, with the three projections of attention in one.
+
+    Raises:
+        ValueError: Naming every key that is unknown.
+    """
+    ours: dict[str, Tensor] = {}
+    unknown = []
+    for name, tensor in weights.items():
+        if name.endswith("position_ids"):  # 0, 1, 2, ... of old transformers
+            continue
+        new = next((m.expand(to) for pattern, to in _TRANSFORMERS if (m := re.fullmatch(pattern, name))), None)
+        if new is None:
+            unknown.append(name)
+            continue
+        if new in ("text_projection", "visual.proj"):
+            tensor = tensor.T
+        if match := re.fullmatch(r"(.+)\.self_attn\.q_proj\.(weight|bias)", new):
+            parts = [weights.get(name.replace(".q_proj.", f".{part}_proj.")) for part in "qkv"]
+            if any(part is None for part in parts):
+                raise ValueError(f"{name} has no k_proj or v_proj beside it")
+            ours[f"{match[1]}.attn.in_proj_{match[2]}"] = torch.cat([part for part in parts if part is not None])
+        elif not re.search(r"\.self_attn\.[kv]_proj\.", new):
+            for theirs, openai in _BLOCK.items():
+                new = new.replace(f".{theirs}.", f".{openai}.")
+            ours[new] = tensor
+    if unknown:
+        raise ValueError(f"These names are not of a CLIP of transformers: {', '.join(unknown[:5])}")
+    return ours

@@ -1,0 +1,71 @@
+"""The official ETRIS, with a ResNet or a vision transformer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from maskris.models.weights.encoders import CLIP_RULES, clip_config
+from maskris.models.weights.rules import Rule, below, count, inner, shape
+
+STAGES = 3
+
+ETRIS_RULES: list[Rule] = [
+    *below(r"backbone\.", "encoders.clip.", CLIP_RULES),
+    # A convolution alone in the bridges of a ResNet; with batch norm and ReLU in those of a vision transformer.
+    (r"bridger\.(zoom_in|zoom_out)\.(\d)\.weight", r"encoders.bridger.stages.\2.\1.0.weight"),
+    (r"bridger\.(zoom_in|zoom_out)\.(\d)\.(\d\..+)", r"encoders.bridger.stages.\2.\1.\3"),
+    (r"bridger\.linear1\.(\d)\.(.+)", r"encoders.bridger.stages.\1.text_in.\2"),
+    (r"bridger\.linear2\.(\d)\.(.+)", r"encoders.bridger.stages.\1.text_out.\2"),
+    (r"bridger\.fusion_v\.(\d)\.(.+)", r"encoders.bridger.stages.\1.read_words.\2"),
+    (r"bridger\.fusion_t\.(\d)\.(.+)", r"encoders.bridger.stages.\1.read_pixels.\2"),
+    # The first bridge has no norm, so that the published numbers of the norms are one behind.
+    *[(rf"bridger\.ln_v\.{i}\.(.+)", rf"encoders.bridger.stages.{i + 1}.vision_norm.\1") for i in range(STAGES - 1)],
+    *[(rf"bridger\.ln_t\.{i}\.(.+)", rf"encoders.bridger.stages.{i + 1}.text_norm.\1") for i in range(STAGES - 1)],
+    # Attention to a single key: queries and keys influence nothing (see `maskris.models.etris.model.Gate`).
+    *[
+        (rf"neck\.fusion{i + 3}\.multihead_attn\.in_proj_(.+)", rf"neck.gates.{i}.{{,,v}}_proj.\1")
+        for i in range(STAGES)
+    ],
+    *[(rf"neck\.fusion{i + 3}\.multihead_attn\.out_proj\.(.+)", rf"neck.gates.{i}.out_proj.\1") for i in range(STAGES)],
+    *[(rf"neck\.f{i + 3}_proj\.(.+)", rf"neck.zooms.{i}.\1") for i in range(STAGES)],
+    (r"((?:neck\.(?:txt_proj|aggr|coordconv)|decoder|proj)\..+)", r"\1"),
+]
+
+
+def is_etris(names: Mapping[str, Tensor]) -> bool:
+    """Whether these are the names of the whole official network."""
+    return "neck.f3_proj.0.weight" in names and any(name.startswith("bridger.") for name in names)
+
+
+def etris_config(weights: Mapping[str, Tensor], *, nhead: int | None = None, num_head: int = 8) -> dict[str, Any]:
+    """Arguments of `ETRIS` from the official names of the whole network.
+
+    Args:
+        weights: Names and tensors of the official network.
+        nhead: Heads of the bridges, which leave no trace in the shapes; by default the published 4 (ResNet) or 8.
+        num_head: Heads of the decoder, which leave none either (8 as published).
+
+    Raises:
+        ValueError: If a name is missing, or shapes and given numbers contradict each other.
+    """
+    clip = clip_config(inner(weights, "backbone."))
+    fused = [i for i in range(STAGES) if f"bridger.linear1.{i}.weight" in weights]
+    if not fused or fused != list(range(fused[0], STAGES)):
+        raise ValueError(f"The bridges must be at the last stages, not at {fused}")
+    ladder_dim = shape(weights, f"bridger.linear1.{fused[0]}.weight", 2)[0]
+    nhead = nhead or (4 if clip["vision_patch_size"] is None else 8)
+    dim_ffn, width = shape(weights, "decoder.layers.0.ffn.0.weight", 2)
+    for heads, part, inside in ((nhead, "bridges'", ladder_dim), (num_head, "decoder's", width)):
+        if inside % heads:
+            raise ValueError(f"{heads} heads don't fit: they must divide the {part} width {inside}")
+    return {
+        "clip": clip,
+        "ladder_dim": ladder_dim,
+        "nhead": nhead,
+        "multi_stage": len(fused),
+        "stride": [shape(weights, f"neck.f{i + 3}_proj.0.weight", 4)[3] for i in range(STAGES)],
+        "num_layers": count(weights, r"decoder\.layers\.(\d+)\."),
+        "num_head": num_head,
+        "dim_ffn": dim_ffn,
+    }

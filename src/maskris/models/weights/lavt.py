@@ -1,0 +1,91 @@
+"""The official LAVT.
+
+In its variant ``lavt_one`` BERT is a part of the network, under ``text_encoder.``. In the variant ``lavt`` it stands
+beside the network, and checkpoints hold two dicts, ``model`` and ``bert_model``. Join these first::
+
+    weights = checkpoint["model"] | {f"text_encoder.{name}": value for name, value in checkpoint["bert_model"].items()}
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from maskris.models.weights.encoders import SWIN_RULES, bert_config, swin_config
+from maskris.models.weights.rules import Dropped, Rule, below, inner
+
+_PWAM = {
+    "vis_project.0": "visual",
+    "image_lang_att.f_query.0": "query",
+    "image_lang_att.f_key.0": "key",
+    "image_lang_att.f_value.0": "value",
+    "image_lang_att.W.0": "output",
+    "project_mm.0": "merge",
+}
+
+_DECODER = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}
+
+LAVT_RULES: list[Rule] = [
+    (
+        r"backbone\.layers\.3\.res_gate\..+",
+        Dropped("a dead parameter: the gate behind the last stage changes features that nobody reads"),
+    ),
+    (r"text_encoder\.pooler\..+", Dropped("the pooler, whose output nobody reads")),
+    (r"text_encoder\.embeddings\.position_ids", Dropped("the numbers 0, 1, 2, ... of old transformers")),
+    (r"backbone\.layers\.(\d+)\.res_gate\.0\.(.+)", r"gates.\1.inner.\2"),
+    (r"backbone\.layers\.(\d+)\.res_gate\.2\.(.+)", r"gates.\1.outer.\2"),
+    *[
+        (rf"backbone\.layers\.(\d+)\.fusion\.{re.escape(theirs)}\.(.+)", rf"fusions.\1.{ours}.\2")
+        for theirs, ours in _PWAM.items()
+    ],
+    *below(r"backbone\.", "vision.backbone.swin.", SWIN_RULES),
+    *[(rf"backbone\.norm{i}\.(.+)", rf"vision.backbone.hidden_states_norms.stage{i + 1}.\1") for i in range(4)],
+    *[
+        (rf"classifier\.{theirs}_{4 - block}\.(.+)", rf"decoder.blocks.{block}.{ours}.\1")
+        for block in range(3)
+        for theirs, ours in _DECODER.items()
+    ],
+    (r"classifier\.conv1_1\.(.+)", r"decoder.last.\1"),
+    (r"text_encoder\.(.+)", r"text.model.\1"),
+]
+
+
+def is_lavt(names: Iterable[str]) -> bool:
+    """Whether these are parameter names of the official LAVT."""
+    names = set(names)
+    return "classifier.conv1_4.weight" in names and any(name.startswith("backbone.layers.0.fusion.") for name in names)
+
+
+def lavt_config(
+    weights: Mapping[str, Tensor],
+    *,
+    fusion_heads: Sequence[int] = (1, 1, 1, 1),
+    text_heads: int | None = None,
+    text: Mapping[str, Any] | None = None,
+    window: int | None = None,
+) -> dict[str, Any]:
+    """Arguments of `LAVT` from the official names of the whole network.
+
+    Args:
+        weights: Names and tensors of the official network, BERT included (see above).
+        fusion_heads: Heads of the four fusions, which leave no trace in the shapes (the training script's ``mha``, 1 as
+            published).
+        text_heads: Heads of the text encoder, see `bert_config`.
+        text: Known configuration of the text encoder, see `bert_config`.
+        window: Another window size for Swin, see `swin_config`.
+
+    Raises:
+        ValueError: If a name is missing, or shapes and given numbers contradict each other.
+    """
+    bert = inner(weights, "text_encoder.")
+    if not bert:
+        raise ValueError(
+            "There is no text encoder in these weights (text_encoder.*): the variant `lavt` keeps it beside the "
+            "network. Add what its dict bert_model holds, with text_encoder. before every name"
+        )
+    return {
+        "vision": swin_config(inner(weights, "backbone."), window),
+        "text": bert_config(bert, text_heads, text),
+        "fusion_heads": list(fusion_heads),
+    }

@@ -1,0 +1,1 @@
+"""The HTML report: which evaluations are shown, its sections and its page."""

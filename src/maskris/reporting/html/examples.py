@@ -1,0 +1,150 @@
+"""The pictures of a report: what the models find for the expressions that were chosen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from maskris.data.table import ReferringTable
+from maskris.evaluation.protocol import Protocol
+from maskris.inference.image import load_image
+from maskris.inference.predictor import Predictor
+from maskris.inference.visualize import PALETTE, inner_edge, spotlight
+from maskris.models.base import RISModel
+from maskris.reporting.html.report import Example, Gallery, Picture, Report
+from maskris.reporting.html.selection import Rows, disagreements, extremes
+
+SIDE = 320
+"""Greatest width and height of a picture in pixels."""
+
+_TRUTH = (28, 27, 25)
+
+_COLOURS = (PALETTE[0], PALETTE[4], PALETTE[2], PALETTE[3])  # of the models, as in the style sheet
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An expression that is shown, with its row of the table and its IoUs by the number of the model."""
+
+    expression: str
+    place: int
+    iou: Mapping[int, float | None]
+
+
+def draw_galleries(
+    report: Report,
+    table: ReferringTable,
+    count: int,
+    *,
+    device: str | None = None,
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    model_class: type[RISModel] | None = None,
+) -> list[Gallery]:
+    """Best, median and worst expressions, and those on which the first two models disagree; only these are predicted.
+
+    Args:
+        report: With evaluations of all its models on `table`.
+        table: What they were evaluated on.
+        count: Expressions in each group.
+        device: Where to predict; the fastest by default.
+        precision: As for the evaluation.
+        model_class: The models' class, if it is none of this package.
+    """
+    chosen = _choose(report, count)
+    asked = _look_up(report, table, [row for rows in chosen.values() for row in rows])
+    protocol = next(iter(report.evaluations.values())).protocol
+    masks = []
+    for subject in report.subjects:  # one after the other: two large models need not fit at once
+        predictor = Predictor.from_pretrained(subject.record.folder, device, precision, model_class=model_class)
+        masks.append(_predict(predictor, table, asked, protocol))
+    names = [subject.name for subject in report.subjects]
+    examples = {row: _example(table, one, [found[row] for found in masks], names) for row, one in asked.items()}
+    return [Gallery(caption, [examples[row] for row in rows]) for caption, rows in chosen.items()]
+
+
+def _choose(report: Report, count: int) -> dict[str, Rows]:
+    """Captions with rows of the evaluations."""
+    evaluations = list(report.evaluations.values())
+    best, median, worst = extremes(evaluations, count)
+    iou = "mean IoU of the models" if len(evaluations) > 1 else "IoU"
+    chosen = {
+        f"Best: the expressions with the highest {iou}; among equals the most confident.": best,
+        f"Median: the expressions whose {iou} is nearest to the median.": median,
+        f"Worst: the expressions with the lowest {iou}; among equals the most confident.": worst,
+    }
+    if len(evaluations) > 1:
+        a, b = (subject.name for subject in report.subjects[:2])
+        first, second = disagreements(evaluations[0], evaluations[1], count)
+        chosen[f"Disagreement: where {a} is furthest ahead of {b} in IoU."] = first
+        chosen[f"Disagreement: where {b} is furthest ahead of {a} in IoU."] = second
+    return chosen
+
+
+def _look_up(report: Report, table: ReferringTable, rows: Rows) -> dict[int, _Asked]:
+    names = ("dataset", "split_by", "split", "image_id", "ref_id")
+    places = {key: i for i, key in enumerate(zip(*map(table.column, names), strict=True))}
+    asked = {}
+    for row in dict.fromkeys(rows):
+        values: list[dict[str, Any]] = [one.rows.slice(row, 1).to_pylist()[0] for one in report.evaluations.values()]
+        place = places[tuple(values[0][name] for name in names)]
+        iou = {i: value["iou"] for i, value in zip(report.evaluations, values, strict=True)}
+        asked[row] = _Asked(values[0]["expression"], place, iou)
+    return asked
+
+
+def _predict(
+    predictor: Predictor, table: ReferringTable, asked: Mapping[int, _Asked], protocol: Protocol
+) -> dict[int, np.ndarray]:
+    """Masks ``[h, w]`` at the photos' size under the protocol's rule, by row; each photo is encoded once."""
+    threshold = protocol.threshold if protocol.binarisation == "threshold" else 0.5
+    masks = {}
+    current = None
+    for row, one in sorted(asked.items(), key=lambda item: str(table.image_path(item[1].place))):
+        photo = table.image_path(one.place)
+        found = predictor.predict(one.expression, None if photo == current else photo, threshold=threshold)
+        current = photo
+        masks[row] = found.mask & (found.mask.sum() >= protocol.minimum_pixels)
+    return masks
+
+
+def _example(table: ReferringTable, asked: _Asked, masks: Sequence[np.ndarray], names: Sequence[str]) -> Example:
+    """Photo, truth and what each model found."""
+    path = table.image_path(asked.place)
+    photo = load_image(path)
+    scale = min(SIDE / photo.width, SIDE / photo.height)
+    scale = int(scale) if scale >= 2 else scale  # small pictures grow by whole numbers
+    size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+    double = (2 * size[0], 2 * size[1])  # edges are drawn twice as large and then reduced, which smooths them
+    large = photo.resize(double, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
+    truth = _resized(table.mask(asked.place), double)
+    asked_for = f"“{asked.expression}”"
+    nothing = "" if truth.any() else ", nothing"
+    pictures = [
+        Picture("photo", f"Photo {path.name}", _jpeg(large), size),
+        Picture(f"truth{nothing}", f"Truth for {asked_for}{nothing}", _jpeg(spotlight(large, truth, _TRUTH, 5)), size),
+    ]
+    for i, mask in enumerate(masks):
+        drawn = np.array(spotlight(large, _resized(mask, double), _COLOURS[i % len(_COLOURS)], 9))
+        drawn[inner_edge(truth, 5)] = 255
+        drawn[inner_edge(truth, 3)] = _TRUTH
+        name = names[i] if len(names) > 1 else "prediction"
+        alt = f"Prediction of {names[i]} for {asked_for}" + ("" if mask.any() else ", nothing found")
+        pictures.append(Picture(name, alt, _jpeg(Image.fromarray(drawn)), size, i, asked.iou.get(i)))
+    split = table.row(asked.place).split
+    return Example(asked.expression, f"{split}, {path.name}", pictures)
+
+
+def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask at another width and height, its pixels square where it grows much."""
+    how = Image.Resampling.NEAREST if size[0] >= 4 * mask.shape[1] else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).resize(size, how)) > 127
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    """At half the size; colours at full resolution, for thin coloured lines would blur."""
+    file = BytesIO()
+    picture.reduce(2).save(file, "JPEG", quality=85, subsampling=0, optimize=True)
+    return file.getvalue()

@@ -1,0 +1,155 @@
+"""Evaluations that lie in a run folder already."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from maskris.evaluation.bootstrap import line_up
+from maskris.evaluation.result import Evaluation
+
+KEPT = Path("report") / "rows.parquet"
+"""Where `maskris report --data` keeps what it evaluated, within the run folder."""
+
+
+@dataclass(frozen=True)
+class SavedRows:
+    """What `Evaluation.save` wrote into a run folder.
+
+    Attributes:
+        file: With the rows on clean input, if there is one.
+        clean: The rows.
+        perturbed: Those under perturbations of the input, by what was done to it.
+    """
+
+    file: Path | None = None
+    clean: Evaluation | None = None
+    perturbed: Mapping[str, Evaluation] = field(default_factory=dict)
+
+    def beside(self, clean: Evaluation) -> tuple["SavedRows", dict[str, str]]:
+        """The same without perturbed rows that say nothing about what `clean` was measured of.
+
+        Args:
+            clean: Rows on clean input, from this folder or new ones.
+
+        Returns:
+            What is left, and why the others are not, by what was done to their input.
+        """
+        why = {name: reason for name, one in self.perturbed.items() if (reason := _unlike(clean, one))}
+        return replace(self, perturbed={name: one for name, one in self.perturbed.items() if name not in why}), why
+
+
+def saved_rows(folder: Path) -> SavedRows:
+    """Look through a run folder; of several files on clean input, that of `maskris report` or the first by name.
+
+    Other Parquet files are none of our business.
+    """
+    file: Path | None = None
+    clean: Evaluation | None = None
+    perturbed: dict[str, Evaluation] = {}
+    for one in [folder / KEPT, *sorted(folder.glob("*.parquet"))]:
+        if not one.is_file():
+            continue
+        try:
+            found = Evaluation.load(one)
+        except ValueError:
+            continue
+        if what := found.settings.get("perturbation"):
+            perturbed.setdefault(_described(what), found)
+        elif clean is None:
+            file, clean = one, found
+    return SavedRows(file, clean, dict(sorted(perturbed.items())))
+
+
+def _unlike(clean: Evaluation, perturbed: Evaluation) -> str:
+    weights = [one.fingerprint.get("weights") for one in (clean, perturbed)]
+    if None not in weights and weights[0] != weights[1]:
+        return "They were measured with other weights"
+    try:
+        line_up([clean, perturbed])
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _described(perturbation: str) -> str:
+    """A perturbation in words; as it calls itself if it isn't known."""
+    if match := re.match(r"PatchOcclusion\(ratio=([\d.]+), patch_size=(\d+), seed=(\d+)", perturbation):
+        seed = f", seed {match[3]}" if match[3] != "0" else ""
+        return f"{100 * float(match[1]):g} % hidden, patches of {match[2]} px{seed}"
+    return perturbation
+
+
+Rows = list[int]
+"""Numbers of rows of an evaluation."""
+
+_SAME = ("dataset", "split_by", "split", "image_id", "ref_id", "number", "expression", "target_area")
+
+
+def extremes(evaluations: Sequence[Evaluation], count: int) -> tuple[Rows, Rows, Rows]:
+    """The best, the median and the worst expressions by their mean IoU over the models.
+
+    Among equals the ones with the highest scores come first, so that the worst are the most confident mistakes; one
+    from each photo, as long as there are photos. The median ones lie nearest to the median, the better ones first.
+
+    Args:
+        evaluations: With their rows in one order, see `line_up`.
+        count: Of each group; fewer where there are fewer than three times as many expressions.
+    """
+    iou = np.mean([_column(one, "iou") for one in evaluations], axis=0)  # [N], NaN where the protocol leaves one out
+    score = np.mean([_column(one, "score") for one in evaluations], axis=0)
+    known = np.flatnonzero(~np.isnan(iou))
+    if not known.size:
+        return [], [], []
+    count = min(count, max(1, known.size // 3))
+    iou, score = iou[known], score[known]
+    orders = (
+        np.lexsort((-score, -iou)),
+        np.lexsort((-score, iou)),
+        np.lexsort((-score, -iou, np.abs(iou - np.median(iou)))),
+    )
+    best, worst, median = (known[order] for order in orders)
+    shown: Rows = []
+    groups = []
+    for rows in (best, worst, median):  # of so many equals, none is shown twice
+        groups.append(_of_different_photos(evaluations[0], rows[~np.isin(rows, shown)], count))
+        shown += groups[-1]
+    return groups[0], groups[2], groups[1]
+
+
+def disagreements(first: Evaluation, second: Evaluation, count: int) -> tuple[Rows, Rows]:
+    """Where the first model is better than the second by the largest differences in IoU, and where it is worse.
+
+    Args:
+        first: One evaluation.
+        second: Of the same expressions in the same order, see `line_up`.
+        count: Most of each direction; one from each photo, as long as there are photos.
+    """
+    difference = _column(first, "iou") - _column(second, "iou")
+    found = []
+    for sign in (1, -1):
+        rows = np.flatnonzero(sign * difference > 0)
+        order = np.argsort(-sign * difference[rows], kind="stable")
+        found.append(_of_different_photos(first, rows[order], count))
+    return found[0], found[1]
+
+
+def _of_different_photos(evaluation: Evaluation, rows: npt.NDArray[np.int64], count: int) -> Rows:
+    """The first `count` of some rows, those that repeat a photo last."""
+    photos = list(zip(*(evaluation.rows[name].to_pylist() for name in ("dataset", "image_id")), strict=True))
+    seen = set()
+    new: Rows = []
+    repeated: Rows = []
+    for row in rows.tolist():
+        (repeated if photos[row] in seen else new).append(row)
+        seen.add(photos[row])
+        if len(new) == count:
+            break
+    return [*new, *repeated][:count]
+
+
+def _column(evaluation: Evaluation, name: str) -> npt.NDArray[np.float64]:
+    return np.asarray(evaluation.rows[name].to_numpy(), dtype=np.float64)

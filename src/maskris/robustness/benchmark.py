@@ -1,0 +1,165 @@
+"""`measure_robustness`: one model under every condition of a suite, one Parquet file of rows for each; resumable."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import distributed
+
+from maskris import __version__
+from maskris.data.table import ReferringTable
+from maskris.evaluation.cache import table_sha256
+from maskris.evaluation.evaluate import Precision, evaluate
+from maskris.evaluation.perturbation import Perturbation, describe
+from maskris.evaluation.protocol import Protocol
+from maskris.evaluation.result import Evaluation
+from maskris.models.base import RISModel, weights_sha256
+from maskris.robustness.results import CARD, Robustness
+from maskris.robustness.suite import CLEAN, Condition, SuiteName, make_suite
+from maskris.robustness.text import TextPerturbation
+
+_DIFFERENCES = {
+    "weights": "another model",
+    "data": "other data",
+    "seed": "another seed",
+    "protocol": "another protocol",
+    "precision": "another precision",
+    "maskris": "another version of maskris",
+}
+
+
+def measure_robustness(
+    model: RISModel,
+    table: ReferringTable,
+    suite: SuiteName | Mapping[Condition, Perturbation | None] = "quick",
+    *,
+    out: str | Path,
+    families: Sequence[str] | None = None,
+    seed: int = 0,
+    protocol: Protocol | str = "maskris",
+    name: str | None = None,
+    precision: Precision = "fp32",
+    progress: bool = True,
+    **options: Any,
+) -> Robustness:
+    """Evaluate a model clean and under every condition of a suite.
+
+    Each condition's rows are written to ``OUT/<condition>.parquet`` when it is complete; called again, what is there is
+    not repeated. All draws are functions of the seed and the ids in the table, whatever the batches, processes and
+    interruptions were. Rows about changed sentences have a column ``read`` with the words that the model was given.
+
+    Args:
+        model: Any model.
+        table: What to evaluate on, for example ``table.split("val")``.
+        suite: ``"quick"``, ``"full"``, or perturbations by condition; the clean pictures are always measured.
+        out: Folder of this model, data and seed.
+        families: With a named suite, only these families.
+        seed: Of a named suite.
+        protocol: As for `evaluate`.
+        name: Of the model or method, for reports; by default its class.
+        precision: As for `evaluate`.
+        progress: Show a progress bar.
+        **options: ``batch_size``, ``device``, ``workers`` of `evaluate`.
+
+    Raises:
+        ValueError: If the folder holds the results of something else, or of the conditions given two share a file or
+            one can't be told from another by its ``repr``.
+    """
+    folder, protocol = Path(out), Protocol.of(protocol)
+    if isinstance(suite, str):
+        suite = make_suite(suite, size=model.preprocess.size, seed=seed, families=families)
+    elif families is not None:
+        raise ValueError("families choose from a named suite; leave conditions of your own out instead")
+    suite = {CLEAN: None, **suite}
+    _check_suite(suite)
+    card = {
+        "name": name or type(model).__name__,
+        "weights": weights_sha256(model),
+        "data": table_sha256(table),
+        "seed": seed,
+        "protocol": protocol.to_dict(),
+        "precision": precision,
+        "maskris": __version__,
+    }
+    first = not distributed.is_initialized() or distributed.get_rank() == 0
+    _claim_folder(folder, card, write=first)
+    skipped = {c: why for c, perturb in suite.items() if (why := _obstacle(perturb, model)) is not None}
+    suite = {c: perturb for c, perturb in suite.items() if c not in skipped}
+    result = Robustness(card, folder, tuple(suite), skipped)
+    # Looked up before anything is evaluated: all processes must agree on what is missing.
+    missing = [c for c, perturb in suite.items() if not _is_done(result.file(c), perturb)]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not (progress and first)) as bar:
+        task = bar.add_task(str(card["name"]), total=len(suite), completed=len(suite) - len(missing))
+        for condition in missing:
+            bar.update(task, description=f"{card['name']}: {condition.label}")
+            perturb = suite[condition]
+            rows = evaluate(
+                model, table, protocol, perturb=perturb, precision=precision, progress=False, name=name, **options
+            )
+            if first:
+                _with_words(rows, condition, perturb).save(result.file(condition))
+            bar.advance(task)
+    return result
+
+
+def _check_suite(suite: Mapping[Condition, Perturbation | None]) -> None:
+    """Refuse conditions of one's own whose results would be taken for each other's, now or when resumed."""
+    files: dict[str, Condition] = {}
+    for condition, perturb in suite.items():
+        if other := files.get(condition.key):
+            raise ValueError(f"{other} and {condition} would share the file {condition.key}.parquet; rename one")
+        files[condition.key] = condition
+        known_as = describe(perturb) or ""
+        if re.search(r"<lambda>|<locals>| at 0x[0-9a-fA-F]+", known_as):
+            raise ValueError(
+                f"{condition.label}: {known_as} says nothing that is the same next time; give a function of a module, "
+                "or an object with a __repr__ that says what it does, such as a dataclass"
+            )
+
+
+def _claim_folder(folder: Path, card: dict[str, Any], *, write: bool) -> None:
+    """Write down whose folder this is, or refuse it if it is somebody else's."""
+    file = folder / CARD
+    if file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if different := [why for key, why in _DIFFERENCES.items() if found.get(key) != card[key]]:
+            raise ValueError(f"{folder} holds the results of {', '.join(different)}; give another folder")
+    if write:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+def _obstacle(perturb: Perturbation | None, model: RISModel) -> str | None:
+    return perturb.obstacle(model.tokenizer) if isinstance(perturb, TextPerturbation) else None
+
+
+def _is_done(file: Path, perturb: Perturbation | None) -> bool:
+    if not file.is_file():
+        return False
+    found = Evaluation.load(file).settings.get("perturbation")
+    if found != (asked := describe(perturb)):
+        raise ValueError(f"{file} was measured under {found}, not under {asked}; give another folder")
+    return True
+
+
+def _with_words(evaluation: Evaluation, condition: Condition, perturb: Perturbation | None) -> Evaluation:
+    """The evaluation with its condition and, where words change, with what was read."""
+    evaluation = replace(evaluation, settings={**evaluation.settings, "condition": asdict(condition)})
+    if not isinstance(perturb, TextPerturbation):
+        return evaluation
+    known = zip(*(evaluation.rows[column].to_pylist() for column in ("expression", "ref_id", "number")), strict=True)
+    read = pa.array([perturb.read(*row) for row in known], pa.string())
+    return replace(evaluation, rows=evaluation.rows.append_column("read", read))

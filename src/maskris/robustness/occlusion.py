@@ -1,0 +1,199 @@
+"""Parts of the picture covered with the model's mean colour: random patches, the referent, or all but the referent."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from maskris.batch import Batch
+from maskris.data.preprocess import Preprocess
+from maskris.evaluation.perturbation import Origin
+from maskris.utils.rng import Key, KeyedRandom, numpy_generator
+
+
+@dataclass(frozen=True)
+class PatchOcclusion:
+    """Cover random square patches of each image with the mean colour, as the masked branch of MaskRIS sees images.
+
+    Which patches are covered depends on `seed` and the image's id alone, neither on the batch nor on the process; a
+    higher ratio covers more of the same.
+
+    Attributes:
+        ratio: Share of the patches to cover; of `L` patches ``round(ratio * L)`` are (Python's rounding: half to even).
+        patch_size: Side of a patch in pixels of the model's input. Where a side of the image is no multiple of it,
+            the patches at the right and the bottom are cut.
+        seed: Another seed covers other patches.
+
+    Raises:
+        ValueError: If `ratio` is outside [0, 1] or `patch_size` not positive.
+    """
+
+    ratio: float = 0.25
+    patch_size: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values (they may come from a command line)."""
+        _check_share("occluded patches", self.ratio)
+        _check_patch(self.patch_size)
+
+    def __call__(self, batch: Batch, origin: Origin) -> Batch:
+        """The batch with occluded images."""
+        height, width = batch.images.shape[-2:]
+        covered = self.masks(origin.image_ids, height, width)  # [I, H, W]
+        return replace(batch, images=cover(batch.images, covered, origin.preprocess))
+
+    def masks(self, image_ids: Sequence[int], height: int, width: int) -> Tensor:
+        """The covered pixels ``[I, height, width]`` as bool."""
+        rows, columns = -(-height // self.patch_size), -(-width // self.patch_size)
+        covered = np.zeros((len(image_ids), rows * columns), dtype=bool)
+        for i, image_id in enumerate(image_ids):
+            order = np.argsort(_bits(rows * columns, self.seed, "patch occlusion", int(image_id)), kind="stable")
+            covered[i, order[: round(self.ratio * rows * columns)]] = True
+        return torch.from_numpy(_as_pixels(covered.reshape(-1, rows, columns), self.patch_size)[:, :height, :width])
+
+
+@dataclass(frozen=True)
+class ReferentOcclusion:
+    """Cover a share of every referent from one side, as something would that stands in front of it.
+
+    Every expression gets a picture in which only its own referent is covered. The side depends on `seed` and the ids of
+    the image and the referent; a higher share covers more from the same side. The covered part has the referent's
+    outline, and nothing else is touched.
+
+    Attributes:
+        share: Of the referent's own pixels at the model's input size; ``round(share * area)`` are covered.
+        seed: Another seed covers from other sides.
+
+    Raises:
+        ValueError: If `share` is outside [0, 1].
+    """
+
+    share: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the share."""
+        _check_share("the referent that is covered", self.share)
+
+    def __call__(self, batch: Batch, origin: Origin) -> Batch:
+        """The batch with one image for each referent."""
+        return _one_image_each(batch, origin, self._covered)
+
+    def _covered(self, referent: npt.NDArray[np.bool_], image_id: int, ref_id: int) -> npt.NDArray[np.bool_]:
+        angle = math.tau * KeyedRandom(self.seed, "referent occlusion", image_id, ref_id).below(360) / 360
+        # Whole numbers: their order can't depend on a machine's arithmetic.
+        y, x = np.indices(referent.shape)
+        depth = x * round(4096 * math.cos(angle)) + y * round(4096 * math.sin(angle))
+        return _first(np.asarray(depth), referent, self.share)
+
+
+@dataclass(frozen=True)
+class ContextOcclusion:
+    """Cover a share of all that is not the referent, in random patches that leave the referent as it is.
+
+    Every expression gets a picture in which its own referent is whole. Which patches come first depends on `seed` and
+    the ids of the image and the referent; the last of them may be covered in part.
+
+    Attributes:
+        share: Of the pixels outside the referent at the model's input size; ``round(share * area)`` are covered.
+        patch_size: Side of a patch in pixels of the model's input.
+        seed: Another seed covers other patches.
+
+    Raises:
+        ValueError: If `share` is outside [0, 1] or `patch_size` not positive.
+    """
+
+    share: float = 0.5
+    patch_size: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _check_share("the context that is covered", self.share)
+        _check_patch(self.patch_size)
+
+    def __call__(self, batch: Batch, origin: Origin) -> Batch:
+        """The batch with one image for each referent."""
+        return _one_image_each(batch, origin, self._covered)
+
+    def _covered(self, referent: npt.NDArray[np.bool_], image_id: int, ref_id: int) -> npt.NDArray[np.bool_]:
+        height, width = referent.shape
+        rows, columns = -(-height // self.patch_size), -(-width // self.patch_size)
+        order = np.argsort(_bits(rows * columns, self.seed, "context occlusion", image_id, ref_id), kind="stable")
+        rank = np.argsort(order).reshape(1, rows, columns)
+        return _first(_as_pixels(rank, self.patch_size)[0, :height, :width], ~referent, self.share)
+
+
+def cover(images: Tensor, covered: Tensor, preprocess: Preprocess) -> Tensor:
+    """Paint pixels in the mean colour.
+
+    Args:
+        images: ``[I, 3, H, W]`` uint8, or float if normalised (the mean is 0 then); left as they are.
+        covered: ``[I, H, W]`` bool.
+        preprocess: Knows the mean.
+
+    Returns:
+        New images of the same type.
+    """
+    if images.is_floating_point():
+        return images.masked_fill(covered[:, None], 0)
+    colour = (torch.tensor(preprocess.mean) * 255).round().to(images.dtype).view(3, 1, 1)
+    return torch.where(covered[:, None], colour, images)
+
+
+def _one_image_each(
+    batch: Batch, origin: Origin, covered: Callable[[npt.NDArray[np.bool_], int, int], npt.NDArray[np.bool_]]
+) -> Batch:
+    """An image for each referent of the batch, which its expressions share, with what `covered` says covered."""
+    if batch.masks is None:
+        raise ValueError("The batch has no masks: what is hidden depends on where the referent is")
+    image_index = batch.image_index.tolist()
+    places: dict[tuple[int, int], int] = {}  # (image, referent) -> its first expression
+    own = [places.setdefault(key, n) for n, key in enumerate(zip(image_index, origin.ref_ids, strict=True))]
+    first = list(places.values())
+    new = {n: i for i, n in enumerate(first)}
+    referents = (batch.masks[first] > 0.5).numpy()  # [R, H, W]; a letterbox has masks with soft outlines
+    planes = [
+        covered(referent, int(origin.image_ids[image_index[n]]), int(origin.ref_ids[n]))
+        for n, referent in zip(first, referents, strict=True)
+    ]
+    images = batch.images[batch.image_index[first]]  # [R, 3, H, W]
+    return replace(
+        batch,
+        images=cover(images, torch.from_numpy(np.stack(planes)), origin.preprocess),
+        image_index=torch.tensor([new[n] for n in own]),
+    )
+
+
+def _first(order: npt.NDArray[Any], among: npt.NDArray[np.bool_], share: float) -> npt.NDArray[np.bool_]:
+    """The share of the pixels `among` whose numbers are smallest; among equal ones those that are read first."""
+    chosen = np.flatnonzero(among)
+    covered = np.zeros(among.size, dtype=bool)
+    covered[chosen[np.argsort(order.ravel()[chosen], kind="stable")[: round(share * len(chosen))]]] = True
+    return covered.reshape(among.shape)
+
+
+def _bits(count: int, *key: Key) -> npt.NDArray[np.uint64]:
+    """Raw bits, because only those never change between NumPy versions."""
+    return np.asarray(numpy_generator(*key).bit_generator.random_raw(count))
+
+
+def _as_pixels(patches: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """``[I, rows, columns]`` to ``[I, rows * size, columns * size]``."""
+    return patches.repeat(size, 1).repeat(size, 2)
+
+
+def _check_share(what: str, share: float) -> None:
+    if not 0 <= share <= 1:
+        raise ValueError(f"The share of {what} lies between 0 and 1, not {share}")
+
+
+def _check_patch(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"patch_size must be positive, not {size}")

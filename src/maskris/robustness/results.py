@@ -1,0 +1,282 @@
+"""`Robustness`: what one model's files say, and the way from there to numbers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Group
+
+from maskris.evaluation.bootstrap import Interval, OverSeeds, percentile_interval, ratio, ratios, resample
+from maskris.evaluation.result import Evaluation
+from maskris.robustness.suite import CLEAN, FAMILIES, HARMLESS, Condition
+
+CARD = "robustness.json"
+"""What of a folder says whose results it holds."""
+
+Metric = Literal["oIoU", "mIoU"]
+
+METRICS: tuple[Metric, ...] = ("oIoU", "mIoU")
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """One model under the conditions of a suite, as `measure_robustness` wrote it.
+
+    Attributes:
+        card: ``name``, and what tells two results apart: hashes of ``weights`` and ``data``, ``seed``, ``protocol``,
+            ``precision``, version.
+        folder: Where the files are.
+        conditions: Those measured, the clean pictures first.
+        skipped: Why conditions could not be measured.
+    """
+
+    card: Mapping[str, Any]
+    folder: Path
+    conditions: tuple[Condition, ...]
+    skipped: Mapping[Condition, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Robustness":
+        """All that a folder holds, also the results of several suites.
+
+        Raises:
+            FileNotFoundError: If it is no folder of results.
+        """
+        folder = Path(folder)
+        if not (folder / CARD).is_file() or not (folder / f"{CLEAN.key}.parquet").is_file():
+            raise FileNotFoundError(f"{folder} holds no results of robustness: there is no {CARD} or no clean.parquet")
+        files = sorted(folder.glob("*.parquet"))
+        found = [Condition(**Evaluation.load(file).settings["condition"]) for file in files]
+        order = {family: i for i, family in enumerate((CLEAN.family, *FAMILIES))}
+        found.sort(key=lambda c: (order.get(c.family, len(order)), c.name, c.severity or 0))
+        return cls(json.loads((folder / CARD).read_text(encoding="utf-8")), folder, tuple(found))
+
+    @property
+    def name(self) -> str:
+        """Of the model or method."""
+        return str(self.card["name"])
+
+    def file(self, condition: Condition) -> Path:
+        """Where the rows of a condition lie."""
+        return self.folder / f"{condition.key}.parquet"
+
+    def evaluation(self, condition: Condition = CLEAN) -> Evaluation:
+        """The rows of a condition; read anew each time, because all of them together may be large."""
+        return Evaluation.load(self.file(condition))
+
+    def changed(self, condition: Condition) -> float | None:
+        """Share of the expressions whose words the condition changes; ``None`` where it changes pictures."""
+        return self._numbers[2].get(condition)
+
+    @property
+    def sums(self) -> npt.NDArray[np.float64]:
+        """Numerators and denominators of the metrics, summed over each image: ``[C, 2, 2, images]``.
+
+        The axes are conditions, `METRICS`, and numerator and denominator.
+        """
+        return self._numbers[0]
+
+    @property
+    def expressions(self) -> int:
+        """Number of expressions."""
+        return self._numbers[1]
+
+    @cached_property
+    def _numbers(self) -> tuple[npt.NDArray[np.float64], int, dict[Condition, float]]:
+        """Sums, number of expressions, shares that were changed; every file is read once."""
+        sums: list[list[list[npt.NDArray[np.float64]]]] = []  # [C][metrics][2], over images
+        changed, images = {}, np.zeros(0, dtype=np.int64)
+        for condition in self.conditions:
+            evaluation = self.evaluation(condition)
+            if not sums:
+                images = _images(evaluation)
+            pairs = ratios(evaluation)
+            sums.append([[_summed(images, column) for column in pairs[metric]] for metric in METRICS])
+            if "read" in evaluation.rows.column_names and len(evaluation):
+                same = evaluation.rows["read"].to_numpy() == evaluation.rows["expression"].to_numpy()
+                changed[condition] = 1 - float(np.mean(same))
+        return np.asarray(sums), len(images), changed
+
+    def compare(self, *others: "Robustness") -> "RobustnessComparison":
+        """This model beside others; those of one name are seeds of one method."""
+        pass
+
+        return RobustnessComparison((self, *others))
+
+    def summary(self) -> dict[str, Any]:
+        """Metrics and what is retained of them by family and condition, as JSON types; fractions."""
+        return self.compare().summary()
+
+    def to_markdown(self) -> str:
+        """Tables as Markdown."""
+        return self.compare().to_markdown()
+
+    def __rich__(self) -> Group:
+        return self.compare().__rich__()
+
+
+def _summed(images: npt.NDArray[np.int64], column: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.bincount(images, weights=column).astype(np.float64)
+
+
+def _images(evaluation: Evaluation) -> npt.NDArray[np.int64]:
+    """The number of each expression's image, from 0."""
+    names = ("dataset", "split_by", "image_id")
+    codes = [evaluation.rows[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in names]
+    numbers = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1]
+    return np.asarray(numbers.reshape(-1), dtype=np.int64)
+
+
+Floats = npt.NDArray[np.float64]
+
+Subject = Condition | str
+"""A condition, a family (the mean of its conditions), or ``"mean"``: of the families but the `HARMLESS`."""
+
+MEAN = "mean"
+
+_SAME = ("data", "protocol", "seed")
+
+
+@dataclass(frozen=True)
+class Score(OverSeeds):
+    """A number of one method; a fraction, NaN where nothing defines it.
+
+    Attributes:
+        interval: 95 % interval of the mean, a bootstrap over images.
+    """
+
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class RobustnessComparison:
+    """Numbers, tables and pictures of several models.
+
+    Only conditions that all of them were measured under are compared. What is retained is a metric divided by that of
+    the same model on the clean pictures.
+
+    Attributes:
+        runs: At least one; the method of the first is what the others are compared with.
+        resamples: Of the bootstrap, which draws all models and conditions together.
+
+    Raises:
+        ValueError: If they were measured on other data, under another protocol or with other draws.
+    """
+
+    runs: Sequence[Robustness]
+    resamples: int = 2000
+
+    def __post_init__(self) -> None:
+        """Check that they belong together."""
+        if not self.runs:
+            raise ValueError("There is nothing to compare")
+        for run in self.runs[1:]:
+            if different := [key for key in _SAME if run.card[key] != self.runs[0].card[key]]:
+                raise ValueError(f"{run.folder} and {self.runs[0].folder} differ in {', '.join(different)}")
+
+    @cached_property
+    def methods(self) -> dict[str, list[int]]:
+        """Numbers of the runs of each method."""
+        found: dict[str, list[int]] = {}
+        for i, run in enumerate(self.runs):
+            found.setdefault(run.name, []).append(i)
+        return found
+
+    @cached_property
+    def conditions(self) -> list[Condition]:
+        """What all were measured under, the clean pictures first."""
+        return [c for c in self.runs[0].conditions if all(c in run.conditions for run in self.runs)]
+
+    @property
+    def families(self) -> list[str]:
+        """Families of the conditions, without the clean one."""
+        return list(dict.fromkeys(c.family for c in self.conditions if c != CLEAN))
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """The clean pictures, the families, and their mean: rows of the short table."""
+        return [CLEAN, *self.families, *([MEAN] if len(self._harmful) > 1 else [])]
+
+    @property
+    def _harmful(self) -> list[str]:
+        return [family for family in self.families if family not in HARMLESS]
+
+    def score(self, method: str, of: Subject, metric: Metric) -> Score:
+        """A metric of a method."""
+        return self._score(method, of, self.values[metric], self._drawn[metric])
+
+    def retained(self, method: str, of: Subject, metric: Metric) -> Score:
+        """What is left of a metric, as a share of that on clean pictures."""
+        values, drawn = self.values[metric], self._drawn[metric]
+        with np.errstate(invalid="ignore", divide="ignore"):  # nothing is left of nothing: NaN
+            return self._score(method, of, values / values[:, :1], drawn / drawn[:, :, :1])
+
+    def difference(self, method: str, of: Subject, metric: Metric) -> Interval:
+        """A method's metric - that of the first one, with its 95 % interval: both are drawn together."""
+        first = next(iter(self.methods))
+        pair = [self.score(name, of, metric).mean for name in (method, first)]
+        drawn = [self._mean_drawn(name, of, self._drawn[metric]) for name in (method, first)]
+        return percentile_interval(pair[0] - pair[1], drawn[0] - drawn[1])
+
+    def _score(self, method: str, of: Subject, values: Floats, drawn: Floats) -> Score:
+        own = tuple(float(value) for value in values[self.methods[method]] @ self._weights(of))
+        return Score(own, percentile_interval(fmean(own), self._mean_drawn(method, of, drawn)))
+
+    def _mean_drawn(self, method: str, of: Subject, drawn: Floats) -> Floats:
+        mean: Floats = (drawn[:, self.methods[method]] @ self._weights(of)).mean(1)
+        return mean
+
+    def _weights(self, of: Subject) -> Floats:
+        """What each condition counts: ``[C]``."""
+        chosen = self._harmful if of == MEAN else [of]
+        rows = [[float(one in (c, c.family)) for c in self.conditions] for one in chosen]
+        weights = np.array(rows)
+        mean: Floats = (weights / weights.sum(1, keepdims=True)).mean(0)
+        return mean
+
+    @cached_property
+    def _sums(self) -> Floats:
+        """Numerators and denominators: ``[R, C, metrics, 2, images]``."""
+        places = [[run.conditions.index(c) for c in self.conditions] for run in self.runs]
+        return np.stack([run.sums[own] for run, own in zip(self.runs, places, strict=True)])
+
+    @cached_property
+    def values(self) -> dict[str, Floats]:
+        """Metrics as they are: ``[R, C]``."""
+        return {metric: _over(self._sums[:, :, m].sum(-1)) for m, metric in enumerate(METRICS)}
+
+    @cached_property
+    def _drawn(self) -> dict[str, Floats]:
+        """Metrics of the resamples: ``[B, R, C]``."""
+        shape = self._sums.shape[:-1]
+        drawn = resample(self._sums.reshape(-1, self._sums.shape[-1]).T, self.resamples, 0)
+        drawn = drawn.reshape(-1, *shape)
+        return {metric: _over(drawn[:, :, :, m]) for m, metric in enumerate(METRICS)}
+
+    def summary(self) -> dict[str, Any]:
+        """Metrics and what is retained by method, for families and conditions, as JSON types; fractions."""
+        from maskris.reporting.robustness import summary
+
+        return summary(self)
+
+    def to_markdown(self, pictures: Sequence[str] = ()) -> str:
+        """Tables as Markdown."""
+        from maskris.reporting.robustness import to_markdown
+
+        return to_markdown(self, pictures)
+
+    def __rich__(self) -> Group:
+        from maskris.reporting.robustness import tables
+
+        return Group(*tables(self))
+
+
+def _over(pairs: Floats) -> Floats:
+    """The last axis holds numerator and denominator."""
+    return ratio(pairs[..., 0], pairs[..., 1])

@@ -1,0 +1,198 @@
+"""Where a model is trained: device, precision and processes through accelerate, behind one callable."""
+
+import ctypes
+import math
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, DistributedType
+from accelerate.utils import broadcast
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from maskris.batch import Batch
+from maskris.models.base import RISModel
+from maskris.training.config import TrainingConfig
+
+_ACCELERATE_NAME = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def make_accelerator(config: TrainingConfig) -> Accelerator:
+    """An accelerator for this process, one of those that torchrun or ``accelerate launch`` started, or the only one.
+
+    Raises:
+        ValueError: If the precision is not to be had here, or the processes are to be joined in an unsupported way.
+    """
+    wanted = _ACCELERATE_NAME[config.precision]
+    state = AcceleratorState._shared_state
+    if state and state.get("_mixed_precision") != wanted:
+        AcceleratorState._reset_state()  # accelerate keeps the first precision of a process for good; a notebook can't
+    # Where there is no GPU, accelerate joins the processes of torchrun only if it is told to use the CPU.
+    cpu = config.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    accelerator = Accelerator(mixed_precision=wanted, cpu=cpu)
+    if config.precision == "fp16" and accelerator.scaler is None:  # accelerate would compute in fp32 and not say so
+        raise ValueError(f"fp16 needs a GPU and this is a {accelerator.device.type}; set precision to bf16 or fp32")
+    # An environment variable of `accelerate launch` may say otherwise; our configuration decides.
+    accelerator.gradient_accumulation_steps = config.accumulation
+    supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+    if accelerator.distributed_type not in supported:
+        raise ValueError(f"{accelerator.distributed_type} is not supported; use torchrun or plain data parallelism")
+    pieces = accelerator.num_processes * config.accumulation
+    if config.batch_size % pieces:
+        raise ValueError(
+            f"batch_size = {config.batch_size} can't be cut into equal pieces for {accelerator.num_processes} "
+            f"processes x accumulation = {config.accumulation}; choose a multiple of {pieces}"
+        )
+    return accelerator
+
+
+class ParallelModel:
+    """What strategies see as the model: its call goes through autocast and, with several processes, through DDP.
+
+    Everything else (`upsample`, `tokenizer`, `preprocess`, …) is the model's own. With several processes, the parts of
+    the forward pass can't be called one by one, because DDP would not see it and gradients would stay local. What gives
+    no gradient (`token_features`, `forward_with`) goes past DDP.
+
+    Args:
+        model: On the accelerator's device. With several processes, it takes the weights of the first.
+        accelerator: See `make_accelerator`.
+    """
+
+    def __init__(self, model: RISModel, accelerator: Accelerator) -> None:
+        self._model = model
+        self._accelerator = accelerator
+        self._module: nn.Module = model
+        if accelerator.num_processes > 1:
+            if accelerator.device.type == "cuda":
+                share_batch_statistics(model)
+            self._module = DistributedDataParallel(
+                model,
+                device_ids=[accelerator.device] if accelerator.device.type == "cuda" else None,
+                broadcast_buffers=model.has_batch_statistics,  # others are constants
+                gradient_as_bucket_view=True,
+            )
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Logits ``[N, C, h, w]``, float32 whatever the precision."""
+        with self._accelerator.autocast():
+            return cast(Tensor, self._module(batch)).float()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("encode_image", "segment") and self._module is not self._model:
+            raise AttributeError(
+                f"A strategy must call model(batch), not model.{name}: gradients would not be averaged over processes"
+            )
+        return getattr(self._model, name)
+
+    def token_features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """See `RISModel.token_features`; without gradient, float32 whatever the precision."""
+        with torch.no_grad(), self._accelerator.autocast():
+            patches, words = self._model.token_features(batch)
+        return patches.float(), words.float()
+
+    def forward_with(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
+        """See `RISModel.forward_with`; float32 whatever the precision."""
+        with self._accelerator.autocast():
+            return self._model.forward_with(weights, batch).float()
+
+    def share_statistics(self) -> None:
+        """Give all processes the first one's batch statistics now; DDP does it only before the next forward pass."""
+        if self._module is self._model:
+            return
+        norms = [module for module in self._model.modules() if isinstance(module, _BatchNorm)]
+        if buffers := [buffer for norm in norms for buffer in norm.buffers()]:
+            # In one message; double holds float32 and the counters alike.
+            sent = broadcast(torch.cat([buffer.double().flatten() for buffer in buffers]))
+            for buffer, value in zip(buffers, sent.split([buffer.numel() for buffer in buffers]), strict=True):
+                buffer.copy_(value.view_as(buffer))
+
+    def synchronised(self, yes: bool) -> AbstractContextManager[Any]:
+        """Whether the gradients of the forward and backward pass within are averaged over processes or kept local."""
+        if yes or not isinstance(self._module, DistributedDataParallel):
+            return nullcontext()
+        return cast(AbstractContextManager[Any], self._module.no_sync())
+
+
+def share_batch_statistics(model: nn.Module) -> None:
+    """Let every batch norm of a model see the batches of all processes, as LAVT, CRIS and ETRIS were trained.
+
+    Parameters, buffers and their names stay what they are. PyTorch has this for GPUs alone; elsewhere each process
+    normalises its own part of the batch.
+    """
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def clip_gradients(accelerator: Accelerator, optimizer: Optimizer, clip: float | None) -> Tensor:
+    """Scale the gradients so that their norm is at most `clip`.
+
+    Returns:
+        The norm before that, a scalar on the device; not finite where fp16 overflowed.
+    """
+    if accelerator.scaler is not None:
+        accelerator.scaler.unscale_(optimizer)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return torch.nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip)
+
+
+def update(accelerator: Accelerator, optimizer: Optimizer) -> bool:
+    """Take the optimiser's step; returns ``False`` where fp16 gradients overflowed and the step was skipped."""
+    scaler = accelerator.scaler
+    if scaler is None:
+        optimizer.step()
+        return True
+    before = scaler.get_scale()
+    scaler.step(optimizer)
+    scaler.update()
+    return bool(scaler.get_scale() >= before)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_… of malloc.h
+
+_NEVER = 2**31 - 1
+
+_LARGE = 8 * 2**20  # smaller blocks leave few holes, larger ones cost few pages
+
+_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+def choose_for(model: RISModel) -> bool:
+    """Tell the C library, if it is glibc, what this process is after: speed or little memory.
+
+    Freed memory is kept, which makes training faster and its peak no higher. If the model computes activations again
+    to save memory, large blocks are returned at once instead: long-lived gradients would scatter among them.
+    Where variables of glibc (``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_``, ``GLIBC_TUNABLES``) say what the
+    user wants, nothing is changed.
+
+    Args:
+        model: The one to be trained, on the CPU.
+
+    Returns:
+        Whether `return_freed_memory` is to be called after each backward pass.
+    """
+    library = _glibc()
+    if library is None or any(name in os.environ for name in _SETTINGS):
+        return False
+    library.mallopt(_MMAP_THRESHOLD, _LARGE if model.checkpointing else _NEVER)
+    library.mallopt(_TRIM_THRESHOLD, _NEVER)
+    return model.checkpointing
+
+
+def return_freed_memory() -> None:
+    """Give all pages without a living tensor back to the system, where the C library is glibc."""
+    if (library := _glibc()) is not None:
+        library.malloc_trim(0)
+
+
+@lru_cache(maxsize=1)
+def _glibc() -> Any:
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") else None

@@ -1,0 +1,119 @@
+"""Stopping in good order when the operating system, a cluster or Ctrl-C asks for it."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import torch
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(BaseException):
+    """Raised within `StopSignals.interruptible` when the stop is asked for."""
+
+
+class StopSignals:
+    """While this context manager is open, the first SIGTERM or SIGINT is noted, and what is under way can be saved.
+
+    After that, Ctrl-C (SIGINT) acts as usual, for people who don't want to wait; SIGTERM changes nothing, as it often
+    comes twice: a cluster sends it to all processes, and those that started others pass it on.
+
+    Attributes:
+        received: Number of the signal that came first, or ``None``.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._raise = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():  # Python allows no handlers elsewhere
+            self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            return
+        self.received = number
+        signal.signal(signal.SIGINT, self._previous.pop(signal.SIGINT))
+        if self._raise:
+            raise Stopped
+
+    @contextmanager
+    def interruptible(self, yes: bool = True) -> Iterator[None]:
+        """Work within that leaves nothing half done is broken off by `Stopped` at once."""
+        if yes and self.received is not None:
+            raise Stopped
+        self._raise = yes
+        try:
+            yield
+        finally:
+            self._raise = False
+
+
+def ignore_in_worker(worker: int) -> None:
+    """For `DataLoader(worker_init_fn=…)`: signals to the whole group of processes are the training process's to handle.
+
+    A worker that died of one would take the training down in the middle of a step.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def join_processes(device: str | None) -> "torch.device | None":
+    """Let the processes that torchrun started find each other; this one's device, or ``None`` if it is alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    import torch
+    from accelerate import PartialState
+
+    # Where there is no GPU, accelerate joins processes only if it is told to use the CPU.
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    return cast("torch.device", PartialState(cpu=cpu).device)
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def usable_cores() -> int:
+    """Cores that the operating system and the container grant this process, at least one."""
+    granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:  # a container with `--cpus 4` still sees all 64 cores of its machine
+        quota, period = map(int, _QUOTA.read_text(encoding="ascii").split())
+    except (OSError, ValueError):  # no such file, or "max"
+        return granted
+    return max(1, min(granted, quota // period))
+
+
+def usable_workers(wanted: int) -> int:
+    """The number of worker processes to start: as wanted, but never more than this process's share of the cores.
+
+    The training processes of one machine, of which torchrun and accelerate tell the number in ``LOCAL_WORLD_SIZE``,
+    share its cores.
+    """
+    processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(0, min(wanted, usable_cores() // processes))

@@ -1,0 +1,49 @@
+"""What is a text to people, but to no tokenizer and no file: JSON can hold half a character."""
+
+import re
+
+
+def trouble_of(text: str) -> str | None:
+    r"""What makes a text unusable and what to do about it; ``None`` for a good one.
+
+    JSON writes 😀 as the pair ``\ud83d\ude00``, and reads either half without the other. Such a half also stands for
+    a byte that is no UTF-8, where a text comes from the command line or the name of a file.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start]).strip("'")
+        return f"holds half a character ({half} in {ascii(text)[:60]}); write the whole character, in UTF-8"
+    return None
+
+
+_SIDES = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "lhs": "rhs", "LHS": "RHS"}
+
+_SWAPPED = _SIDES | {other: side for side, other in _SIDES.items()}
+
+
+# Whole words, and those that annotators make of them: leftmost, lefty, left-hand (two words), upperleft, bottomright.
+_WORD = re.compile(
+    r"(?<![^\W\d_])"  # no letter before
+    r"(?P<before>(?:top|upper|bottom|lower|back|front|far|mid|middle|center|centre)?)"
+    r"(?P<side>left|right|lhs|rhs)"
+    r"(?P<after>(?:most|hand|handed|side|ward|wards|y|ie|ies|er|est|s)?)"
+    r"(?![^\W\d_])",  # no letter after
+    re.IGNORECASE,
+)
+
+
+def swap_sides(text: str) -> str:
+    """Exchange left and right, word by word and in the case that they have; twice is as it was.
+
+    Words are taken as they stand: the "right" of "right behind her" is exchanged too, though it names no side. What
+    names one in other words (at 3 o'clock, east) stays.
+
+    Args:
+        text: An expression.
+
+    Example:
+        >>> swap_sides("Lefty in the bottomright corner, left-hand side, bright shirt")
+        'Righty in the bottomleft corner, right-hand side, bright shirt'
+    """
+    return _WORD.sub(lambda m: f"{m['before']}{_SWAPPED.get(m['side'], m['side'])}{m['after']}", text)

@@ -1,0 +1,217 @@
+import os
+import re
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from maskris.cli import main as cli
+from maskris.cli.arguments import parse, split_overrides
+
+
+def test_the_overview_names_every_command(maskris):
+    for words in ([], ["--help"], ["-h"], ["help"]):
+        code, out, _ = maskris(*words)
+        assert code == 0
+        for name, (_, about) in cli.COMMANDS.items():
+            assert f"{name:<10}  {about}" in out
+
+
+def test_the_version(maskris):
+    from maskris import __version__
+
+    assert maskris("--version")[:2] == (0, f"maskris {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("trian", "did you mean `maskris train`?"), ("xyz", "`maskris --help` lists the commands")]
+)
+def test_unknown_commands(maskris, name, hint):
+    assert maskris(name) == (2, "", f"error: There is no command {name!r}; {hint}\n")
+
+
+def test_help_loads_nothing_heavy():
+    code = f"""
+import sys
+from maskris.cli.main import main
+for name in {list(cli.COMMANDS)}:
+    try:
+        main([name, "--help"])
+    except SystemExit as end:
+        assert end.code == 0, name
+    heavy = [package for package in ("torch", "transformers", "pyarrow", "accelerate") if package in sys.modules]
+    assert not heavy, (name, heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: maskris") == len(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_describes_every_argument_on_80_columns(maskris, name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = maskris(name, "--help")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "_" not in "".join(word for word in out.split() if word.startswith("--") and "." not in word)
+    assert "<class" not in out
+    from importlib import import_module
+    from inspect import signature
+
+    for parameter in signature(getattr(import_module(cli.COMMANDS[name][0]), name)).parameters.values():
+        if parameter.name == "overrides":
+            continue
+        positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        shown = parameter.name if positional else parameter.name.replace("_", "-")
+        flag = "--no-" if parameter.default is True else "" if positional else "--"
+        line = next(line for line in out.splitlines() if line.startswith(f"  {flag}{shown}"))
+        rest = out[out.index(line) + len(line) :].lstrip("\n")
+        assert len((line + rest[:24]).replace(shown, "").split()) > 1, f"{shown} has no help"
+
+
+def test_the_help_of_train_tells_the_keys_of_a_recipe(maskris):
+    out = maskris("train", "--help")[1]
+    assert "--training.batch_size" in out
+    assert "Learning rate of the decoder" in out
+    assert "--model.KEY" in out
+    assert "--training CONFIG" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["prepare"], "the following arguments are required: out"),
+        (["evaluate"], "the following arguments are required: checkpoint, data"),
+        (["prepare", "a", "--out", "b", "--formt", "coco"], "there is no option --formt; did you mean --format?"),
+        (["prepare", "a", "--out", "b", "--format", "xml"], "--format: expected one of 'auto', 'refer', .* not xml"),
+        (["evaluate", "a", "b", "--batch-size", "many"], "--batch-size: expected int, not many"),
+        (["predict"], "the following arguments are required: source"),
+        (["predict", "a", "--model", "b", "c", "--modle", "d"], "there is no option --modle; did you mean --model?"),
+        (["predict", "a", "b", "--model"], "argument --model: expected one argument"),
+        (["recipes", "a", "b"], "maskris recipes can't use 'b'; phrases with spaces need quotes"),
+        (["train", "a", "--data", "b", "--trainin.lr", "1"], "there is no option --trainin.lr"),
+    ],
+)
+def test_wrong_usage_is_explained(maskris, words, message):
+    code, out, err = maskris(*words)
+    assert (code, out) == (2, "")
+    first, second = err.splitlines()
+    assert re.match(f"error: {message}", first)
+    assert second == f"`maskris {words[0]} --help` shows what it takes."
+
+
+def imagined(
+    photo: str, phrases: list[str], *, some_size: int = 3, names: list[str] | None = None, check: bool = True
+) -> None:
+    """Do it.
+
+    Args:
+        photo: A.
+        phrases: B.
+        some_size: C.
+        names: D.
+        check: E.
+    """
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        ([], {}),
+        (["--some-size", "5", "--no-check"], {"some_size": 5, "check": False}),
+        (["--some_size=5"], {"some_size": 5}),
+        (["--names", "x", "y_z"], {"names": ["x", "y_z"]}),
+    ],
+)
+def test_a_command_is_a_typed_function(words, changes):
+    values = {"photo": "p.jpg", "phrases": ["a b", "c"], "some_size": 3, "names": None, "check": True}
+    assert parse("imagined", imagined, ["p.jpg", "a b", "c", *words]) == values | changes
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the abbreviation
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["p.jpg", "--some-size", "5", "a b", "c"],
+        ["--some-size", "5", "p.jpg", "a b", "c"],
+        ["p.jpg", "a b", "--some", "5", "c", "--names", "x", "-1"],
+        ["p.jpg", "--no-check", "a b", "--some-size=5", "c"],
+        ["--names", "x", "-1", "--some-size", "5", "--", "p.jpg", "a b", "c"],
+    ],
+)
+def test_options_may_stand_among_what_is_given_by_position(words):
+    values = parse("imagined", imagined, words)
+    assert (values["photo"], values["phrases"], values["some_size"]) == ("p.jpg", ["a b", "c"], 5)
+    assert values["names"] == (["x", "-1"] if "--names" in words else None)
+    assert values["check"] is ("--no-check" not in words)
+
+
+def test_phrases_may_begin_with_a_dash():
+    phrases = ["-3 on the rng", "- the last", "--some-size"]
+    values = parse("imagined", imagined, ["p.jpg", *phrases[:2], "--some-size", "5", "--", *phrases[2:]])
+    assert (values["phrases"], values["some_size"]) == (phrases, 5)
+
+
+def test_flags_take_no_value():
+    from maskris.cli.prepare import prepare
+
+    assert parse("prepare", prepare, ["a", "--out", "b", "--skip-invalid"])["skip_invalid"] is True
+    assert parse("prepare", prepare, ["a", "--out", "b"])["skip_invalid"] is False
+    assert parse("prepare", prepare, ["--no-check-images", "a", "--out", "b"])["check_images"] is False
+
+
+def test_keys_of_the_recipe_are_told_from_options():
+    keys = ["--training.lr", "1e-4", "--model.layers=3", "--strategy", "maskris.Supervised", "--data.train", "x"]
+    words = ["a.yaml", "--data", "b", "c", *keys[:2], "--out", "d", *keys[2:]]
+    own, overrides = split_overrides(words)
+    assert own == ["a.yaml", "--data", "b", "c", "--out", "d"]
+    assert overrides == keys
+
+
+def test_errors_are_explained_and_debugging_shows_where_they_come_from(maskris, monkeypatch, tmp_path):
+    missing = tmp_path / "none.parquet"
+    code, out, err = maskris("evaluate", tmp_path, missing)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {missing} does not exist; `maskris prepare SOURCE --out")
+    assert len(err.splitlines()) == 1
+    monkeypatch.setenv("MASKRIS_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        cli.main(["evaluate", str(tmp_path), str(missing)])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "shown"),
+    [
+        (KeyError("no metric x"), 1, "error: KeyError: no metric x\n(MASKRIS_DEBUG=1 shows where this came from)\n"),
+        (ValueError("lr is negative"), 1, "error: lr is negative\n"),
+        (KeyboardInterrupt(), 130, "error: Interrupted\n"),
+    ],
+)
+def test_exit_codes(maskris, monkeypatch, error, code, shown):
+    def fail(name=None):
+        raise error
+
+    monkeypatch.setattr("maskris.cli.recipes.recipes", fail)
+    assert maskris("recipes") == (code, "", shown)
+
+
+def test_warnings_come_without_code(maskris, monkeypatch):
+    monkeypatch.setattr("maskris.cli.recipes.recipes", lambda name=None: warnings.warn("Beware", stacklevel=2))
+    assert maskris("recipes") == (0, "", "warning: Beware\n")
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    # The reading end is closed before anything is written.
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "maskris", "recipes", "refcoco-maskris"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_prepare_says_what_is_missing(maskris, tmp_path):
+    code, _, err = maskris("prepare", "--out", tmp_path / "a.parquet")
+    assert code == 1
+    assert "Say what to read: maskris prepare SOURCE" in err

@@ -1,0 +1,38 @@
+"""The quickstart from an empty folder to its files, with a handful of steps."""
+
+import json
+
+from maskris.cli import quickstart as room
+from maskris.cli.main import main
+from maskris.data.shapes.language import vocabulary
+from maskris.models.base import load_model
+
+
+def test_quickstart_makes_what_it_promises_and_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(room, "IMAGES", {"train": 8, "val": 14, "testA": 3, "testB": 3})
+    command = ["quickstart", "--out", str(tmp_path / "q"), "--images", "8", "--compare", "--training.steps", "2"]
+    assert main(command) == 0
+    summary = json.loads((tmp_path / "q" / "summary.json").read_text())
+    for scores in (summary, summary["occlusion_25"], summary["supervised"], summary["splits"]["testB"]):
+        assert 0 <= scores["miou"] <= 1
+        assert 0 <= scores["oiou"] <= 1
+        assert set(scores["precision"]) == {"0.5", "0.6", "0.7", "0.8", "0.9"}
+    assert summary["seconds"] > 0
+    assert (tmp_path / "q" / "overview.png").stat().st_size > 10_000
+    model = load_model(tmp_path / "q" / "maskris")
+    tokens = model.tokenizer([" ".join(vocabulary()[:20])])
+    assert model.tokenizer.tokenizer.unk_token_id not in tokens.input_ids, "the recipe knows every word"
+
+    weights = (tmp_path / "q" / "maskris" / "last" / "model.safetensors").read_bytes()
+    capsys.readouterr()
+    assert main(command) == 0
+    assert (tmp_path / "q" / "maskris" / "last" / "model.safetensors").read_bytes() == weights
+    assert "maskris predict" in capsys.readouterr().out
+
+
+def test_recipes_hold_the_vocabulary():
+    from maskris.experiments.recipe import Recipe
+
+    for name in ("shapes-maskris", "shapes-supervised"):
+        words = Recipe(name)._values.model.init_args.tokenizer
+        assert words == vocabulary()

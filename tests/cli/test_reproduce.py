@@ -1,0 +1,312 @@
+"""`maskris reproduce` from data to verdict, on photos of RefCOCO and on scenes of our own."""
+
+import json
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+from models.small import small_caris
+from squares import BERT, SWIN, WORDS
+
+from maskris.cli import reproduce as room
+from maskris.data.table import ReferringTable
+from maskris.evaluation.result import Evaluation
+from maskris.experiments.claims import load_claims
+from maskris.experiments.recipe import Recipe, Splits, find
+from maskris.experiments.verify import doubts_about_data, doubts_about_run, doubts_about_training
+from maskris.training.logging import Tracker
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    *("--model.vision", json.dumps(SWIN), "--model.text", json.dumps(BERT), "--model.tokenizer", json.dumps(WORDS)),
+    *("--model.width=16", "--model.layers=1", "--model.heads=2", "--model.points=2", "--model.max_tokens=6"),
+    *("--model.preprocess", '{"height": 64, "width": 64}', "--strategy.image.patch_size=8"),
+    *("--training.epochs=null", "--training.steps=2", "--training.workers=0", "--training.precision=fp32"),
+]
+
+
+@pytest.fixture(scope="module")
+def mini(shared, tmp_path_factory):
+    """Real photos and sentences: 24 expressions of RefCOCO's val, 26 of testA, 15 of testB."""
+    from maskris.cli.main import main
+
+    out = tmp_path_factory.mktemp("mini") / "refcoco.parquet"
+    source = str(shared / "data/refcoco_mini")
+    command = ["prepare", source, "--dataset", "refcoco", "--split-by", "unc", "--out", str(out), "--no-check-images"]
+    assert main(command) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """Six scenes to train on and four to evaluate on."""
+    from maskris.data.prepare import prepare
+    from maskris.data.shapes.writer import write_shapes
+
+    folder = tmp_path_factory.mktemp("shapes")
+    write_shapes(folder, images={"train": 6, "val": 4})
+    prepare(folder, folder / "shapes.parquet", dataset="shapes", split_by="unc", progress=False)
+    return folder / "shapes.parquet"
+
+
+def claims_file(path, recipe, **values):
+    """Claims about shapes val, one for each metric."""
+    common = {"method": "Tiny", "dataset": "shapes", "split_by": "unc", "source": "a test", "protocol": "maskris"}
+    entries = [
+        common
+        | {"recipe": str(recipe), "metric": metric, "values": {"val": value}, "expressions": {"val": values["n"]}}
+        for metric, value in values.items()
+        if metric != "n"
+    ]
+    path.write_text(yaml.safe_dump({"claims": entries}))
+    return path
+
+
+def findings(folder):
+    """By split and metric."""
+    content = json.loads((folder / "reproduction.json").read_text())
+    return {(one["claim"]["split"], one["claim"]["metric"]): one for one in content["findings"]}
+
+
+def test_published_claims_on_a_handful_of_photos_are_not_verified(maskris, mini, tmp_path):
+    out = tmp_path / "r"
+    command = ["reproduce", "refcoco", "--data", mini, "--out", out, "--splits", "val", "testB", "--workers", "0"]
+    code, shown, err = maskris(*command, *TINY)
+    assert code == 0, err
+    found = findings(out)
+    assert found["val", "oIoU"]["claim"]["value"] == 76.49
+    assert found["val", "mIoU"]["claim"]["value"] == 78.35
+    for (split, _), one in found.items():
+        if split == "testA":
+            assert (one["verdict"], one["reasons"]) == ("not run", ["left out by --splits"])
+            assert one["measured"] is None
+            continue
+        size = {"val": "24 of 10,834", "testB": "15 of 5,095"}[split]
+        assert one["verdict"] == "not verified"
+        data, trained, settings, *_ = one["reasons"]
+        assert data == f"other data ({size} expressions)"
+        assert trained == "trained on other data (1,495 of 120,624 expressions of refcoco unc)"
+        assert settings.startswith("other settings (model.vision null, not microsoft/swin-base")
+        assert one["difference"] == pytest.approx(one["measured"] - one["claim"]["value"])
+        assert one["low"] <= one["measured"] <= one["high"]
+    table = [line for line in shown.splitlines() if line.startswith(" ")]
+    assert max(map(len, table)) <= 80
+    assert "not verified: other data (24 of 10,834 expressions) (refcoco unc val oIoU, refcoco unc val mIoU)" in shown
+    text = (out / "reproduction.md").read_text()
+    assert "| refcoco unc val oIoU | 76.49 |" in text
+    assert "not verified: other data (24 of 10,834 expressions)" in text
+    assert "Read from a transcription" in text
+    rows = Evaluation.load(out / "rows" / "refcoco-unc-val-maskris.parquet")
+    assert 100 * rows.metrics["oIoU"] == found["val", "oIoU"]["measured"]
+
+
+def test_a_checkpoint_of_another_model(maskris, mini, tmp_path):
+    small_caris().save_pretrained(tmp_path / "model")
+    command = ["reproduce", "refcoco", "--data", mini, "--checkpoint", tmp_path / "model", "--out", tmp_path / "r"]
+    assert maskris(*command, "--splits", "testB", "--workers", "0")[0] == 0
+    one = findings(tmp_path / "r")["testB", "oIoU"]
+    assert one["reasons"][:2] == [
+        "other data (15 of 5,095 expressions)",
+        "other input (64 x 64, stretch; not 448 x 448, stretch)",
+    ]
+    assert not (tmp_path / "r" / "run").exists()
+
+
+def test_claims_of_ones_own_are_verified_or_not(maskris, shapes, recipe, tmp_path, monkeypatch):
+    n = ReferringTable.open(shapes).split("val").num_expressions
+    out = tmp_path / "r"
+    claims = claims_file(tmp_path / "claims.yaml", recipe, n=n, oIoU=0, mIoU=100)
+    command = ["reproduce", "shapes", "--data", shapes, "--claims", claims, "--out", out, "--workers", "0"]
+    own = ["--data.test", "[val]"]
+    advance = Tracker.advance
+
+    def stop(self, step):
+        advance(self, step)
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "advance", stop)
+        assert maskris(*command, *own)[0] == 128 + signal.SIGTERM
+    assert not (out / "reproduction.json").exists()
+    code, shown, err = maskris(*command, *own)  # it goes on
+    assert code == 0, err
+    first = findings(out)
+    assert (first["val", "oIoU"]["verdict"], first["val", "oIoU"]["reasons"]) == ("verified", [])
+    miss = first["val", "mIoU"]
+    assert miss["verdict"] == "not verified"
+    assert miss["reasons"] == ["the claim is above the interval"]
+    assert "not verified: the claim is above the interval (shapes unc val mIoU)" in shown
+    assert "evaluated before" not in shown
+
+    # A little above what was measured, but within the interval; and nothing is trained or evaluated again.
+    between = (first["val", "oIoU"]["measured"] + first["val", "oIoU"]["high"]) / 2
+    claims_file(claims, recipe, n=n, oIoU=between, mIoU=miss["high"] + 1)
+    monkeypatch.setattr("maskris.evaluation.evaluate.evaluate", lambda *_, **__: pytest.fail("evaluated again"))
+    code, shown, _ = maskris(*command, *own)
+    assert code == 0
+    assert "evaluated before" in shown
+    second = findings(out)
+    assert [second["val", name]["verdict"] for name in ("oIoU", "mIoU")] == ["verified", "not verified"]
+    assert second["val", "oIoU"]["difference"] < 0
+    assert second["val", "mIoU"]["measured"] == miss["measured"]
+
+    # The run by itself as a checkpoint: the same weights.
+    code, shown, _ = maskris(*command, "--checkpoint", out / "run")
+    assert code == 0
+    assert "evaluated before" in shown
+    assert findings(out) == second
+
+    # One expression too few in the data is enough.
+    claims_file(claims, recipe, n=n + 1, oIoU=0)
+    assert maskris(*command, "--checkpoint", out / "run")[0] == 0
+    one = findings(out)["val", "oIoU"]
+    assert (one["verdict"], one["reasons"]) == ("not verified", [f"other data ({n} of {n + 1} expressions)"])
+
+
+def test_other_weights_are_evaluated_again(maskris, run, recipe, table, tmp_path):
+    common = {
+        "method": "T",
+        "dataset": "squares",
+        "split_by": "",
+        "source": "s",
+        "protocol": "cris",
+        "metric": "Pr@0.5",
+    }
+    entry = common | {"recipe": str(recipe), "values": {"val": 0, "testA": 0}, "expressions": {"val": 4, "testA": 4}}
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"claims": [entry]}))
+    options = ["--data", table, "--claims", tmp_path / "claims.yaml", "--out", tmp_path / "r", "--workers", "0"]
+    command = ["reproduce", "--recipe", recipe, *options]
+    assert maskris(*command, "--checkpoint", run)[1].count("evaluated before") == 0
+    assert [one["verdict"] for one in findings(tmp_path / "r").values()] == ["verified", "verified"]
+    assert maskris(*command, "--checkpoint", run / "best")[1].count("evaluated before") == 2
+    if (run / "best" / "model.safetensors").read_bytes() != (run / "last" / "model.safetensors").read_bytes():
+        assert maskris(*command, "--checkpoint", run / "last")[1].count("evaluated before") == 0
+    small_caris(preprocess={"height": 32, "width": 32}).save_pretrained(tmp_path / "model")
+    assert maskris(*command, "--checkpoint", tmp_path / "model")[1].count("evaluated before") == 0
+    assert findings(tmp_path / "r")["val", "Pr@0.5"]["reasons"] == [
+        "other input (32 x 32, stretch; not 64 x 64, stretch)"
+    ]
+
+
+def test_masks_that_a_model_made_verify_nothing(maskris, run, recipe, table, tmp_path):
+    rows = ReferringTable.open(table)
+    pseudo = [row | {"mask_source": "pseudo"} for row in rows.split("val").to_pylist()]
+    ReferringTable.from_rows(pseudo, rows.images_root).save(tmp_path / "pseudo.parquet")
+    entry = {
+        "method": "T",
+        "dataset": "squares",
+        "split_by": "",
+        "source": "s",
+        "protocol": "maskris",
+        "metric": "oIoU",
+    }
+    entry |= {"recipe": str(recipe), "values": {"val": 0}, "expressions": {"val": 4}}
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"claims": [entry]}))
+    options = ["--claims", tmp_path / "claims.yaml", "--out", tmp_path / "r", "--workers", "0", "--checkpoint", run]
+    assert maskris("reproduce", "squares", "--data", tmp_path / "pseudo.parquet", *options)[0] == 0
+    assert findings(tmp_path / "r")["val", "oIoU"]["reasons"] == ["masks that nobody annotated"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "Say which claims: a data set such as refcoco, or --recipe; `maskris reproduce --list` lists them"),
+        (["refcoco"], "Give the data: --data FILE.parquet"),
+        (["coco"], "There is no claim about coco, but about refcoco, refcoco.*, refcocog"),
+        (
+            ["refcoco+", "--recipe", "refcoco-maskris"],
+            "There is no claim of refcoco-maskris about refcoco.*; recipes are",
+        ),
+        (
+            ["refcoco", "--data", "T", "--splits", "minival"],
+            "no claim about the split minival, but about val, testA, testB",
+        ),
+        (["refcoco", "--data", "T"], "The claims are about refcoco unc val, .* but the data holds squares train, "),
+        (["refcoco", "--data", "T", "--checkpoint", "x", "--training.lr=1"], "--training.lr=1 is for training, but a"),
+        (["--list", "--recipe", "nothing"], "There is no such claim"),
+        (["refcoco", "--claims", "none.yaml"], "There is no claims file none.yaml"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_computed(maskris, table, words, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = maskris("reproduce", *(str(table) if word == "T" else word for word in words))
+    assert (code, out) == (1, "")
+    assert re.search(message, err), err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_claims_are_listed_as_the_page_of_results_shows_them(maskris, monkeypatch):
+    code, out, _ = maskris("reproduce", "--list")
+    assert code == 0
+    assert out.strip() in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert out.count("\n") > 50
+    some = maskris("reproduce", "refcocog", "--list", "--recipe", "refcocog-umd-maskris")[1]
+    assert "| MaskRIS | refcocog umd | oIoU | val 65.55, test 66.50 |" in some
+    assert "refcoco unc" not in some
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    assert "| MaskRIS" not in maskris("reproduce", "refcoco", "--list")[1]
+
+
+def test_doubts_about_a_run(run, recipe, tmp_path):
+    model = small_caris(preprocess={"height": 64, "width": 64})
+    assert doubts_about_run(Recipe(recipe), model, str(run)) == []
+    assert doubts_about_run(Recipe(recipe), model, str(run / "best")) == []
+    free = ["--training.seed=7", "--training.workers=3", "--training.accumulation=2", "--data.test=[val]"]
+    assert doubts_about_run(Recipe(recipe, free), model, str(run)) == []
+    changes = ["--training.lr=3e-4", "--strategy.image.ratio=0.5", "--data.train=val", "--model.drop_path=0.1"]
+    (doubt,) = doubts_about_run(Recipe(recipe, changes), model, str(run))
+    assert doubt == (
+        "other settings (model.drop_path 0.3, not 0.1; strategy.image.ratio 0.75, not 0.5; "
+        "training.lr 0.0001, not 0.0003; 1 more)"
+    )
+    shutil.copytree(run / "best", tmp_path / "elsewhere")  # no recipe came with it
+    assert doubts_about_run(Recipe(recipe, changes), model, str(tmp_path / "elsewhere")) == []
+
+    class Other(type(model)):
+        pass
+
+    model.__class__ = Other
+    assert doubts_about_run(Recipe(recipe), model, "someone/model") == ["other model (Other, not CARIS)"]
+
+
+def test_doubts_about_training_data(mini):
+    table, claims = ReferringTable.open(mini), load_claims(check_recipe=find)
+    about = [claim for claim in claims if claim.recipe == "combined-maskris"]
+    assert doubts_about_training(about, table, Splits()) == [
+        "trained on other data (1,495 of 120,624 expressions of refcoco unc)",
+        "trained on other data (0 of 120,191 expressions of refcoco+ unc)",
+        "trained on other data (0 of 80,512 expressions of refcocog umd)",
+    ]
+    other = [claim for claim in claims if claim.recipe == "refcoco+-maskris"]
+    assert doubts_about_training(other, table, Splits())[1] == "trained on refcoco unc too"
+    # Of combined data the origins count; what overlaps was left out of them.
+    origins = ("refcoco unc 1", "refcoco unc 2", "refcoco+ unc 1, refcocog umd 5")
+    rows = [row | {"origins": [origins[i % 3] for i in range(len(row["expressions"]))]} for row in table.to_pylist()]
+    combined = ReferringTable.from_rows(rows, table.images_root)
+    assert doubts_about_training(about, combined, Splits()) == []
+
+
+def test_doubts_about_sentences_and_masks(mini):
+    table = ReferringTable.open(mini).split("val")
+    cleaned, typed = (
+        next(claim for claim in load_claims() if claim.recipe == name)
+        for name in ("refcoco-maskris", "lavt-refcoco-maskris")
+    )
+    assert doubts_about_data(cleaned, table) == []
+    assert doubts_about_data(typed, table) == ["other sentences (sent, not raw: prepare it with --text raw)"]
+
+
+def test_the_first_recipe_of_a_data_set_is_taken():
+    claims = load_claims(check_recipe=find)
+    for dataset, recipe in (("refcoco", "refcoco"), ("refcoco+", "refcoco+"), ("refcocog", "refcocog-umd")):
+        assert {claim.recipe for claim in room._choose(claims, dataset, None)} == {f"{recipe}-maskris"}
+    assert {claim.dataset for claim in room._choose(claims, None, "combined-maskris")} == {
+        "refcoco",
+        "refcoco+",
+        "refcocog",
+    }

@@ -1,0 +1,286 @@
+"""Every expression of the embedded data set has exactly one right answer, by the word of an independent reader."""
+
+import re
+from contextlib import suppress
+from itertools import pairwise
+
+import pytest
+from data.shapes_english import ORDINALS, NotUnderstoodError, looks, named, read
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maskris.data.shapes import language as shapes_language
+from maskris.data.shapes.language import KINDS, VARIANTS, expressions, vocabulary
+from maskris.data.shapes.scene import SHAPES, UNITS, Scene, Thing, make_scene, masks_of
+from maskris.data.shapes.writer import OBJECTS
+from maskris.utils.rng import KeyedRandom
+
+PLACES = {
+    "left",
+    "right",
+    "top",
+    "bottom",
+    "above",
+    "below",
+    "side",
+    "corner",
+    "furthest",
+    *ORDINALS,
+    "counted",
+    "from",
+}
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return [make_scene(7, split, number, objects) for split, objects in OBJECTS.items() for number in range(50)]
+
+
+@pytest.fixture(scope="module")
+def spoken(scenes):
+    """All that is said of the scenes: pairs of scene and expression for every variant."""
+    return {variant: [(scene, e) for scene in scenes for e in said(scene, variant)] for variant in VARIANTS}
+
+
+def said(scene, variant, turn=0):
+    """One expression of every possible kind for every object, three times over with other choices each `turn`."""
+    return [e for i in range(3) for e in expressions(scene, variant, KeyedRandom(*scene.key, variant, turn, i), most=5)]
+
+
+def mistakes(pairs):
+    """Expressions that a reader doesn't understand as they were meant."""
+    for scene, expression in pairs:
+        try:
+            reading = read(scene, expression.text)
+        except NotUnderstoodError as error:
+            yield expression, error
+        else:
+            if not (reading.means(expression.thing) and reading.kind == expression.kind):
+                yield expression, reading
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_expression_is_true_of_one_object_alone_and_nothing_else_nearly_is(spoken, variant):
+    assert len(spoken[variant]) > 3000
+    assert list(mistakes(spoken[variant])) == []
+
+
+@settings(max_examples=100)
+@given(
+    st.integers(-(2**40), 2**63),
+    st.integers(0, 2**40),
+    st.sampled_from(sorted(OBJECTS)),
+    st.sampled_from(VARIANTS),
+    st.integers(0, 2**20),
+)
+def test_so_it_is_for_every_seed_scene_and_choice(seed, number, split, variant, turn):
+    scene = make_scene(seed, split, number, OBJECTS[split])
+    expressions = said(scene, variant, turn)
+    assert list(mistakes((scene, e) for e in expressions)) == []
+    assert {word for e in expressions for word in e.text.split()} <= set(vocabulary())
+
+
+def test_what_is_called_larger_shows_more_of_itself_too(scenes, spoken):
+    seen = {scene: [mask.sum() for mask in masks_of(scene, 128)] for scene in scenes}
+    comparisons = [(scene, e) for scene, e in spoken["shapes+"] if e.kind == "comparison"]
+    assert len(comparisons) > 500
+    for scene, expression in comparisons:
+        how, phrase = expression.text.split(maxsplit=1)
+        group = [seen[scene][i] for i in named(scene, phrase)]
+        assert seen[scene][expression.thing] == (max if how in ("largest", "bigger") else min)(group), expression
+
+
+def test_shapes_fill_as_much_as_the_comparison_supposes():
+    for shape in SHAPES:
+        pixels, _ = looks(shape, 200)
+        assert pixels / 200**2 == pytest.approx(shapes_language._FILLED[shape] / 100, abs=0.01)
+
+
+def test_the_vocabulary_is_what_is_said(spoken):
+    assert vocabulary() == sorted({word for pairs in spoken.values() for _, e in pairs for word in e.text.split()})
+
+
+def test_the_variants_differ_as_the_published_sets_do(spoken):
+    kinds = {variant: {e.kind for _, e in pairs} for variant, pairs in spoken.items()}
+    assert kinds["shapes"] == kinds["shapesg"] == set(KINDS)
+    assert kinds["shapes+"] == {"attribute", "comparison", "relation"}
+    words = {variant: [e.text.split() for _, e in pairs] for variant, pairs in spoken.items()}
+    assert not PLACES & {word for sentence in words["shapes+"] for word in sentence}
+    mean = {variant: sum(map(len, sentences)) / len(sentences) for variant, sentences in words.items()}
+    assert mean["shapes"] < 5
+    assert mean["shapesg"] > 10
+    assert min(map(len, words["shapesg"])) >= 8
+    assert all(sentence[0] == "the" for sentence in words["shapesg"])
+
+
+def test_an_object_gets_different_kinds_and_few_go_without(scenes):
+    for variant in VARIANTS:
+        named = 0
+        for scene in scenes:
+            chosen = expressions(scene, variant, KeyedRandom(*scene.key), most=2)
+            kinds = [(e.thing, e.kind) for e in chosen]
+            assert len(set(kinds)) == len(kinds)
+            assert all(a.thing <= b.thing for a, b in pairwise(chosen))
+            assert all([e.thing for e in chosen].count(i) <= 2 for i in range(len(scene.things)))
+            named += len({e.thing for e in chosen})
+        assert named > 0.95 * sum(len(scene.things) for scene in scenes)
+
+
+# The reader can say no: otherwise all of the above would mean nothing.
+
+
+def thing(words, x, y, radius=150):
+    texture, colour, shape = words.split()
+    return Thing(shape, colour, texture, x, y, radius)
+
+
+EXAMPLE = Scene(
+    (
+        thing("plain red circle", 200, 200, 200),
+        thing("striped red circle", 500, 520, 150),
+        thing("plain blue square", 870, 250, 120),
+        thing("dotted green circle", 800, 800, 110),
+        thing("dotted blue star", 300, 850, 240),
+    ),
+    (0,),
+)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "kind", "answer"),
+    [
+        ("square", "attribute", {2}),
+        ("dotted thing", "attribute", {3, 4}),
+        ("the striped red circle that can be seen in the picture", "attribute", {1}),
+        ("blue circle", "attribute", set()),
+        ("largest circle", "comparison", {0}),
+        ("smaller red thing", "comparison", {1}),
+        ("the smallest circle of all that can be seen in the picture", "comparison", {3}),
+        ("left circle", "location", {0}),
+        ("red circle on the right", "location", {1}),
+        ("green thing on the right", "location", {3}),
+        ("green thing on the top", "location", set()),
+        ("the circle that lies furthest to the bottom in the picture", "location", {3}),
+        ("the blue thing that you can see on the right side of the picture", "location", {2}),
+        ("the circle that you can see on the left side of the picture", "location", {0}),
+        ("thing in the top right corner", "location", {2}),
+        ("the thing that lies in the bottom left corner of the picture", "location", {4}),
+        ("red thing left of star", "relation", {0}),
+        ("circle below square", "relation", {1, 3}),
+        ("the circle that lies to the right of the star", "relation", {1, 3}),
+        ("the thing that lies somewhere below the striped thing", "relation", {3, 4}),
+        ("thing with the same colour as the star", "relation", {2}),
+        ("the circle that has the same colour as the striped circle", "relation", {0}),
+        ("second thing from the right", "ordinal", {3}),
+        ("fourth thing from the left", "ordinal", {3}),
+        ("the second circle counted from the bottom side of the picture", "ordinal", {1}),
+        ("third circle from the top", "ordinal", {3}),
+    ],
+)
+def test_the_reader_understands(sentence, kind, answer):
+    reading = read(EXAMPLE, sentence)
+    assert (reading.kind, reading.surely) == (kind, answer)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "surely", "maybe"),
+    [
+        ("top thing", set(), {0, 2}),  # almost at one height
+        ("largest thing", set(), {0, 4}),  # the star is wider, with less in it
+        ("smallest thing", set(), {2, 3}),
+        ("second thing from the top", set(), {0, 1, 2, 3, 4}),
+        ("circle above striped thing", {0}, {0}),
+        ("striped thing on the top", set(), set()),
+        ("striped thing on the left", set(), {1}),  # barely
+        ("striped thing in the top left corner", set(), set()),
+    ],
+)
+def test_the_reader_doubts(sentence, surely, maybe):
+    reading = read(EXAMPLE, sentence)
+    assert (reading.surely, reading.maybe) == (surely, maybe)
+    assert not any(reading.means(i) for i in range(5)) or surely == maybe
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "",
+        "the square",  # no form of either length
+        "red striped circle",
+        "circle red",
+        "large circle",
+        "first circle from the left",
+        "square  ",
+        "left of square",
+        "circle left of circle",  # which?
+        "circle with the same colour as the dotted thing",
+        "circle with the same colour as the pink thing",
+        "largest square",  # of one?
+        "bigger circle",  # of three?
+        "fourth circle from the left",
+        "the square that lies furthest to the left in the picture",
+        "the circle that lies to the above of the square",
+        "the circle that lies somewhere left of the square",
+    ],
+)
+def test_the_reader_refuses(sentence):
+    with pytest.raises(NotUnderstoodError):
+        read(EXAMPLE, sentence)
+
+
+def test_where_two_objects_change_places_the_answer_changes(spoken):
+    for scene, expression in spoken["shapes"]:
+        for other in {0, len(scene.things) - 1} - {expression.thing}:
+            things = list(scene.things)
+            things[expression.thing], things[other] = things[other], things[expression.thing]
+            assert read(Scene(tuple(things), scene.key), expression.text).means(other)
+
+
+OPPOSITE = {"left": "right", "top": "bottom", "above": "below", "largest": "smallest", "bigger": "smaller"}
+OPPOSITE |= {b: a for a, b in OPPOSITE.items()}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_opposite_is_not_true_of_the_object(spoken, variant):
+    checked = 0
+    for scene, expression in spoken[variant]:
+        opposite = re.sub(r"\w+", lambda word: OPPOSITE.get(word[0], word[0]), expression.text)
+        if opposite != expression.text and expression.kind != "ordinal":  # the second of three is so from both ends
+            assert expression.thing not in read(scene, opposite).maybe
+            checked += 1
+    assert checked > 800
+
+
+def test_in_another_scene_few_expressions_hold(scenes):
+    held = total = 0
+    for scene, other in pairwise(scenes):
+        for expression in expressions(scene, "shapes", KeyedRandom(*scene.key)):
+            total += 1
+            with suppress(NotUnderstoodError):
+                held += read(other, expression.text).means(expression.thing)
+    assert held < total / 10
+
+
+CARELESS = {
+    "margins": ("CLEAR", 0),
+    "sizes": ("LARGER", (1, 1)),
+    "areas": ("_FILLED", dict.fromkeys(shapes_language._FILLED, 50)),
+    "textures": ("Description.fits", lambda self, t: self.shape in (None, t.shape) and self.colour in (None, t.colour)),
+    "sides": ("_SIDES", {"left": ("x", -1), "right": ("x", 1)}),
+    "relations": ("_RELATIONS", {"left of": ("y", 1)}),
+    "ordinals": ("_ORDINALS", ("third", "fourth")),
+}
+
+
+@pytest.mark.parametrize("what", CARELESS)
+def test_careless_expressions_would_be_noticed(scenes, monkeypatch, what):
+    name, value = CARELESS[what]
+    monkeypatch.setattr(f"maskris.data.shapes.language.{name}", value)
+    assert any(mistakes((scene, e) for scene in scenes for e in said(scene, "shapes")))
+
+
+def test_the_rivals_of_a_corner_are_looked_at(scenes, monkeypatch):
+    real = shapes_language._corner
+    monkeypatch.setattr(shapes_language, "_corner", lambda t, reach: real(t, min(reach, UNITS * 7 // 20)))
+    wrong = mistakes((scene, e) for scene in scenes for e in said(scene, "shapes"))
+    assert any(e.text.endswith("corner") for e, _ in wrong)

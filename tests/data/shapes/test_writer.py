@@ -1,0 +1,174 @@
+"""The embedded data set is written in the REFER layout, and comes back through the real readers as it was meant."""
+
+import hashlib
+import json
+import pickle
+import re
+
+import numpy as np
+import pytest
+from data.shapes_english import read
+from PIL import Image
+
+from maskris.data.prepare import prepare
+from maskris.data.readers.refer import read_refer
+from maskris.data.shapes.language import KINDS, VARIANTS, vocabulary
+from maskris.data.shapes.scene import SHAPES, make_scene, masks_of, render
+from maskris.data.shapes.writer import OBJECTS, Count, write_shapes
+from maskris.data.table import ReferringTable
+
+IMAGES = {"train": 6, "val": 3, "testA": 3, "testB": 3}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shapes")
+    return root, write_shapes(root, images=IMAGES, seed=3, datasets=VARIANTS)
+
+
+def refs(root, variant="shapes"):
+    return pickle.loads((root / variant / "refs(unc).p").read_bytes())
+
+
+def files(root):
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def origin(row):
+    """The scene of a row, and which of its objects the row means."""
+    place, number = divmod(int(re.search(r"_(\d{12})\.png", row.image)[1]), 1_000_000)
+    split = list(OBJECTS)[place - 1]
+    assert split == row.split
+    return make_scene(3, split, number, OBJECTS[split]), row.ann_id % 10
+
+
+def test_the_layout(written):
+    root, _ = written
+    assert sorted(path.name for path in root.iterdir()) == ["shapes", "shapes+", "shapesg", "train2014"]
+    assert len(list((root / "train2014").iterdir())) == sum(IMAGES.values())
+    contents = [json.loads((root / variant / "instances.json").read_text()) for variant in VARIANTS]
+    assert contents[0]["images"] == contents[1]["images"] == contents[2]["images"]  # one set of pictures
+    assert contents[0]["annotations"] == contents[1]["annotations"] == contents[2]["annotations"]
+    assert [category["name"] for category in contents[0]["categories"]] == list(SHAPES)
+    sentences = [sentence for ref in refs(root) for sentence in ref["sentences"]]
+    assert [sentence["sent_id"] for sentence in sentences] == list(range(len(sentences)))
+    assert all(sentence["tokens"] == sentence["sent"].split() for sentence in sentences)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_readers_give_back_what_was_meant(written, variant):
+    root, counts = written
+    table = read_refer(root, variant, "unc")
+    assert list(counts[variant]) == table.splits == list(OBJECTS)
+    for split, expected in counts[variant].items():
+        part = table.split(split)
+        assert Count(part.num_images, len(part), part.num_expressions) == expected
+    for i, row in enumerate(table):
+        scene, number = origin(row)
+        assert row.category == scene.things[number].shape
+        assert (row.height, row.width, row.mask_source) == (64, 64, "annotated")
+        mask = masks_of(scene, 64)[number]
+        assert np.array_equal(table.mask(i), mask)
+        assert row.area == mask.sum()
+        x, y, width, height = map(int, row.box)
+        assert mask[y : y + height, x : x + width].sum() == row.area
+        assert np.array_equal(np.asarray(Image.open(table.image_path(i))), render(scene, 64))
+        assert 1 <= len(row.expressions) == len(row.kinds) <= 3
+        for text, kind in zip(row.expressions, row.kinds, strict=True):
+            reading = read(scene, text)
+            assert reading.means(number)
+            assert reading.kind == kind in KINDS
+            assert set(text.split()) <= set(vocabulary())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_it_is_prepared_without_a_problem(written, tmp_path, variant):
+    root, counts = written
+    report = prepare(root, tmp_path / "t.parquet", dataset=variant, progress=False)
+    assert (report.problems, report.rejects, report.dataset, report.split_by) == ([], None, variant, "unc")
+    assert {s: Count(c.images, c.referents, c.expressions) for s, c in report.counts.items()} == counts[variant]
+    assert ReferringTable.open(report.out).to_pylist() == read_refer(root, variant, "unc").to_pylist()
+
+
+def test_the_same_arguments_give_the_same_bytes(written, tmp_path):
+    write_shapes(tmp_path, images=IMAGES, seed=3, datasets=VARIANTS)
+    assert files(tmp_path) == files(written[0])
+
+
+# Recorded once: if they change, the data set is another one, and numbers reported on it can't be compared.
+BEGINNINGS = {
+    "shapes": ["bigger red thing", "plain red circle left of blue thing", "bottom red thing"],
+    "shapes+": ["thing with the same colour as the cross", "red circle", "largest red thing"],
+    "shapesg": [
+        "the red thing that lies furthest to the right in the picture",
+        "the plain red circle that can be seen in the picture",
+        "the largest red thing of all that can be seen in the picture",
+    ],
+}
+DIGESTS = {
+    "shapes": "9f3fe7a302abda50fc7577f000ec42fec118726e4d07fd6541cf74f25d3579a4",
+    "shapes+": "766faad0c34fe3c54d487ad62e18ecbbae09a2e64325b18bffb9a520ba5cc1d6",
+    "shapesg": "40c7cebd261cbf0fa8ceedc11dc7a83983b17155258ed6daa85febd8259ac9b3",
+}
+
+
+def test_every_machine_writes_these_sentences(tmp_path):
+    for variant in VARIANTS:
+        write_shapes(tmp_path, images={"val": 6, "testB": 2}, datasets=[variant], size=32)
+    sentences = {v: [s["sent"] for ref in refs(tmp_path, v) for s in ref["sentences"]][:50] for v in VARIANTS}
+    assert {variant: texts[:3] for variant, texts in sentences.items()} == BEGINNINGS
+    digests = {variant: hashlib.sha256("\n".join(texts).encode()).hexdigest() for variant, texts in sentences.items()}
+    assert digests == DIGESTS
+
+
+def test_a_scene_depends_neither_on_how_many_there_are_nor_on_the_other_data_sets(written, tmp_path):
+    few = {"val": 2, "train": 3}
+    write_shapes(tmp_path, images=few, seed=3, datasets=["shapesg"])
+    more = files(written[0])
+    pictures = {name: content for name, content in files(tmp_path).items() if name.endswith(".png")}
+    assert len(pictures) == 5
+    assert all(more[name] == content for name, content in pictures.items())
+    assert not (tmp_path / "shapes").exists()
+
+    def by_object(root):
+        return {ref["ann_id"]: [s["sent"] for s in ref["sentences"]] for ref in refs(root, "shapesg")}
+
+    theirs, ours = by_object(written[0]), by_object(tmp_path)
+    assert ours
+    assert all(theirs[ann_id] == sentences for ann_id, sentences in ours.items())
+
+
+def test_another_seed_gives_other_pictures_and_sentences(written, tmp_path):
+    write_shapes(tmp_path, images=IMAGES, seed=4)
+    ours, theirs = files(tmp_path), files(written[0])
+    assert not {c for n, c in ours.items() if n.endswith(".png")} & set(theirs.values())
+    assert len(set(ours.values())) == len(ours)  # nor are two splits' pictures the same
+    assert [ref["sentences"] for ref in refs(tmp_path)] != [ref["sentences"] for ref in refs(written[0])]
+
+
+def test_at_another_size_the_same_is_said(written, tmp_path):
+    write_shapes(tmp_path, images=IMAGES, seed=3, size=100)
+    assert refs(tmp_path) == refs(written[0])
+    table = read_refer(tmp_path, "shapes", "unc")
+    assert table.size(0) == Image.open(table.image_path(0)).size == (100, 100)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"datasets": ["shapes", "shapesx"]}, "Unknown: shapesx; data sets are .*shapesg"),
+        ({"datasets": "shapes"}, "Unknown: s, h"),
+        ({"images": {"test": 3}}, "Unknown: test; .* splits are .*testB"),
+        ({"size": 31}, "Below 32 pixels .* size = 31"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        write_shapes(tmp_path / "out", **change)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_printed_unless_asked_for(tmp_path, capsys):
+    silent = write_shapes(tmp_path, images={"testA": 1})
+    assert capsys.readouterr() == ("", "")
+    assert write_shapes(tmp_path, images={"testA": 1}, progress=True) == silent

@@ -1,0 +1,268 @@
+import inspect
+import json
+import re
+
+import pytest
+import torch
+import yaml
+from squares import BERT, RECIPE, SWIN, WORDS
+
+from maskris.experiments.recipe import Recipe, RecipeError, Splits, find, shipped
+from maskris.models.caris.model import CARIS
+from maskris.models.lavt import LAVT
+from maskris.strategies.masking import ImageMasking, TextMasking
+
+CLIP_RESNET = {
+    **{"embed_dim": 16, "vision_layers": [1, 1, 1, 1], "vision_width": 4},
+    **{"vocab_size": 20, "transformer_width": 16, "transformer_layers": 3},
+}
+CLIPSEG = {
+    **{"model_type": "clipseg", "projection_dim": 8, "extract_layers": [0, 1], "reduce_dim": 8},
+    "text_config": {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "eos_token_id": len(WORDS) + 4},
+    "vision_config": {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 16},
+}
+TINY = {  # what a recipe would load from the Hub, by the class of its model
+    "CARIS": {"vision": SWIN, "text": BERT},
+    "CLIPSeg": {"clipseg": CLIPSEG},
+    "CRIS": {"clip": CLIP_RESNET, "fpn_out": [8, 16, 8]},
+    "ETRIS": {"clip": CLIP_RESNET},
+    "LAVT": {"vision": SWIN, "text": BERT},
+}
+PUBLISHED_SWIN = "microsoft/swin-base-patch4-window7-224-in22k"
+LAVT_SWIN = "microsoft/swin-base-patch4-window12-384-in22k"
+SIZES = {"CARIS": (448, 448), "CLIPSeg": (352, 352), "CRIS": (416, 416), "ETRIS": (416, 416), "LAVT": (480, 480)}
+SETTINGS = {
+    "CARIS": (50, 16, 1e-4),
+    "CLIPSeg": (30, 64, 1e-3),
+    "CRIS": (50, 64, 1e-4),
+    "ETRIS": (50, 32, 1e-4),
+    "LAVT": (40, 32, 5e-5),
+}  # epochs, batch size, learning rate
+METHODS = {
+    "maskris": "MaskRIS",
+    "supervised": "Supervised",
+    "aml": "AML",
+    "ema": "EMATeacher",
+    "augmentation": "MaskedAugmentation",
+}
+NAMES = [f"{data}-{method}" for data in ("refcoco", "refcoco+", "refcocog-umd", "refcocog-google", "combined")
+         for method in ("supervised", "maskris")]  # fmt: skip
+
+
+def written(folder, **changes):
+    """The tiny recipe with changes, such as ``training__lr=3``; None removes a key."""
+    values = json.loads(json.dumps(RECIPE))
+    for path, value in changes.items():
+        *way, last = path.split("__")
+        node = values
+        for key in way:
+            node = node.setdefault(key, {})
+        if value is None:
+            del node[last]
+        else:
+            node[last] = value
+    file = folder / "mine.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+def test_all_published_settings_are_shipped():
+    assert set(NAMES) <= set(shipped())
+    assert any(name.startswith("shapes-") for name in shipped())
+    for name in shipped():
+        assert find(name).read_text().startswith("# "), "its first line says what it is"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_recipes_begin_with_the_published_swin(name):
+    """All published runs of CARIS and MaskRIS have windows of 7 pixels, those of LAVT windows of 12."""
+    model = yaml.safe_load(find(name).read_text())["model"]
+    expected = {"maskris.CARIS": PUBLISHED_SWIN, "maskris.LAVT": LAVT_SWIN}.get(model["class_path"])
+    if expected is None or "shapes-" in name:
+        assert "vision" not in model["init_args"] or isinstance(model["init_args"]["vision"], dict)
+    else:
+        assert model["init_args"]["vision"] == expected
+
+
+def test_models_begin_with_the_published_swin_by_default():
+    assert inspect.signature(CARIS).parameters["vision"].default == PUBLISHED_SWIN
+    assert inspect.signature(LAVT).parameters["vision"].default == LAVT_SWIN
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_recipe_can_be_built(name):
+    kind = yaml.safe_load(find(name).read_text())["model"]["class_path"].removeprefix("maskris.")
+    small = TINY[kind] | {"tokenizer": WORDS}
+    recipe = Recipe(name, [] if "shapes-" in name else [f"--model.{k}={json.dumps(v)}" for k, v in small.items()])
+    model, strategy = recipe.instantiate()
+    assert type(model).__name__ == kind
+    assert name.startswith(kind.lower()) is (kind != "CARIS"), "CARIS is the network that isn't named"
+    assert type(strategy).__name__ == METHODS[name.split("-")[-1]]
+    if "shapes-" not in name:
+        assert model.preprocess.size == SIZES[kind]
+        assert (recipe.training.epochs, recipe.training.batch_size, recipe.training.lr) == SETTINGS[kind]
+        clips_words = 22 if "refcocog" in name else 17
+        assert model.tokenizer.max_length == {"CRIS": clips_words, "ETRIS": clips_words, "CLIPSeg": 77}.get(kind, 20)
+    assert recipe.splits.exclude_overlap is name.startswith("combined")
+
+
+def test_methods_are_trained_alike():
+    names = [name.removesuffix("-maskris") for name in shipped() if name.endswith("-maskris")]
+    assert {f"{name}-supervised" for name in names} == {name for name in shipped() if name.endswith("-supervised")}
+    for name in names:
+        ours, theirs = Recipe(f"{name}-maskris"), Recipe(f"{name}-supervised")
+        assert (ours.training, ours.splits) == (theirs.training, theirs.splits)
+    shapes = [yaml.safe_load(Recipe(name).to_yaml()) for name in shipped() if name.startswith("shapes-")]
+    assert len(shapes) == len(METHODS)
+    assert len({values.pop("strategy")["class_path"] for values in shapes}) == len(METHODS)
+    assert all(values == shapes[0] for values in shapes)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "settings"),
+    [
+        (["--strategy", "maskris.strategies.aml.AML", "--strategy.patch_size", "8"], "AML", {"patch_size": 8}),
+        (
+            ["--strategy=maskris.strategies.ema_teacher.EMATeacher", "--strategy.decay=0.9"],
+            "EMATeacher",
+            {"decay": 0.9},
+        ),
+        (
+            ["--strategy", "maskris.strategies.masked_augmentation.MaskedAugmentation", "--strategy.clean_weight=0.5"],
+            "MaskedAugmentation",
+            {"clean_weight": 0.5, "terms": ("clean", "masked"), "image": ImageMasking(0.75, 8)},  # as in the recipe
+        ),
+        (["--strategy.image=null"], "MaskRIS", {"image": None, "text": TextMasking()}),
+        (["--strategy.text=null"], "MaskRIS", {"image": ImageMasking(0.75, 8), "text": None}),
+        (["--strategy.image.sampling=grid"], "MaskRIS", {"image": ImageMasking(0.75, 8, "grid")}),
+        (["--strategy.soft_weights=[1, 1]"], "MaskRIS", {"soft_weights": (1, 1)}),
+    ],
+)
+def test_the_method_can_be_changed_on_the_command_line(overrides, name, settings):
+    strategy = Recipe("shapes-maskris", overrides).instantiate()[1]
+    assert type(strategy).__name__ == name
+    assert {key: vars(strategy)[key] for key in settings} == settings
+
+
+def test_overrides_win(recipe):
+    chosen = Recipe(recipe, ["--training.lr", "5e-5", "--model.layers=2", "--data.validation", "null"])
+    assert chosen.training.lr == 5e-5
+    assert chosen.training.batch_size == 4
+    assert chosen.splits == Splits(validation=None, test=("val", "testA"))
+    assert len(chosen.instantiate()[0].decoder.layers) == 2
+    assert type(Recipe(recipe, ["--strategy", "maskris.Supervised"]).instantiate()[1]).__name__ == "Supervised"
+
+
+def test_reduced_decoding_is_off_unless_a_recipe_says_otherwise(recipe, tmp_path):
+    assert not any(Recipe(name).reduced_decoding for name in shipped())
+    chosen = Recipe(recipe, ["--data.reduced_decoding=true"])
+    assert chosen.reduced_decoding
+    assert chosen.splits == Recipe(recipe).splits
+    (tmp_path / "kept.yaml").write_text(chosen.to_yaml())
+    assert Recipe(tmp_path / "kept.yaml").reduced_decoding
+    with pytest.raises(RecipeError, match=r"data\.reduced_decoding: expected bool"):
+        Recipe(recipe, ["--data.reduced_decoding=half"])
+
+
+def test_the_resolved_recipe_says_everything_and_reads_as_itself(recipe, tmp_path):
+    first = Recipe(recipe, ["--strategy.image.ratio=0.5", "--training.clip=null"])
+    text = first.to_yaml()
+    (tmp_path / "again.yaml").write_text(text)
+    again = Recipe(tmp_path / "again.yaml")
+    assert again.to_yaml() == text
+    assert (again.training, again.splits) == (first.training, first.splits)
+    values = yaml.safe_load(text)
+    assert values["strategy"]["init_args"]["image"]["ratio"] == 0.5
+    assert values["training"]["clip"] is None
+    assert values["training"]["seed"] == 0  # a default
+    assert values["model"]["init_args"]["heads"] == 2
+    assert "config" not in values
+
+
+def test_random_weights_follow_from_the_seed_and_disturb_nobody(recipe):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    states = [Recipe(recipe, [f"--training.seed={seed}"]).instantiate()[0].state_dict() for seed in (1, 1, 2)]
+    assert torch.equal(torch.rand(3), expected)
+    weight = "decoder.layers.0.v_norm1.weight"
+    weight = next(name for name, value in states[0].items() if value.ndim == 2 and value.std() > 0 and name != weight)
+    assert torch.equal(states[0][weight], states[1][weight])
+    assert not torch.equal(states[0][weight], states[2][weight])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training__stepz": 3}, "unknown key training.stepz; did you mean training.steps?"),
+        ({"modle": {"a": 1}}, "unknown key modle; did you mean model?"),
+        ({"model__init_args__layerz": 3}, "unknown key model.layerz; did you mean model.layers?"),
+        (
+            {"strategy__init_args__image__rato": 3},
+            "unknown key strategy.image.rato; did you mean strategy.image.ratio?",
+        ),
+        ({"model__init_args__preprocess__heigth": 3}, "unknown key model.preprocess.heigth; did you mean"),
+        ({"training__steps": "many"}, "training.steps: expected int, not many"),
+        ({"training__precision": "fp8"}, "training.precision: expected one of 'fp32', 'bf16', 'fp16', not fp8"),
+        ({"training__epochs": 3}, "training: Give exactly one of epochs and steps"),
+        ({"training__lr": -1.0}, "training: lr must be positive, not -1.0"),
+        ({"data__train": ["a"]}, "data.train: expected str, not ['a']"),
+        ({"model": 3}, "model: expected a class_path of a RISModel"),
+        ({"training": [1]}, "training must hold keys with values"),
+        ({"strategy": None}, "the following arguments are required: strategy"),
+        ({"model__class_path": "maskris.CARISS"}, "module 'maskris' has no attribute 'CARISS'; it offers"),
+        ({"strategy__class_path": "maskris.CARIS"}, "strategy: "),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(tmp_path, changes, message):
+    file = written(tmp_path, **changes)
+    with pytest.raises(RecipeError, match=re.escape(message)) as caught:
+        Recipe(file)
+    assert str(caught.value).startswith(f"Recipe {file}: ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--training.stepz", "3"], "--training.stepz 3: unknown key training.stepz; did you mean training.steps?"),
+        (["--model.layerz=3"], "unknown key model.layerz; did you mean model.layers?"),
+        (["--strategy.image.rato=3"], "unknown key strategy.image.rato"),
+        (["--model.layers", "3.5"], "model.layers: expected int, not 3.5"),
+        (["--model.preprocess.resize", "crop"], "model.preprocess.resize: expected one of 'stretch', 'letterbox', not"),
+        (["--strategy", "maskris.Nothing"], "strategy: module 'maskris' has no attribute 'Nothing'"),
+        (["--training.lr"], "argument --training.lr: expected one argument"),
+    ],
+)
+def test_what_is_wrong_in_an_override_is_named(recipe, overrides, message):
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        Recipe(recipe, overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--model.levels=7"], "tiny.yaml: levels must be 1 to 4, the maps of the vision encoder, not 7"),
+        (["--strategy.clean_weight=2"], "clean_weight must lie in [0, 1], not 2"),
+        (["--model.vision={model_type: swin, embed_dm: 8}"], "A configuration of swin has no key embed_dm"),
+    ],
+)
+def test_arguments_that_contradict_each_other_are_named(recipe, overrides, message):
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        Recipe(recipe, overrides).instantiate()
+
+
+@pytest.mark.parametrize(("text", "message"), [("", "holds no keys"), ("a: [1\nb: }", "line 2"), ("- 3", "holds no")])
+def test_files_that_are_no_recipes(tmp_path, text, message):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=rf"x\.yaml: .*{message}"):
+        Recipe(tmp_path / "x.yaml")
+
+
+def test_a_recipe_that_is_not_there(tmp_path):
+    with pytest.raises(RecipeError, match=r"no recipe 'refcoco-mask'.*did you mean refcoco-maskris"):
+        Recipe("refcoco-mask")
+    with pytest.raises(RecipeError, match="`maskris recipes` lists"):
+        find("zzz")
+    with pytest.raises(RecipeError, match=r"nor as a YAML file|neither shipped"):
+        find(tmp_path / "none.yaml")

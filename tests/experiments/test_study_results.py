@@ -1,0 +1,132 @@
+"""Study results against numbers that can be computed by hand."""
+
+from io import StringIO
+
+import numpy as np
+import pytest
+from evaluation.made_up import made_up
+from rich.console import Console
+
+from maskris.evaluation.bootstrap import paired, paired_over_seeds
+from maskris.experiments.study_results import Run, StudyResults
+
+
+def better(evaluation, by):
+    """The same with more pixels found."""
+    n = len(evaluation)
+    prediction = evaluation.rows["prediction_pixels"].to_numpy()
+    target = evaluation.rows["target_pixels"].to_numpy()
+    intersection = np.minimum(evaluation.rows["intersection"].to_numpy() + by, np.minimum(prediction, target))
+    columns = {"intersection": intersection, "union": prediction + target - intersection}
+    seed = int(evaluation.settings.get("seed", 0))
+    return made_up(n=n, seed=seed, prediction_pixels=prediction, target_pixels=target, **columns)
+
+
+@pytest.fixture
+def results():
+    base = {seed: made_up(seed=0, intersection=np.full(40, 1 + seed), prediction_pixels=np.full(40, 80),
+                          target_pixels=np.full(40, 80), union=np.full(40, 159 - seed)) for seed in (0, 1)}  # fmt: skip
+    runs = []
+    for seed, evaluation in base.items():
+        runs.append(Run("plain", seed, {0.0: evaluation, 0.5: evaluation}, {"training_seconds": 10.0}))
+        found = better(evaluation, 20)
+        runs.append(Run("masked", seed, {0.0: found, 0.5: evaluation}, {"training_seconds": 20.0}))
+    paper = {"plain": 74.67, "masked": 76.49}
+    return StudyResults("T", "Why?", "plain", (0.0, 0.5), runs, paper, {"table": "Table 3", "metric": "oIoU"})
+
+
+def test_means_deviations_and_differences(results):
+    cell = results.cell("plain", 0.0, "oIoU")
+    assert cell.values == pytest.approx((1 / 159, 2 / 158))
+    assert cell.mean == pytest.approx((1 / 159 + 2 / 158) / 2)
+    assert cell.deviation == pytest.approx(abs(1 / 159 - 2 / 158) / 2**0.5)
+    assert cell.difference is None
+    difference = results.cell("masked", 0.0, "oIoU").difference
+    expected = np.mean([21 / 139 - 1 / 159, 22 / 138 - 2 / 158])
+    assert difference.value == pytest.approx(expected)
+    assert difference.low == pytest.approx(expected)  # all expressions are alike
+    assert results.cell("masked", 0.5, "oIoU").difference.value == 0
+
+
+def test_directions_are_set_beside_the_paper(results):
+    assert results.direction("masked", "oIoU") == "same"
+    assert results.direction("plain", "oIoU") == ""
+    turned = StudyResults(**{**vars(results), "paper": {"plain": 80.0, "masked": 70.0}})
+    assert turned.direction("masked", "mIoU") == "opposite"
+    nothing = StudyResults(**{**vars(results), "occlusion": (0.5, 0.0)})
+    assert nothing.direction("masked", "mIoU") == "undecided"
+
+
+def test_a_difference_that_seeds_disagree_on_has_no_direction(results):
+    plain, masked, *others = results.runs
+    # One seed wins by much, the other one loses a little: the interval over images alone would be sure.
+    worse = Run("masked", 1, {share: better(e, -1) for share, e in plain.evaluations.items()})
+    mixed = StudyResults(**{**vars(results), "runs": [plain, masked, others[0], worse]})
+    cell = mixed.cell("masked", 0.0, "oIoU")
+    assert cell.difference.low > 0
+    assert cell.by_seed == pytest.approx((21 / 139 - 1 / 159, 0 - 2 / 158))
+    assert cell.sign == 0
+    assert mixed.direction("masked", "oIoU") == "undecided"
+    assert results.cell("masked", 0.0, "oIoU").sign == 1
+    _, rows = mixed.difference_tables("oIoU")["Seed by seed"]
+    assert rows == [["masked", "plain", "+14.5, -1.3", "+0.0, -1.3"]]
+
+
+def test_the_page_holds_all_tables(results):
+    page = results.to_markdown("oIoU")
+    assert "| masked | 15.5 ± 0.6 |" in page
+    assert "| plain | 0.9 ± 0.5 |" in page
+    assert "| masked | plain | +14.6 [+14.6, +14.6] | +0.0 [+0.0, +0.0] | +1.82 | same |" in page
+    assert "By kind of expression" in page
+    assert page.count("\n|---|") == 4
+    assert "| variant | against | clean | 50% hidden | paper | direction |\n|---|---|---:|" in page
+
+
+def test_a_variant_may_have_a_rival_of_its_own(results):
+    own = StudyResults(**{**vars(results), "against": {"plain": "masked"}})
+    assert own.cell("plain", 0.0, "oIoU").difference.value == pytest.approx(
+        -results.cell("masked", 0.0, "oIoU").difference.value
+    )
+
+
+def test_what_costs_as_much_is_compared_in_a_table_of_its_own(results):
+    assert [str(table.title) for table in results.tables("oIoU")] == ["T: oIoU", "Differences", "Seed by seed"]
+    both = StudyResults(**{**vars(results), "same_compute": {"masked": "plain", "absent": "plain"}})
+    _, rows = both.difference_tables("oIoU")["At equal compute"]
+    assert rows == [["masked", "plain", "+14.6 [+14.6, +14.6]", "+0.0 [+0.0, +0.0]"]]
+    assert [str(table.title) for table in both.tables("oIoU")][2] == "At equal compute"
+    assert "At equal compute:\n\n| variant | against |" in both.to_markdown("oIoU")
+
+
+def test_a_row_says_its_seeds_where_they_are_not_all(results):
+    some = [run for run in results.runs if (run.variant, run.seed) != ("masked", 0)]
+    partly = StudyResults(**{**vars(results), "runs": some})
+    assert [row[0] for row in partly.rows("oIoU")[1]] == ["plain", "masked (seed 1)"]
+    assert partly.difference_tables("oIoU")["Differences"][1][0][0] == "masked (seed 1)"
+    assert "masked (seed 1) |" in partly.to_markdown("oIoU")
+    assert "(seed" not in results.to_markdown("oIoU")
+
+
+def test_names_are_shown_in_a_terminal_as_they_are(results):
+    odd = {"plain": "a[red]", "masked": "[/b]"}
+    runs = [Run(odd[run.variant], run.seed, run.evaluations, run.done) for run in results.runs]
+    renamed = StudyResults(**{**vars(results), "title": "[i]", "runs": runs, "baseline": "a[red]", "paper": {}})
+    console = Console(record=True, width=120, file=StringIO())
+    for table in renamed.tables("oIoU"):
+        console.print(table)
+    text = console.export_text()
+    assert "[i]: oIoU" in text
+    assert "a[red]" in text
+    assert "[/b]" in text
+
+
+def test_one_seed_is_the_paired_bootstrap_and_equal_methods_differ_by_nothing():
+    a, b = made_up(seed=1), made_up(seed=1, intersection=np.zeros(40, dtype=int))
+    one = paired_over_seeds([a], [b], "mIoU", unit="image", seed=3)
+    assert one == paired(a, b, ["mIoU"], unit="image", seed=3)["mIoU"]
+    same = paired_over_seeds([a, b], [a, b], "oIoU")
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    with pytest.raises(ValueError, match="as many evaluations"):
+        paired_over_seeds([a], [], "oIoU")
+    with pytest.raises(ValueError, match="not of the same ones"):
+        paired_over_seeds([a], [made_up(n=39, seed=1)], "oIoU")

@@ -1,0 +1,130 @@
+"""A run folder is read as far as it goes, and mistakes about it are explained."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from evaluation.made_up import made_up
+
+from maskris.reporting.html.selection import KEPT, saved_rows
+from maskris.training.run_record import names_of, read_run
+
+RECIPE = """\
+model:
+  class_path: maskris.CARIS
+  init_args: {layers: 3, vision: {model_type: swin}, tokenizer: [a, b]}
+strategy: {class_path: maskris.Supervised}
+training: {protocol: cris, steps: 4}
+"""
+LOG = [
+    {"event": "train", "step": 2, "loss": 0.5, "losses": {"clean": 0.3, "masked": 0.2}, "lr": 1e-3},
+    {"event": "evaluate", "step": 2, "metrics": {"oIoU": 0.25}},
+    {"event": "train", "step": 4, "loss": None, "losses": {"clean": None, "masked": 0.1}, "lr": 1e-4},
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    run = tmp_path / "run"
+    for name in ("best", "last"):
+        (run / name).mkdir(parents=True)
+        (run / name / "config.json").write_text("{}")
+    (run / "last" / "state.json").write_text('{"step": 4, "versions": {"torch": "2"}}')
+    (run / "recipe.yaml").write_text(RECIPE)
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LOG))
+    return run
+
+
+def test_a_run_folder(folder):
+    record = read_run(folder)
+    assert (record.checkpoint, record.protocol, record.recipe) == ("best", "cris", RECIPE)
+    assert record.state == {"step": 4, "versions": {"torch": "2"}}
+    assert record.flat == {
+        "model": "maskris.CARIS", "model.layers": 3, "model.vision.model_type": "swin", "model.tokenizer": ["a", "b"],
+        "strategy": "maskris.Supervised", "training.protocol": "cris", "training.steps": 4,
+    }  # fmt: skip
+    assert record.curve("loss") == ([2, 4], [0.5, None])
+    assert record.curve("losses", "masked") == ([2, 4], [0.2, 0.1])
+    assert record.curve("metrics", "oIoU", event="evaluate") == ([2], [0.25])
+    assert record.curve("metrics", "mIoU", event="evaluate") == ([], [])
+
+
+def test_a_folder_of_a_model_alone(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    record = read_run(tmp_path)
+    assert (record.checkpoint, record.recipe, record.protocol, record.curve("loss")) == (".", "", None, ([], []))
+
+
+def test_a_line_that_is_being_written_is_left_out_and_a_damaged_one_is_an_error(folder):
+    log = folder / "metrics.jsonl"
+    whole = log.read_text()
+    log.write_text(whole + '{"event": "tr')
+    assert len(read_run(folder).log) == 3
+    log.write_text('{"event": "tr\n' + whole)
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 1: "):
+        read_run(folder)
+    log.write_text("[1]\n" + whole)
+    with pytest.raises(ValueError, match=r"line 1: it has no step"):
+        read_run(folder)
+
+
+def test_mistakes_about_folders_are_explained(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no run folder .*nowhere; `maskris train` writes one"):
+        read_run(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"neither best/ nor last/ nor metrics\.jsonl, but nothing"):
+        read_run(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match="but empty, run"):
+        read_run(tmp_path)
+    for text, words in (("a: [", "is no YAML"), ("- a", "holds no recipe")):
+        (folder / "recipe.yaml").write_text(text)
+        with pytest.raises(ValueError, match=words):
+            read_run(folder)
+
+
+def test_runs_are_called_by_what_tells_them_apart(tmp_path):
+    def names(*places):
+        return names_of([tmp_path / place for place in places])
+
+    assert names("runs/a") == ["a"]
+    assert names("s/CARIS/seed-0", "s/LAVT/seed-0") == ["CARIS", "LAVT"]
+    assert names("s/CARIS/seed-0", "s/CARIS/seed-1") == ["seed-0", "seed-1"]
+    assert names("s/CARIS/seed-0", "s/LAVT/seed-1") == ["CARIS/seed-0", "LAVT/seed-1"]
+    assert names("a", "a/b") == ["a", "a/b"]
+    assert names("x/y/b", "z/b") == ["x/y", "z"]
+    with pytest.raises(ValueError, match=r"The run .*a is given twice"):
+        names("a", "b", "a")
+
+
+def test_saved_rows_are_found_and_told_apart(tmp_path):
+    clean, other = made_up(seed=1), made_up(seed=2)
+    hidden = "PatchOcclusion(ratio=0.25, patch_size=8, seed=0, mean=(0.5, 0.5, 0.5))"
+    assert saved_rows(tmp_path).clean is None
+    other.save(tmp_path / "b.parquet")
+    replace(clean, settings={"perturbation": hidden}).save(tmp_path / "a.parquet")
+    replace(clean, settings={"perturbation": "Fog(3)"}).save(tmp_path / "c.parquet")
+    (tmp_path / "broken.parquet").write_bytes(b"no Parquet")
+    found = saved_rows(tmp_path)
+    assert (found.file, found.clean) == (tmp_path / "b.parquet", other)
+    assert list(found.perturbed) == ["25 % hidden, patches of 8 px", "Fog(3)"]
+    clean.save(tmp_path / KEPT)  # what this command has kept comes first
+    assert (saved_rows(tmp_path).file, saved_rows(tmp_path).clean) == (tmp_path / KEPT, clean)
+
+
+def test_perturbed_rows_of_something_else_are_left_out(tmp_path):
+    clean = replace(made_up(seed=1), settings={"fingerprint": {"weights": "new"}})
+    fog = made_up(seed=2)
+    of = {
+        "fog": {"perturbation": "fog", "fingerprint": {"weights": "new"}},
+        "rain": {"perturbation": "rain", "fingerprint": {"weights": "old"}},
+        "snow": {"perturbation": "snow"},  # nothing is known of its weights
+    }
+    for name, settings in of.items():
+        replace(fog, settings=settings).save(tmp_path / f"{name}.parquet")
+    replace(made_up(n=7), settings={"perturbation": "hail"}).save(tmp_path / "hail.parquet")
+    rows, left_out = saved_rows(tmp_path).beside(clean)
+    assert list(rows.perturbed) == ["fog", "snow"]
+    assert left_out == {
+        "hail": "The evaluations are not of the same expressions (40 and 7 of them)",
+        "rain": "They were measured with other weights",
+    }
