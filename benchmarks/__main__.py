@@ -67,8 +67,8 @@ def run(
         "inference": common,
         "evaluation_7": replace(common, case="evaluation", expressions=7),
         "train_step": replace(common, case="train_step", images=2),
-        "train_step_fused": replace(common, case="train_step", images=2, fused=True),
-        "train_step_checkpointed": replace(common, case="train_step", images=2, checkpointing=True),
+        "train_step_fused": replace(common, case="train_step", images=2, single_forward=True),
+        "train_step_checkpointed": replace(common, case="train_step", images=2, gradient_checkpointing=True),
     }
     if quick and only is None:
         del cases["train_step_fused"], cases["train_step_checkpointed"]  # a minute each; --only brings them back
@@ -78,7 +78,7 @@ def run(
         for name, setting in cases.items():
             if only is None or name in only:
                 rounds, plain = ROUNDS[name][quick], next((row for row in rows if row["name"] == "train_step"), None)
-                variant = setting.checkpointing or setting.fused
+                variant = setting.gradient_checkpointing or setting.single_forward
                 if variant and plain is not None:  # the literal network has just been timed at this
                     rows.append(beside(name, setting, rounds, plain, peak))
                 else:  # an older commit may not have such a step

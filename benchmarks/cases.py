@@ -61,7 +61,7 @@ class Setting:
 
     Attributes:
         case: ``inference`` (images with one expression each), ``evaluation`` (several expressions per image, masks
-            compared) or ``train_step`` (MaskRIS with clipping and optimiser).
+            compared) or ``train_step`` (MaskRIS with clipping and optimizer).
         side: Whose network.
         size: Key of `SIZES`.
         pixels: Side of the square images.
@@ -71,8 +71,8 @@ class Setting:
         precision: ``bf16`` runs under autocast.
         compiled: Whether `torch.compile` is used.
         threads: Of PyTorch on the CPU.
-        checkpointing: Whether our network computes activations again instead of keeping them.
-        fused: Whether our training step has one pass over clean and masked inputs instead of two.
+        gradient_checkpointing: Whether our network computes activations again instead of keeping them.
+        single_forward: Whether our training step has one pass over clean and masked inputs instead of two.
     """
 
     case: Case
@@ -85,8 +85,8 @@ class Setting:
     precision: Literal["fp32", "bf16"] = "fp32"
     compiled: bool = False
     threads: int = 2
-    checkpointing: bool = False
-    fused: bool = False
+    gradient_checkpointing: bool = False
+    single_forward: bool = False
 
 
 def make_model(size: str, pixels: int) -> CARIS:
@@ -127,9 +127,9 @@ def make_task(setting: Setting) -> Callable[[], Any]:
     torch.set_num_threads(setting.threads)
     ours = make_model(setting.size, setting.pixels)
     batch = make_batch(ours, setting)
-    if setting.checkpointing and setting.side == "ours":
+    if setting.gradient_checkpointing and setting.side == "ours":
         ours.vision.set_checkpointing(True)
-        ours.decoder.checkpointing = True
+        ours.decoder.gradient_checkpointing = True
     model: Any = ours
     if setting.side == "literal":
         from benchmarks.reference import literal
@@ -167,11 +167,11 @@ def _training(model: Any, batch: Batch, autocast: Any, setting: Setting) -> Call
     model.train()
     # As the trainer does it; prediction and evaluation leave the C library as it is.
     frugal = setting.side == "ours" and setting.device == "cpu" and choose_for is not None and choose_for(model)
-    strategy = MaskRIS(fused=setting.fused and setting.side == "ours")
-    if setting.side == "literal":  # the published code's optimiser is a loop over the parameters
+    strategy = MaskRIS(single_forward=setting.single_forward and setting.side == "ours")
+    if setting.side == "literal":  # the published code's optimizer is a loop over the parameters
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
     else:
-        optimizer = torch.optim.AdamW(model.parameter_groups(1e-5, 1e-2), lr=1e-5, fused=True)
+        optimizer = torch.optim.AdamW(model.parameter_groups(1e-5, 1e-2), lr=1e-5, single_forward=True)
     step = 0
 
     def train() -> float:

@@ -69,7 +69,7 @@ def photo_like(height: int, width: int, seed: int = 0) -> Image.Image:
     """
     random = np.random.default_rng(seed)
     longest = max(height, width)
-    pixels = np.asarray(  # the colours of large areas
+    pixels = np.asarray(  # the colors of large areas
         Image.fromarray(random.integers(60, 196, (9, 12, 3), dtype=np.uint8)).resize((width, height)), dtype=np.float32
     ).copy()
     side = 4

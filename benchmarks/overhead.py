@@ -35,7 +35,7 @@ def open_table(expressions: int) -> float:
 
 
 def load_images(pixels: int = 448, count: int = 64) -> float:
-    """Seconds per training sample: a photo of 640 x 480 read, resized, its mask decoded, its phrase tokenised."""
+    """Seconds per training sample: a photo of 640 x 480 read, resized, its mask decoded, its phrase tokenized."""
     from PIL import Image
 
     from benchmarks.cases import make_model

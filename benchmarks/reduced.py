@@ -26,10 +26,11 @@ def measure(model: Any, images: int = 150, side: int = SIDE, quality: int = 92) 
     Returns:
         ``{"full": {"oIoU": …, "mIoU": …}, "reduced": …}``, fractions.
     """
-    from maskris.data.prepare import prepare
+    from maskris.data.prepare_dataset import prepare_dataset
+
     from maskris.data.shapes.writer import write_shapes
     from maskris.data.table import ReferringTable
-    from maskris.evaluation.evaluate import evaluate
+    from maskris.evaluation.evaluator import evaluate
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -37,7 +38,7 @@ def measure(model: Any, images: int = 150, side: int = SIDE, quality: int = 92) 
         for picture in (folder / "train2014").glob("*.png"):
             # The annotations name the PNG; readers go by what a file holds.
             Image.open(picture).convert("RGB").save(picture, format="JPEG", quality=quality)
-        prepare(folder, folder / "table.parquet", dataset="shapes", split_by="unc", progress=False)
+        prepare_dataset(folder, folder / "table.parquet", dataset="shapes", split_by="unc", progress=False)
         table = ReferringTable.open(folder / "table.parquet").split("val")
         results = {}
         for way in ("full", "reduced"):

@@ -1,4 +1,4 @@
-"""The published network as plain modules: every formula as written, nothing shared, fused, folded or left out.
+"""The published network as plain modules: every formula as written, nothing shared, single_forward, folded or left out.
 
 This is the yardstick of the benchmarks. It computes what the published code computes in eager PyTorch (deformable
 attention by `grid_sample`, as mmcv does where its own kernels are absent), with the weights of one of our models:
@@ -20,7 +20,7 @@ from maskris.batch import Batch
 from maskris.models.caris.decoder import CARISDecoder, DecoderLayer
 from maskris.models.caris.model import CARIS
 from maskris.models.layers.attention import Attention, sine_encoding
-from maskris.models.layers.deformable import DeformableAttention, pixel_centres
+from maskris.models.layers.deformable import DeformableAttention, pixel_centers
 from maskris.models.layers.sampling import Shapes
 
 
@@ -205,7 +205,7 @@ class Decoder(nn.Module):
                 for i, (h, w) in enumerate(shapes)
             ]
         ).expand_as(vis)
-        reference = pixel_centres(shapes, vis.device)
+        reference = pixel_centers(shapes, vis.device)
         n, length, _ = words.shape
         text = torch.cat([self.lang_in(words), self.vis_prompts.weight.expand(n, -1, -1)], dim=1)
         visible = F.pad(visible, (0, text.shape[1] - length), value=True)

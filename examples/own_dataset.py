@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from maskris.data.prepare_dataset import prepare_dataset
 from PIL import Image, ImageDraw, ImageFilter
 
 from maskris import Predictor, ReferringDataset, ReferringTable, Trainer, evaluate
 from maskris.data.augment import HorizontalFlip
-from maskris.data.prepare import prepare
 from maskris.experiments.recipe import Recipe
 
-COLOURS = {"red": "#c0392b", "blue": "#2e5fa8", "green": "#2e8b57", "yellow": "#e0b030"}
+COLORS = {"red": "#c0392b", "blue": "#2e5fa8", "green": "#2e8b57", "yellow": "#e0b030"}
 
 
 def paint(number: int, folder: Path) -> list[dict[str, Any]]:
@@ -32,15 +32,15 @@ def paint(number: int, folder: Path) -> list[dict[str, Any]]:
     rng = random.Random(number)
     photo = Image.new("RGB", (160, 120), rng.choice(["#6b705c", "#a5a58d", "#cbc0d3"]))
     draw, lines = ImageDraw.Draw(photo), []
-    for side, colour in zip(("left", "right"), rng.sample(sorted(COLOURS), 2), strict=True):
+    for side, color in zip(("left", "right"), rng.sample(sorted(COLORS), 2), strict=True):
         radius = rng.randint(14, 26)
         x, y = rng.randint(30, 50) + 80 * (side == "right"), rng.randint(30, 90)
         box = (x - radius, y - radius, x + radius, y + radius)
-        draw.ellipse(box, fill=COLOURS[colour])
+        draw.ellipse(box, fill=COLORS[color])
         mask = Image.new("L", photo.size)
         ImageDraw.Draw(mask).ellipse(box, fill=255)  # white is inside
         mask.save(folder / f"{number}_{side}.png")
-        phrases = [f"the {colour} ball", f"the ball on the {side}", f"{side} one"]
+        phrases = [f"the {color} ball", f"the ball on the {side}", f"{side} one"]
         # Polygons and COCO's RLE do as well as a PNG; see docs/data.md.
         split = "train" if number % 5 else "val"
         lines.append({"image": f"{number}.jpg", "mask": f"{number}_{side}.png", "expressions": phrases, "split": split})
@@ -57,7 +57,7 @@ def main(steps: int, out: Path) -> None:
     (folder / "mine.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
 
     # Everything that is wrong would be said here, all at once, with the line.
-    report = prepare(folder / "mine.jsonl", out / "mine.parquet", progress=False)
+    report = prepare_dataset(folder / "mine.jsonl", out / "mine.parquet", progress=False)
     print(f"{report.counts['train'].expressions} expressions to train on, {report.counts['val'].expressions} to test")
     table = ReferringTable.open(out / "mine.parquet")
 
@@ -90,7 +90,7 @@ def main(steps: int, out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300, help="optimiser steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=300, help="optimizer steps (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="folder for data and model (default: a new temporary one)")
     options = parser.parse_args()
     main(options.steps, options.out or Path(tempfile.mkdtemp(prefix="own_dataset_")))

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from maskris.data.prepare_dataset import prepare_dataset
 from torch import Tensor, nn
 
 from maskris import MaskRIS, Predictor, ReferringDataset, ReferringTable, RISModel, Trainer, evaluate
-from maskris.data.prepare import prepare
 from maskris.data.shapes.language import vocabulary
 from maskris.data.shapes.writer import write_shapes
 from maskris.models.base import load_model
@@ -66,7 +66,7 @@ class Film(RISModel):
         return self.head((1 + scale) * features[image_index] + shift)
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """For the optimiser; a model with a pretrained encoder would give that a smaller rate."""
+        """For the optimizer; a model with a pretrained encoder would give that a smaller rate."""
         return [{"name": "all", "params": list(self.parameters()), "lr": lr, "weight_decay": weight_decay}]
 
 
@@ -74,7 +74,7 @@ def main(steps: int, out: Path) -> None:
     """Data, training, evaluation, prediction."""
     torch.set_num_threads(2)  # the tensors are small
     write_shapes(out / "data", images={"train": min(4 * steps, 1000), "val": 20}, size=64)
-    prepare(out / "data", out / "shapes.parquet", dataset="shapes", split_by="unc", progress=False)
+    prepare_dataset(out / "data", out / "shapes.parquet", dataset="shapes", split_by="unc", progress=False)
     table = ReferringTable.open(out / "shapes.parquet")
     model, rows = Film(), table.split("train")
     train = ReferringDataset(rows, model.preprocess, model.tokenizer, training=True, referents_per_image=4)
@@ -94,7 +94,7 @@ def main(steps: int, out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300, help="optimiser steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=300, help="optimizer steps (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="folder for data and model (default: a new temporary one)")
     options = parser.parse_args()
     main(options.steps, options.out or Path(tempfile.mkdtemp(prefix="own_model_")))

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from maskris.data.prepare_dataset import prepare_dataset
 from torch import Tensor
 
 from maskris import Batch, ReferringDataset, ReferringTable, RISModel, Trainer, evaluate
-from maskris.data.prepare import prepare
 from maskris.data.shapes.writer import write_shapes
 from maskris.experiments.recipe import Recipe
 from maskris.strategies.base import Strategy
@@ -54,7 +54,7 @@ def main(steps: int, out: Path) -> None:
     """Data, training, evaluation."""
     torch.set_num_threads(2)
     write_shapes(out / "data", images={"train": min(4 * steps, 500), "val": 20}, size=64)
-    prepare(out / "data", out / "shapes.parquet", dataset="shapes", split_by="unc", progress=False)
+    prepare_dataset(out / "data", out / "shapes.parquet", dataset="shapes", split_by="unc", progress=False)
     table = ReferringTable.open(out / "shapes.parquet")
 
     # The small model and the training settings of the recipe; the method is ours.
@@ -72,7 +72,7 @@ def main(steps: int, out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=200, help="optimiser steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=200, help="optimizer steps (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="folder for data and model (default: a new temporary one)")
     options = parser.parse_args()
     main(options.steps, options.out or Path(tempfile.mkdtemp(prefix="own_strategy_")))

@@ -1,4 +1,4 @@
-"""A model that sees colours, and small photos that it can read: everything about it can be computed by hand."""
+"""A model that sees colors, and small photos that it can read: everything about it can be computed by hand."""
 
 import numpy as np
 import pytest
@@ -13,12 +13,12 @@ from maskris.data.tokenizer import ExpressionTokenizer
 from maskris.models.base import RISModel
 from maskris.models.encoders.sources import build_tokenizer
 
-COLOURS = ("red", "green", "blue")
-WORDS = [*COLOURS, "the", "one", "thing", "left", "of"]
+COLORS = ("red", "green", "blue")
+WORDS = [*COLORS, "the", "one", "thing", "left", "of"]
 
 
-class ColourModel(RISModel):
-    """Marks the pixels of the colour that the expression names; ``channels`` logits, at full resolution."""
+class ColorModel(RISModel):
+    """Marks the pixels of the color that the expression names; ``channels`` logits, at full resolution."""
 
     def __init__(self, size=(24, 32), channels=2, resize="stretch"):
         super().__init__()
@@ -35,7 +35,7 @@ class ColourModel(RISModel):
         return self.dropout(images * std + mean)
 
     def segment(self, features, input_ids, attention_mask, image_index):
-        ids = [self.tokenizer.tokenizer.convert_tokens_to_ids(colour) for colour in COLOURS]
+        ids = [self.tokenizer.tokenizer.convert_tokens_to_ids(color) for color in COLORS]
         named = torch.stack([(input_ids == i).any(1) for i in ids], 1)  # [N, 3]
         brightness = torch.einsum("nc,nchw->nhw", named.float(), features[image_index])
         logit = self.scale * (brightness - 0.5)
@@ -46,7 +46,7 @@ class ColourModel(RISModel):
 
 
 def make_table(folder, seed=0, images=5, splits=("val",), empty_every=0):
-    """Photos of different sizes with a soft rectangle per colour; the annotations are a little off the drawing."""
+    """Photos of different sizes with a soft rectangle per color; the annotations are a little off the drawing."""
     rng = np.random.default_rng(seed)
     rows, ref_id = [], 100
     for i in range(images):
@@ -66,14 +66,14 @@ def make_table(folder, seed=0, images=5, splits=("val",), empty_every=0):
             empty = bool(empty_every) and ref_id % empty_every == 0
             if not empty:
                 mask[y : y + h, x + 2 : x + w + 1] = True
-            colour = COLOURS[channel]
-            texts = [colour, f"the {colour} one", f"the {colour} thing left of the one"][: int(rng.integers(1, 4))]
+            color = COLORS[channel]
+            texts = [color, f"the {color} one", f"the {color} thing left of the one"][: int(rng.integers(1, 4))]
             rows.append(
                 {
                     "dataset": "toy", "split_by": "unc", "split": splits[i % len(splits)], "image_id": 10 * i + 3,
                     "ref_id": ref_id, "ann_ids": [] if empty else [ref_id], "ann_id": -1 if empty else ref_id,
                     "category": "shape" if channel else "square", "image": name, "height": height, "width": width,
-                    "expressions": texts, "kinds": ["colour", "relation", "relation"][: len(texts)],
+                    "expressions": texts, "kinds": ["color", "relation", "relation"][: len(texts)],
                     "mask": encode(mask), "mask_source": "annotated",
                     "box": [0.0] * 4 if empty else [x + 2, y, w - 1, h], "area": int(mask.sum()),
                     "source": "toy.json", "source_sha256": "0" * 64,
@@ -90,12 +90,12 @@ def table(tmp_path):
 
 @pytest.fixture
 def model():
-    return ColourModel()
+    return ColorModel()
 
 
 @pytest.fixture
-def colour_model():
-    return ColourModel
+def color_model():
+    return ColorModel
 
 
 @pytest.fixture

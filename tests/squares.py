@@ -1,4 +1,4 @@
-"""A data set of coloured squares, a recipe that trains on it in a second, and a run of it."""
+"""A data set of colored squares, a recipe that trains on it in a second, and a run of it."""
 
 import json
 from pathlib import Path
@@ -49,9 +49,9 @@ def squares(tmp_path_factory) -> Path:
     for number in range(10):
         pixels = np.full((32, 40, 3), 90, dtype=np.uint8)
         split = "train" if number < 6 else "val" if number < 8 else "testA"
-        for side, (x, colour) in enumerate((("left", (255, 0, 0)), ("right", (0, 0, 255)))):
+        for side, (x, color) in enumerate((("left", (255, 0, 0)), ("right", (0, 0, 255)))):
             x0, y0 = 3 + 20 * side, 2 + number
-            pixels[y0 : y0 + 12, x0 : x0 + 12] = colour
+            pixels[y0 : y0 + 12, x0 : x0 + 12] = color
             polygon = [x0, y0, x0 + 12, y0, x0 + 12, y0 + 12, x0, y0 + 12]
             words = f"the {('red', 'blue')[side]} square {x}" + (" of the left" if number == 9 else "")
             lines.append({"image": f"{number}.png", "mask": [polygon], "expressions": [words], "split": split})

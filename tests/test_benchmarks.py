@@ -48,11 +48,11 @@ def test_rows_hold_times_memory_and_operations(rows: list[dict[str, Any]]) -> No
     assert evaluation == pytest.approx(7 * inference, rel=0.01), "the literal network encodes every expression's image"
     assert training > 10 * inference, "two passes of two images, forward and backward"
     assert as_table(rows, 1e11).row_count == 5
-    plain, fused, checkpointed = rows[2:]
-    assert (fused["fused"], plain["fused"]) == (True, False)
-    assert fused["ours_gflop"] == plain["ours_gflop"], "the same products in one pass"
+    plain, single_forward, checkpointed = rows[2:]
+    assert (single_forward["single_forward"], plain["single_forward"]) == (True, False)
+    assert single_forward["ours_gflop"] == plain["ours_gflop"], "the same products in one pass"
     assert again == [training, training], "measured once"
-    assert {row["literal_s"] for row in (plain, fused, checkpointed)} == {plain["literal_s"]}
+    assert {row["literal_s"] for row in (plain, single_forward, checkpointed)} == {plain["literal_s"]}
     assert checkpointed["ours_gflop"] > plain["ours_gflop"], "what isn't kept is computed again"
 
 
@@ -110,7 +110,7 @@ def test_the_loader_is_measured() -> None:
 
 
 def test_both_ways_of_decoding_are_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
-    from maskris.evaluation import evaluate as room
+    from maskris.evaluation import evaluator as room
 
     seen: list[Any] = []
 
@@ -151,7 +151,7 @@ def test_another_commit_is_timed_from_a_worktree_that_is_gone_afterwards() -> No
     plain, checkpointed = run(quick=True, size="tiny", pixels=64, threads=1, against="HEAD", only=names)
     assert plain["ratio_against"] == pytest.approx(plain["against_s"] / plain["ours_s"])
     assert plain["against_gflop"] > 0
-    assert checkpointed["checkpointing"] is True
+    assert checkpointed["gradient_checkpointing"] is True
     assert "against_s" not in checkpointed, "older commits have no checkpointing"
     assert as_table([plain, checkpointed], 1e11).row_count == 3
     assert git("worktree", "list") == before

@@ -14,7 +14,7 @@ from golden import reference
 from safetensors.torch import load_file
 
 from maskris.data.table import ReferringTable
-from maskris.evaluation.bootstrap import intervals
+from maskris.evaluation.bootstrap import bootstrap_intervals
 from maskris.evaluation.result import Evaluation
 from maskris.models.base import load_model
 from maskris.training.logging import Tracker
@@ -110,13 +110,13 @@ def test_the_same_command_gives_the_same_weights(run, recipe, table, maskris, tm
 
 def test_a_trained_model_is_tuned_further(run, recipe, table, maskris, tmp_path):
     command = ["train", recipe, "--data", table, "--training.steps=1", "--training.lr=1e-12"]
-    code, _, err = maskris(*command, "--out", tmp_path / "tuned", "--training.start_from", run)
+    code, _, err = maskris(*command, "--out", tmp_path / "tuned", "--training.init_from", run)
     assert code == 0
     assert f"Starts from the weights of {run}" in err
     best = load_file(run / "best" / "model.safetensors")
     tuned = weights(tmp_path / "tuned")
     assert all(torch.allclose(tuned[name], best[name], atol=1e-9) for name in best)
-    code, _, err = maskris(*command, "--out", tmp_path / "other", "--training.start_from", run, "--model.width=32")
+    code, _, err = maskris(*command, "--out", tmp_path / "other", "--training.init_from", run, "--model.width=32")
     assert code == 1
     assert f"error: {run} is another network than the model to train: " in err
     assert not (tmp_path / "other" / "last").exists()
@@ -245,7 +245,7 @@ def test_evaluate_shows_intervals_when_asked(run, table, maskris, tmp_path):
     assert code == 0
     _, shown = out.split("95 % bootstrap intervals over images")
     for split, part in Evaluation.load(tmp_path / "rows.parquet").parts("split").items():
-        found = intervals(part, unit="image")["mIoU"]
+        found = bootstrap_intervals(part, unit="image")["mIoU"]
         ends = [f"{100 * number:.2f}" for number in (found.value, found.low, found.high)]
         assert re.search(rf"{split} .*?mIoU +{' +'.join(ends)}", shown, re.DOTALL)
 

@@ -20,7 +20,7 @@ def records(folder):
 @pytest.fixture
 def rows(squares, tmp_path):
     """Two phrases about each of three photos, the photos taking turns."""
-    lines = [f"{photo}.png,the {colour} square" for colour in ("red", "blue") for photo in range(3)]
+    lines = [f"{photo}.png,the {color} square" for color in ("red", "blue") for photo in range(3)]
     (tmp_path / "rows.csv").write_text("\n".join(["image,expression", *lines]))
     return tmp_path / "rows.csv"
 

@@ -113,7 +113,7 @@ def test_a_report_on_a_run_folder_alone(maskris, run, tmp_path):
 
 
 def test_the_pictures_show_what_the_predictor_finds(twins, table):
-    from maskris.evaluation.evaluate import evaluate
+    from maskris.evaluation.evaluator import evaluate
     from maskris.evaluation.protocol import Protocol
     from maskris.reporting.html.examples import draw_galleries
     from maskris.reporting.html.report import Report, Subject
@@ -121,7 +121,7 @@ def test_the_pictures_show_what_the_predictor_finds(twins, table):
 
     data = open_tables([table]).split("val")
     # At the photo's size, so that masks and rows must agree; and with a threshold of its own.
-    protocol = Protocol("own", resolution="original", binarisation="threshold", threshold=0.4)
+    protocol = Protocol("own", resolution="original", binarization="threshold", threshold=0.4)
     subjects = [
         Subject(run.name, read_run(run), evaluate(load_model(run), data, protocol, progress=False)) for run in twins
     ]
@@ -145,13 +145,13 @@ def test_the_pictures_show_what_the_predictor_finds(twins, table):
 
 
 def test_robustness_is_told_of_the_runs_whose_weights_were_measured(maskris, twins, table, tmp_path):
-    from maskris.robustness.benchmark import measure_robustness
+    from maskris.robustness.benchmark import run_robustness
     from maskris.robustness.occlusion import PatchOcclusion
     from maskris.robustness.suite import Condition
 
     data = open_tables([table]).split("val")
     suite = {Condition("occlusion", "patches", share): PatchOcclusion(share, 8) for share in (0.25, 0.5)}
-    found = measure_robustness(
+    found = run_robustness(
         load_model(twins[1]), data, suite, out=tmp_path / "worse" / "x", name="other", progress=False
     )
     out = tmp_path / "report.html"
@@ -214,7 +214,7 @@ def test_the_page_in_a_browser(browser_page, maskris, twins, table, tmp_path):
     out = tmp_path / "report.html"
     words = ["--data", table, "--splits", "val", "--gallery", 1, "--resamples", 50, "--device", "cpu", "--workers", 0]
     assert maskris("report", *twins, "--out", out, *words)[0] == 0
-    colours = {}
+    colors = {}
     for scheme in ("light", "dark"):
         for width in (1200, 400):
             page.emulate_media(color_scheme=scheme)
@@ -232,8 +232,8 @@ def test_the_page_in_a_browser(browser_page, maskris, twins, table, tmp_path):
         ink, paper = page.evaluate(
             "[getComputedStyle(document.body).color, getComputedStyle(document.documentElement).backgroundColor]"
         )
-        colours[scheme] = [np.mean(list(map(int, re.findall(r"\d+", colour)))) for colour in (ink, paper)]
-    assert colours["light"][0] < 60 < 200 < colours["light"][1]
-    assert colours["dark"][1] < 60 < 200 < colours["dark"][0]
+        colors[scheme] = [np.mean(list(map(int, re.findall(r"\d+", color)))) for color in (ink, paper)]
+    assert colors["light"][0] < 60 < 200 < colors["light"][1]
+    assert colors["dark"][1] < 60 < 200 < colors["dark"][0]
     assert not said
     assert {url for url in asked if not url.startswith("data:")} == {out.as_uri()}

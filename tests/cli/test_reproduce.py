@@ -17,7 +17,7 @@ from maskris.data.table import ReferringTable
 from maskris.evaluation.result import Evaluation
 from maskris.experiments.claims import load_claims
 from maskris.experiments.recipe import Recipe, Splits, find
-from maskris.experiments.verify import doubts_about_data, doubts_about_run, doubts_about_training
+from maskris.experiments.verify import recipe_differences, split_differences, training_data_differences
 from maskris.training.logging import Tracker
 
 ROOT = Path(__file__).parents[2]
@@ -44,12 +44,13 @@ def mini(shared, tmp_path_factory):
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
     """Six scenes to train on and four to evaluate on."""
-    from maskris.data.prepare import prepare
+    from maskris.data.prepare_dataset import prepare_dataset
+
     from maskris.data.shapes.writer import write_shapes
 
     folder = tmp_path_factory.mktemp("shapes")
     write_shapes(folder, images={"train": 6, "val": 4})
-    prepare(folder, folder / "shapes.parquet", dataset="shapes", split_by="unc", progress=False)
+    prepare_dataset(folder, folder / "shapes.parquet", dataset="shapes", split_by="unc", progress=False)
     return folder / "shapes.parquet"
 
 
@@ -146,7 +147,7 @@ def test_claims_of_ones_own_are_verified_or_not(maskris, shapes, recipe, tmp_pat
     # A little above what was measured, but within the interval; and nothing is trained or evaluated again.
     between = (first["val", "oIoU"]["measured"] + first["val", "oIoU"]["high"]) / 2
     claims_file(claims, recipe, n=n, oIoU=between, mIoU=miss["high"] + 1)
-    monkeypatch.setattr("maskris.evaluation.evaluate.evaluate", lambda *_, **__: pytest.fail("evaluated again"))
+    monkeypatch.setattr("maskris.evaluation.evaluator.evaluate", lambda *_, **__: pytest.fail("evaluated again"))
     code, shown, _ = maskris(*command, *own)
     assert code == 0
     assert "evaluated before" in shown
@@ -254,41 +255,46 @@ def test_the_claims_are_listed_as_the_page_of_results_shows_them(maskris, monkey
 
 def test_doubts_about_a_run(run, recipe, tmp_path):
     model = small_caris(preprocess={"height": 64, "width": 64})
-    assert doubts_about_run(Recipe(recipe), model, str(run)) == []
-    assert doubts_about_run(Recipe(recipe), model, str(run / "best")) == []
-    free = ["--training.seed=7", "--training.workers=3", "--training.accumulation=2", "--data.test=[val]"]
-    assert doubts_about_run(Recipe(recipe, free), model, str(run)) == []
+    assert recipe_differences(Recipe(recipe), model, str(run)) == []
+    assert recipe_differences(Recipe(recipe), model, str(run / "best")) == []
+    free = [
+        "--training.seed=7",
+        "--training.workers=3",
+        "--training.gradient_accumulation_steps=2",
+        "--data.test=[val]",
+    ]
+    assert recipe_differences(Recipe(recipe, free), model, str(run)) == []
     changes = ["--training.lr=3e-4", "--strategy.image.ratio=0.5", "--data.train=val", "--model.drop_path=0.1"]
-    (doubt,) = doubts_about_run(Recipe(recipe, changes), model, str(run))
+    (doubt,) = recipe_differences(Recipe(recipe, changes), model, str(run))
     assert doubt == (
         "other settings (model.drop_path 0.3, not 0.1; strategy.image.ratio 0.75, not 0.5; "
         "training.lr 0.0001, not 0.0003; 1 more)"
     )
     shutil.copytree(run / "best", tmp_path / "elsewhere")  # no recipe came with it
-    assert doubts_about_run(Recipe(recipe, changes), model, str(tmp_path / "elsewhere")) == []
+    assert recipe_differences(Recipe(recipe, changes), model, str(tmp_path / "elsewhere")) == []
 
     class Other(type(model)):
         pass
 
     model.__class__ = Other
-    assert doubts_about_run(Recipe(recipe), model, "someone/model") == ["other model (Other, not CARIS)"]
+    assert recipe_differences(Recipe(recipe), model, "someone/model") == ["other model (Other, not CARIS)"]
 
 
 def test_doubts_about_training_data(mini):
     table, claims = ReferringTable.open(mini), load_claims(check_recipe=find)
     about = [claim for claim in claims if claim.recipe == "combined-maskris"]
-    assert doubts_about_training(about, table, Splits()) == [
+    assert training_data_differences(about, table, Splits()) == [
         "trained on other data (1,495 of 120,624 expressions of refcoco unc)",
         "trained on other data (0 of 120,191 expressions of refcoco+ unc)",
         "trained on other data (0 of 80,512 expressions of refcocog umd)",
     ]
     other = [claim for claim in claims if claim.recipe == "refcoco+-maskris"]
-    assert doubts_about_training(other, table, Splits())[1] == "trained on refcoco unc too"
+    assert training_data_differences(other, table, Splits())[1] == "trained on refcoco unc too"
     # Of combined data the origins count; what overlaps was left out of them.
     origins = ("refcoco unc 1", "refcoco unc 2", "refcoco+ unc 1, refcocog umd 5")
     rows = [row | {"origins": [origins[i % 3] for i in range(len(row["expressions"]))]} for row in table.to_pylist()]
     combined = ReferringTable.from_rows(rows, table.images_root)
-    assert doubts_about_training(about, combined, Splits()) == []
+    assert training_data_differences(about, combined, Splits()) == []
 
 
 def test_doubts_about_sentences_and_masks(mini):
@@ -297,8 +303,8 @@ def test_doubts_about_sentences_and_masks(mini):
         next(claim for claim in load_claims() if claim.recipe == name)
         for name in ("refcoco-maskris", "lavt-refcoco-maskris")
     )
-    assert doubts_about_data(cleaned, table) == []
-    assert doubts_about_data(typed, table) == ["other sentences (sent, not raw: prepare it with --text raw)"]
+    assert split_differences(cleaned, table) == []
+    assert split_differences(typed, table) == ["other sentences (sent, not raw: prepare it with --text raw)"]
 
 
 def test_the_first_recipe_of_a_data_set_is_taken():

@@ -37,7 +37,7 @@ def test_a_model_to_start_from_must_be_there_before_anything_is_trained(tmp_path
     message = "'supervised, 1200 steps more': there is no folder ./quickstart/supervised with a model to start from"
     with pytest.raises(StudyError, match=message):
         check_variant(variant, tmp_path / "a.yaml", [])
-    check_variant(variant, tmp_path / "a.yaml", ["--training.start_from", "somebody/on-the-hub"])
+    check_variant(variant, tmp_path / "a.yaml", ["--training.init_from", "somebody/on-the-hub"])
 
 
 def test_values_are_crossed_and_lists_stay_whole(recipe):

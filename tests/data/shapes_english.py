@@ -18,7 +18,7 @@ import numpy as np
 from maskris.data.shapes.scene import Scene, Thing, masks_of
 
 TEXTURES = "plain|striped|dotted"
-COLOURS = "red|orange|yellow|green|cyan|blue|purple|pink"
+COLORS = "red|orange|yellow|green|cyan|blue|purple|pink"
 NOUNS = "circle|square|triangle|diamond|cross|ring|star|thing"
 SIDES = "left|right|top|bottom"
 ORDINALS = {"second": 2, "third": 3, "fourth": 4}
@@ -68,7 +68,7 @@ def rule(kind: str, *forms: str) -> Callable[[Callable[..., Answer]], Callable[.
     def register(meaning: Callable[..., Answer]) -> Callable[..., Answer]:
         for form in forms:
             for name in ("WHAT", "BY"):
-                form = form.replace(name, f"(?P<{name.lower()}>(?:(?:{TEXTURES}) )?(?:(?:{COLOURS}) )?(?:{NOUNS}))")
+                form = form.replace(name, f"(?P<{name.lower()}>(?:(?:{TEXTURES}) )?(?:(?:{COLORS}) )?(?:{NOUNS}))")
             RULES.append((kind, re.compile(form.replace("SIDE", f"(?P<side>{SIDES})")), meaning))
         return meaning
 
@@ -81,7 +81,7 @@ def named(scene: Scene, phrase: str) -> set[int]:
     return {
         number
         for number, thing in enumerate(scene.things)
-        if all(word in (thing.texture, thing.colour, thing.shape, "thing") for word in words)
+        if all(word in (thing.texture, thing.color, thing.shape, "thing") for word in words)
     }
 
 
@@ -192,10 +192,10 @@ def _relation(scene: Scene, what: str, where: str, by: str) -> Answer:
     return {i for i, d in ahead.items() if d >= APART}, {i for i, d in ahead.items() if d > 0}
 
 
-@rule("relation", "WHAT with the same colour as the BY", "the WHAT that has the same colour as the BY")
-def _same_colour(scene: Scene, what: str, by: str) -> Answer:
+@rule("relation", "WHAT with the same color as the BY", "the WHAT that has the same color as the BY")
+def _same_color(scene: Scene, what: str, by: str) -> Answer:
     anchor = the(scene, by)
-    same = {i for i in named(scene, what) - {anchor} if scene.things[i].colour == scene.things[anchor].colour}
+    same = {i for i in named(scene, what) - {anchor} if scene.things[i].color == scene.things[anchor].color}
     return same, same
 
 

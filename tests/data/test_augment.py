@@ -168,7 +168,7 @@ def test_cutout_hides_one_rectangle():
         assert 0.08 < (hidden[0] > 0).float().mean() < 0.22
 
 
-def test_grayscale_has_no_colour():
+def test_grayscale_has_no_color():
     image = augment(view_of(), [Grayscale(p=1.0)], 0).image
     assert torch.equal(image[0], image[1])
     assert torch.equal(image[0], image[2])

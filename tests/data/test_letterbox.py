@@ -101,7 +101,7 @@ def test_the_geometry_by_hand() -> None:
 
 
 @given(sides, sides, sides, sides)
-def test_a_photo_fills_one_side_and_is_centred(height: int, width: int, h: int, w: int) -> None:
+def test_a_photo_fills_one_side_and_is_centerd(height: int, width: int, h: int, w: int) -> None:
     scale, top, left = place((h, w), (height, width))
     assert min(top, left) == pytest.approx(0, abs=1e-9)
     assert 2 * top + h * scale == pytest.approx(height)
@@ -109,11 +109,11 @@ def test_a_photo_fills_one_side_and_is_centred(height: int, width: int, h: int, 
 
 
 @given(sides, sides, sides, sides, st.sampled_from(["cubic", "linear"]))
-def test_one_colour_stays_one_colour(height: int, width: int, h: int, w: int, kernel: Any) -> None:
-    colour = torch.tensor([3.0, 200.0])
-    planes = colour[:, None, None].expand(2, h, w)
-    drawn = warp(planes, (height, width), place((h, w), (height, width)), colour, kernel)
-    torch.testing.assert_close(drawn, colour[:, None, None].expand(2, height, width), atol=1e-3, rtol=0)
+def test_one_color_stays_one_color(height: int, width: int, h: int, w: int, kernel: Any) -> None:
+    color = torch.tensor([3.0, 200.0])
+    planes = color[:, None, None].expand(2, h, w)
+    drawn = warp(planes, (height, width), place((h, w), (height, width)), color, kernel)
+    torch.testing.assert_close(drawn, color[:, None, None].expand(2, height, width), atol=1e-3, rtol=0)
 
 
 @given(st.integers(8, 60), st.integers(8, 60), st.integers(8, 60), st.integers(8, 60))

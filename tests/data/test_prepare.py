@@ -4,10 +4,10 @@ import pickle
 
 import numpy as np
 import pytest
+from maskris.data.prepare_dataset import count, prepare_dataset
 from PIL import Image
 from rich.console import Console
 
-from maskris.data.prepare import count, prepare
 from maskris.data.published_counts import PUBLISHED
 from maskris.data.readers.collector import InvalidData
 from maskris.data.table import ReferringTable
@@ -36,7 +36,7 @@ def source(tmp_path):
 
 
 def test_counts_stand_beside_the_published_ones(source, tmp_path):
-    report = prepare(source, tmp_path / "out" / "refcoco.parquet", progress=False)
+    report = prepare_dataset(source, tmp_path / "out" / "refcoco.parquet", progress=False)
     assert {name: (c.images, c.referents, c.expressions) for name, c in report.counts.items()} == {
         "train": (3, 3, 11),
         "val": (1, 1, 2),
@@ -56,9 +56,9 @@ def test_counts_stand_beside_the_published_ones(source, tmp_path):
 
 def test_the_same_source_gives_the_same_bytes_and_nothing_else(source, tmp_path):
     out = tmp_path / "out" / "refcoco.parquet"
-    prepare(source, out, progress=False)
+    prepare_dataset(source, out, progress=False)
     first = out.read_bytes()
-    prepare(source / "refcoco", out, format="refer", dataset="refcoco", split_by="unc", progress=False)
+    prepare_dataset(source / "refcoco", out, format="refer", dataset="refcoco", split_by="unc", progress=False)
     assert out.read_bytes() == first
     assert [path.name for path in out.parent.iterdir()] == ["refcoco.parquet"]
 
@@ -82,7 +82,7 @@ def test_all_problems_are_reported_and_nothing_is_written(damaged, tmp_path):
     out = tmp_path / "out.parquet"
     out.write_text("an earlier table")
     with pytest.raises(InvalidData) as caught:
-        prepare(damaged, out, progress=False)
+        prepare_dataset(damaged, out, progress=False)
     assert sorted((problem.where, problem.kind) for problem in caught.value.problems) == [
         ("ref_id 0 (row 0)", "empty expressions"),
         ("ref_id 0 (row 0)", "missing image"),
@@ -99,7 +99,7 @@ def test_all_problems_are_reported_and_nothing_is_written(damaged, tmp_path):
 
 def test_rejects_are_set_aside(damaged, tmp_path):
     out = tmp_path / "out.parquet"
-    report = prepare(damaged, out, skip_invalid=True, progress=False)
+    report = prepare_dataset(damaged, out, skip_invalid=True, progress=False)
     assert [row.ref_id for row in ReferringTable.open(out)] == [5]
     assert report.num_rejected == 6
     assert report.rejects == tmp_path / "out.parquet.rejects.jsonl"
@@ -115,21 +115,21 @@ def test_a_row_with_half_a_character_is_set_aside_whole(source, tmp_path):
     refs = pickle.loads((source / "refcoco" / "refs(unc).p").read_bytes())
     refs[2]["sentences"][0]["sent"] = "the \ud83d"
     (source / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(refs, 2))
-    report = prepare(source, tmp_path / "out.parquet", skip_invalid=True, progress=False)
+    report = prepare_dataset(source, tmp_path / "out.parquet", skip_invalid=True, progress=False)
     assert len(ReferringTable.open(report.out)) == 5
     (reject,) = [json.loads(line) for line in report.rejects.read_text(encoding="utf-8").splitlines()]
     assert (reject["ref_id"], reject["expressions"][0]) == (2, "the \ud83d")
-    assert reject["problems"][0]["message"].startswith(r"expression 0 holds half a character (\ud83d in 'the \ud83d')")
+    assert reject["problems"][0]["message"].startswith(r"expression 0 holds a lone surrogate (\ud83d in 'the \ud83d')")
 
 
 def test_without_checking_images_they_need_not_be_there(source, tmp_path):
     for photo in (source / "train2014").iterdir():
         photo.unlink()
     (source / "train2014").rmdir()
-    report = prepare(source, tmp_path / "out.parquet", check_images=False, progress=False)
+    report = prepare_dataset(source, tmp_path / "out.parquet", check_images=False, progress=False)
     assert report.counts["train"].referents == 3
     with pytest.raises(InvalidData, match=r"no folder of images at .*train2014; say where it is with --images"):
-        prepare(source, tmp_path / "out.parquet", skip_invalid=True, progress=False)
+        prepare_dataset(source, tmp_path / "out.parquet", skip_invalid=True, progress=False)
 
 
 def test_which_data_set_is_meant_must_be_clear(source, tmp_path):
@@ -138,18 +138,18 @@ def test_which_data_set_is_meant_must_be_clear(source, tmp_path):
     with pytest.raises(
         ValueError, match=r"Several.*--dataset refcoco --split-by google, --dataset refcoco --split-by unc"
     ):
-        prepare(source, out, progress=False)
+        prepare_dataset(source, out, progress=False)
     with pytest.raises(ValueError, match="Nothing fits"):
-        prepare(source, out, split_by="umd", progress=False)
-    assert prepare(source, out, split_by="google", progress=False).split_by == "google"
+        prepare_dataset(source, out, split_by="umd", progress=False)
+    assert prepare_dataset(source, out, split_by="google", progress=False).split_by == "google"
     with pytest.raises(FileNotFoundError, match=r"no folder 'refcoco\+'; data sets in it: refcoco"):
-        prepare(source, out, dataset="refcoco+", progress=False)
+        prepare_dataset(source, out, dataset="refcoco+", progress=False)
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        prepare(source / "none", out, progress=False)
+        prepare_dataset(source / "none", out, progress=False)
     with pytest.raises(ValueError, match="needs a file"):
-        prepare(source, out, format="jsonl", progress=False)
+        prepare_dataset(source, out, format="jsonl", progress=False)
     with pytest.raises(FileNotFoundError, match="holds no refs"):
-        prepare(tmp_path / "data" / "train2014", out, progress=False)
+        prepare_dataset(tmp_path / "data" / "train2014", out, progress=False)
 
 
 def test_own_data_in_json_lines_and_coco(tmp_path):
@@ -157,14 +157,14 @@ def test_own_data_in_json_lines_and_coco(tmp_path):
     polygons = [[2, 2, 9, 2, 9, 9, 2, 9]]
     line = {"image": "a.png", "mask": polygons, "expressions": ["x", "y"], "split": "train"}
     (tmp_path / "mine.jsonl").write_text(json.dumps(line) + "\n" + json.dumps(line | {"split": "val"}))
-    report = prepare(tmp_path / "mine.jsonl", tmp_path / "mine.parquet", progress=False)
+    report = prepare_dataset(tmp_path / "mine.jsonl", tmp_path / "mine.parquet", progress=False)
     assert (report.dataset, list(report.counts), report.published) == ("mine", ["train", "val"], {})
     assert ReferringTable.open(tmp_path / "mine.parquet").image_path(0) == tmp_path / "a.png"
     annotation = {"id": 1, "image_id": 5, "segmentation": polygons, "expressions": ["x"]}
     content = {"images": [{"id": 5, "file_name": "a.png", "height": 24, "width": 31}], "annotations": [annotation]}
     (tmp_path / "mine.json").write_text(json.dumps(content))
     with pytest.raises(InvalidData, match=r"annotations\[0\] \(id 1\): a\.png has 32 x 24 pixels"):
-        prepare(tmp_path / "mine.json", tmp_path / "coco.parquet", progress=False)
+        prepare_dataset(tmp_path / "mine.json", tmp_path / "coco.parquet", progress=False)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_own_data_in_json_lines_and_coco(tmp_path):
 )
 def test_real_photos_have_exactly_the_known_counts(shared, tmp_path, dataset, split_by):
     source = shared / "data" / "refcoco_mini"
-    report = prepare(source, tmp_path / "t.parquet", dataset=dataset, split_by=split_by, progress=False)
+    report = prepare_dataset(source, tmp_path / "t.parquet", dataset=dataset, split_by=split_by, progress=False)
     known = json.loads((source / "stats.json").read_text())[dataset]
     expected = {split: tuple(sizes.values()) for split, sizes in known.items() if not split.startswith("_")}
     if split_by == "google":

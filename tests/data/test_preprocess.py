@@ -44,7 +44,7 @@ def test_a_letterbox_keeps_the_ratio_and_pads_with_the_mean():
     assert (image[:, :12].float() / 255 - mean[:, None, None]).abs().max() <= 0.5 / 255
     assert torch.equal(image[:, :12], image[:, 48:].flip(1))
     assert image[:, 16:43, :57].flatten(1).T.unique(dim=0).tolist() == [[255, 0, 0]]
-    assert preprocess.normalize(image)[:, :12].abs().max() < 0.01, "padding is nearly zero once normalised"
+    assert preprocess.normalize(image)[:, :12].abs().max() < 0.01, "padding is nearly zero once normalized"
     mask = preprocess.mask(np.ones((20, 40), dtype=bool))
     assert mask[16:43, :57].min() == 1
     assert mask[:12].max() == mask[48:].max() == 0
@@ -114,7 +114,7 @@ def test_restore_wants_maps_of_the_input_size_and_takes_none():
         preprocess.mask(np.ones((1, 5, 5), dtype=bool))
 
 
-def test_normalisation_is_the_published_one_and_happens_once():
+def test_normalization_is_the_published_one_and_happens_once():
     preprocess = Preprocess(2, 2)
     images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 2, 2)
     normal = preprocess.normalize(images)
@@ -126,9 +126,9 @@ def test_normalisation_is_the_published_one_and_happens_once():
 
 
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
-    grey = np.array([[0, 257 * 7, 257 * 128, 65535]], dtype=np.uint16)
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    for image in (Image.fromarray(grey), Image.open(tmp_path / "grey.png"), Image.fromarray(grey.astype(np.int32))):
+    gray = np.array([[0, 257 * 7, 257 * 128, 65535]], dtype=np.uint16)
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    for image in (Image.fromarray(gray), Image.open(tmp_path / "gray.png"), Image.fromarray(gray.astype(np.int32))):
         assert np.asarray(to_rgb(image))[0].tolist() == [[v] * 3 for v in (0, 7, 128, 255)]
     eight = Image.fromarray(np.array([[0, 7, 255]], dtype=np.int32))
     assert np.asarray(to_rgb(eight))[0, :, 0].tolist() == [0, 7, 255]

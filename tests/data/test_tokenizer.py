@@ -148,7 +148,7 @@ def test_no_expression_gives_an_empty_batch():
     assert tokens.truncated.shape == (0,)
 
 
-def test_a_sentence_is_independent_of_its_neighbours():
+def test_a_sentence_is_independent_of_its_neighbors():
     tokenizer = bert(8)
     texts = ["the man", "red shirt , red shirt , red", "", "xyz"]
     together = tokenizer(texts, pad_to=8)

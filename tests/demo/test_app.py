@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from colours import ColourWords
+from colors import ColorWords
 from PIL import Image
 
 from maskris.data.shapes.language import vocabulary
@@ -31,15 +31,15 @@ HEAD = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "colours"
-    ColourWords().save_pretrained(folder)
+    folder = tmp_path_factory.mktemp("models") / "colors"
+    ColorWords().save_pretrained(folder)
     return folder
 
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    return Desk(Predictor(ColourWords()), Limits(pixels=10_000))
+    return Desk(Predictor(ColorWords()), Limits(pixels=10_000))
 
 
 @pytest.fixture
@@ -77,12 +77,12 @@ def test_the_command_serves_until_it_is_stopped(maskris, checkpoint, monkeypatch
     port = app.free_port("127.0.0.1", 17860)
     monkeypatch.setattr(app, "wait_for", look)
     code, out, err = maskris(
-        "demo", checkpoint, "--model-class", "colours.ColourWords", "--port", port, "--max-mb", "0.1", "--device", "cpu"
+        "demo", checkpoint, "--model-class", "colors.ColorWords", "--port", port, "--max-mb", "0.1", "--device", "cpu"
     )
     assert (code, err) == (0, "")
-    assert f"models/colours answers at http://127.0.0.1:{port}" in out.replace(checkpoint.parent.name, "models")
+    assert f"models/colors answers at http://127.0.0.1:{port}" in out.replace(checkpoint.parent.name, "models")
     assert "password" not in out
-    assert "models0/colours" in seen["page"]
+    assert "models0/colors" in seen["page"]
     assert str(checkpoint) not in seen["page"]
     assert "default-src 'self'" in seen["headers"]["Content-Security-Policy"]
     assert seen["upload"] == 413
@@ -124,7 +124,7 @@ def test_without_gradio_it_names_the_extra(maskris, monkeypatch):
     ],
 )
 def test_wrong_options_are_explained(maskris, checkpoint, words, said):
-    code, _, err = maskris("demo", checkpoint, "--model-class", "colours.ColourWords", *words)
+    code, _, err = maskris("demo", checkpoint, "--model-class", "colors.ColorWords", *words)
     assert code == 1
     assert err.startswith(f"error: {said}")
 
@@ -151,10 +151,10 @@ def test_only_a_taken_port_leads_to_the_next_one(monkeypatch):
 
 
 def test_visitors_are_not_told_where_the_model_lies(checkpoint):
-    predictor = Predictor.from_pretrained(checkpoint, "cpu", model_class=ColourWords)
+    predictor = Predictor.from_pretrained(checkpoint, "cpu", model_class=ColorWords)
     with app.serving(predictor, examples=[]) as address, urllib.request.urlopen(address) as response:
         page = response.read().decode()
-    assert f"ColourWords, {checkpoint.parent.name}/colours" in page
+    assert f"ColorWords, {checkpoint.parent.name}/colors" in page
     assert str(checkpoint.parent) not in page
     assert predictor.name == str(checkpoint), "the caller's predictor stays as it is"
 

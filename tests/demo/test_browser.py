@@ -6,7 +6,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from colours import ColourWords
+from colors import ColorWords
 from PIL import Image
 from pycocotools import mask as coco
 
@@ -25,18 +25,18 @@ BRIGHT, DULL, BLUE = np.s_[8:24, 8:24], np.s_[24:40, 8:24], np.s_[8:40, 40:56]
 def served(tmp_path_factory):
     """The page of a saved model, and the model."""
     folder = tmp_path_factory.mktemp("model")
-    ColourWords().save_pretrained(folder)
-    predictor = Predictor.from_pretrained(folder, "cpu", model_class=ColourWords)
+    ColorWords().save_pretrained(folder)
+    predictor = Predictor.from_pretrained(folder, "cpu", model_class=ColorWords)
     with serving(predictor, Limits(megabytes=0.05, pixels=100_000)) as address:
         yield address, predictor.model
 
 
 @pytest.fixture
 def scene(tmp_path):
-    """64 x 64 on grey: a red square, bright above and dull below, and a blue one."""
+    """64 x 64 on gray: a red square, bright above and dull below, and a blue one."""
     pixels = np.full((64, 64, 3), 90, dtype=np.uint8)
-    for place, colour in ((BRIGHT, (255, 0, 0)), (DULL, (150, 0, 0)), (BLUE, (0, 0, 255))):
-        pixels[place] = colour
+    for place, color in ((BRIGHT, (255, 0, 0)), (DULL, (150, 0, 0)), (BLUE, (0, 0, 255))):
+        pixels[place] = color
     Image.fromarray(pixels).save(tmp_path / "scene.png")
     return tmp_path / "scene.png"
 
@@ -95,8 +95,8 @@ def test_a_visitor_finds_things_moves_the_threshold_and_takes_them_home(visit, s
     assert (expression.strip(), box, share) == ("the red square", "8, 8, 16, 32", "12.5%")
     assert 0.8 < float(score) < 1
     assert np.array_equal(changed(visit, scene), area(BRIGHT, DULL))
-    red, colour = np.array([255, 0, 0]), np.array([int(PALETTE[0][i : i + 2], 16) for i in (1, 3, 5)])
-    assert np.abs(shown(visit)[16, 16] - (red + colour) / 2).max() <= 1
+    red, color = np.array([255, 0, 0]), np.array([int(PALETTE[0][i : i + 2], 16) for i in (1, 3, 5)])
+    assert np.abs(shown(visit)[16, 16] - (red + color) / 2).max() <= 1
 
     ran = model.encoded, model.asked
     slider = visit.locator("#threshold input[type=range]")
@@ -113,7 +113,7 @@ def test_a_visitor_finds_things_moves_the_threshold_and_takes_them_home(visit, s
     assert np.array_equal(changed(visit, scene), area(BRIGHT, BLUE))
     assert model.encoded == ran[0]
     swatches = [swatch.get_attribute("style") for swatch in visit.locator("#found tbody i").all()]
-    assert swatches == [f"background:{colour}" for colour in PALETTE[:2]]
+    assert swatches == [f"background:{color}" for color in PALETTE[:2]]
 
     with visit.expect_download() as download:
         visit.click("#get-json")

@@ -189,5 +189,5 @@ def test_limits_are_told_and_checked():
     assert Limits(pixels=most).pixels == most
     with pytest.raises(ValueError, match=f"at most {most:,}, not 200,000,000: Pillow opens no larger photo"):
         Limits(pixels=200_000_000)
-    with pytest.raises(ValueError, match="colours for 7 expressions, not for 8"):
+    with pytest.raises(ValueError, match="colors for 7 expressions, not for 8"):
         Limits(expressions=8)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from colours import ColourWords
+from colors import ColorWords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -21,7 +21,7 @@ from maskris.inference.visualize import PALETTE
 
 @pytest.fixture
 def predictor():
-    return Predictor(ColourWords(), name="mine")
+    return Predictor(ColorWords(), name="mine")
 
 
 @pytest.fixture
@@ -130,13 +130,13 @@ def test_words_that_the_model_has_never_seen_are_named(desk, photo):
     assert [layer.truncated for layer in answer.layers] == [False, False, True]
 
 
-def test_the_picture_has_each_mask_in_its_colour(desk, photo):
+def test_the_picture_has_each_mask_in_its_color(desk, photo):
     answer = desk.ask(desk.question(photo, "a.png", "red\nblue"))
     picture = np.asarray(answer.picture(answer.predictions(0.5))).astype(int)
     assert picture.shape == (288, 480, 3)  # six times as large
     shown = np.asarray(answer.shown).astype(int)
-    for (row, column), colour in (((16, 20), PALETTE[0]), ((16, 60), PALETTE[1])):
-        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    for (row, column), color in (((16, 20), PALETTE[0]), ((16, 60), PALETTE[1])):
+        rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
         blend = (shown[6 * row, 6 * column] + rgb) / 2
         assert np.abs(picture[6 * row, 6 * column] - blend).max() <= 1
     assert np.array_equal(picture[:40], shown[:40])

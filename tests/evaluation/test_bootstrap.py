@@ -9,7 +9,14 @@ from evaluation.made_up import made_up
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskris.evaluation.bootstrap import Interval, intervals, paired, ratio_interval, ratios, resample
+from maskris.evaluation.bootstrap import (
+    Interval,
+    bootstrap_intervals,
+    paired_intervals,
+    ratio_interval,
+    ratios,
+    resample,
+)
 from maskris.utils.rng import KeyedRandom
 
 
@@ -80,17 +87,17 @@ def test_the_ends_agree_with_the_normal_theory():
 
 def test_values_are_those_of_the_evaluation():
     result = with_empty("grefcoco")
-    found = intervals(result)
+    found = bootstrap_intervals(result)
     assert {name: interval.value for name, interval in found.items()} == {
         name: value for name, value in result.metrics.items() if name != "N"
     }
     assert all(interval.low <= interval.value <= interval.high for interval in found.values())
-    narrow, wide = (intervals(result, ["mIoU"], level=level)["mIoU"] for level in (0.5, 0.99))
+    narrow, wide = (bootstrap_intervals(result, ["mIoU"], level=level)["mIoU"] for level in (0.5, 0.99))
     assert wide.low < narrow.low <= narrow.high < wide.high
 
 
 def test_one_metric_has_the_interval_that_it_has_among_all():
-    assert intervals(made_up(), ["Pr@0.5"])["Pr@0.5"] == intervals(made_up())["Pr@0.5"]
+    assert bootstrap_intervals(made_up(), ["Pr@0.5"])["Pr@0.5"] == bootstrap_intervals(made_up())["Pr@0.5"]
 
 
 def test_clusters_are_drawn_as_a_whole():
@@ -101,7 +108,7 @@ def test_clusters_are_drawn_as_a_whole():
     columns |= {"box_intersection": pixels, "box_union": np.full(60, 100)}
     result = made_up(n=60, **columns, image_id=np.repeat(np.arange(6), 10), ref_id=np.repeat(np.arange(12), 5))
     alone, image, referent = (
-        intervals(result, ["mIoU"], unit=unit)["mIoU"] for unit in ("expression", "image", "referent")
+        bootstrap_intervals(result, ["mIoU"], unit=unit)["mIoU"] for unit in ("expression", "image", "referent")
     )
     six = ratio_interval(np.unique(values), np.ones(6))
     assert (image.low, image.high) == pytest.approx((six.low, six.high), abs=1e-12)
@@ -112,13 +119,15 @@ def test_the_same_number_in_two_data_sets_is_another_image():
     names = [("a", "b")[i // 20] for i in range(40)]
     numbers = np.arange(40) % 20
     together = made_up(dataset=names, image_id=numbers)
-    assert intervals(together, unit="image") == intervals(together)  # every expression is alone on its image
+    assert bootstrap_intervals(together, unit="image") == bootstrap_intervals(
+        together
+    )  # every expression is alone on its image
 
 
 def test_equal_evaluations_differ_by_exactly_nothing():
     result = made_up()
     shuffled = replace(result, rows=result.rows.take(pa.array(np.random.default_rng(0).permutation(40))))
-    for interval in paired(result, shuffled).values():
+    for interval in paired_intervals(result, shuffled).values():
         assert (interval.value, interval.low, interval.high) == (0, 0, 0)
 
 
@@ -126,29 +135,29 @@ def test_a_difference_that_is_everywhere_is_sure_although_the_scores_are_not():
     better = made_up()
     prediction, intersection = (better.rows[name].to_numpy() for name in ("prediction_pixels", "intersection"))
     worse = made_up(intersection=np.maximum(intersection - 2, 0), prediction_pixels=prediction + 2)
-    found = paired(better, worse)["oIoU"]
+    found = paired_intervals(better, worse)["oIoU"]
     assert found.value == better.metrics["oIoU"] - worse.metrics["oIoU"]
     assert 0 < found.low <= found.value <= found.high
-    single = intervals(better)["oIoU"]
+    single = bootstrap_intervals(better)["oIoU"]
     assert found.high - found.low < 0.3 * (single.high - single.low)
-    back = paired(worse, better)["oIoU"]
+    back = paired_intervals(worse, better)["oIoU"]
     assert (back.value, back.low, back.high) == pytest.approx((-found.value, -found.high, -found.low))
 
 
 def test_what_can_not_be_compared():
     with pytest.raises(ValueError, match="different protocols, maskris and cris"):
-        paired(made_up(), made_up("cris"))
+        paired_intervals(made_up(), made_up("cris"))
     with pytest.raises(ValueError, match="of 40 and 39 expressions"):
-        paired(made_up(), made_up(n=39))
+        paired_intervals(made_up(), made_up(n=39))
     other = made_up(expression=["x", *("word " * (i % 14 + 1) for i in range(1, 40))])
     with pytest.raises(ValueError, match=r"1 of 40 differ, such as .*'word '.* and .*'x'"):
-        paired(made_up(), other)
+        paired_intervals(made_up(), other)
     with pytest.raises(ValueError, match="no metric mAP in this evaluation, but oIoU, mIoU"):
-        intervals(made_up(), ["mAP"])
+        bootstrap_intervals(made_up(), ["mAP"])
     with pytest.raises(ValueError, match="unit must be expression, image, referent, not 'photo'"):
-        intervals(made_up(), unit="photo")
+        bootstrap_intervals(made_up(), unit="photo")
     with pytest.raises(ValueError, match=r"between 0 and 1, not 95"):
-        intervals(made_up(), level=95)
+        bootstrap_intervals(made_up(), level=95)
 
 
 @given(n=st.integers(0, 4), protocol=st.sampled_from(["maskris", "cris", "grefcoco"]), empty=st.booleans())
@@ -156,7 +165,7 @@ def test_degenerate_evaluations(n, protocol, empty):
     zero = np.zeros(n, dtype=int)
     names = ("intersection", "prediction_pixels", "target_pixels", "target_area", "box_intersection", "box_union")
     result = made_up(protocol, n=n, **(dict.fromkeys(names, zero) if empty else {}))
-    for name, interval in intervals(result, resamples=20).items():
+    for name, interval in bootstrap_intervals(result, resamples=20).items():
         value = result.metrics[name]
         if np.isnan(value):
             assert interval == Interval(None, None, None)

@@ -10,7 +10,7 @@ from golden import reference, tiny_caris
 from maskris.data.masks import from_segmentation
 from maskris.data.table import ReferringTable
 from maskris.data.tokenizer import ExpressionTokenizer
-from maskris.evaluation.evaluate import evaluate
+from maskris.evaluation.evaluator import evaluate
 from maskris.evaluation.metrics import Counts, Metrics
 from maskris.evaluation.result import Evaluation
 

@@ -9,10 +9,10 @@ from maskris.evaluation.protocol import PRESETS, Protocol, exact
 
 def test_presets_are_what_the_papers_did():
     maskris, lavt, cris, grefcoco = (Protocol.preset(name) for name in ("maskris", "lavt", "cris", "grefcoco"))
-    assert (maskris.resolution, maskris.binarisation, maskris.comparison) == ("input", "argmax", ">=")
+    assert (maskris.resolution, maskris.binarization, maskris.comparison) == ("input", "argmax", ">=")
     assert maskris.thresholds == (0.5, 0.6, 0.7, 0.8, 0.9)
     assert (lavt.resolution, lavt.comparison, lavt.empty_target) == ("input", ">=", "miss")
-    assert (cris.resolution, cris.binarisation, cris.threshold, cris.comparison) == ("original", "threshold", 0.35, ">")
+    assert (cris.resolution, cris.binarization, cris.threshold, cris.comparison) == ("original", "threshold", 0.35, ">")
     assert (grefcoco.empty_target, grefcoco.minimum_pixels) == ("hit", 50)
 
 
@@ -33,7 +33,7 @@ def test_names_round_trips_and_describes_itself(name):
     ("values", "message"),
     [
         ({"resolution": "full"}, "resolution must be one of input, original, not 'full'"),
-        ({"binarisation": "otsu"}, "binarisation"),
+        ({"binarization": "otsu"}, "binarization"),
         ({"comparison": "="}, "comparison"),
         ({"empty_target": "nan"}, "empty_target"),
         ({"threshold": 1.0}, "between 0 and 1"),

@@ -50,7 +50,7 @@ def test_groups_have_the_documented_edges():
     assert list(result.breakdown("kind")) == ["(unknown)", "location"]
     assert list(made_up(target_area=np.zeros(40, dtype=int)).breakdown("size")) == ["no referent"]
     with pytest.raises(ValueError, match="choose one of split, length"):
-        result.breakdown("colour")
+        result.breakdown("color")
 
 
 @pytest.mark.parametrize("protocol", ["maskris", "cris", "grefcoco"])

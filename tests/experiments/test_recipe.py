@@ -165,7 +165,7 @@ def test_reduced_decoding_is_off_unless_a_recipe_says_otherwise(recipe, tmp_path
 
 
 def test_the_resolved_recipe_says_everything_and_reads_as_itself(recipe, tmp_path):
-    first = Recipe(recipe, ["--strategy.image.ratio=0.5", "--training.clip=null"])
+    first = Recipe(recipe, ["--strategy.image.ratio=0.5", "--training.max_grad_norm=null"])
     text = first.to_yaml()
     (tmp_path / "again.yaml").write_text(text)
     again = Recipe(tmp_path / "again.yaml")

@@ -7,7 +7,7 @@ import pytest
 from evaluation.made_up import made_up
 from rich.console import Console
 
-from maskris.evaluation.bootstrap import paired, paired_over_seeds
+from maskris.evaluation.bootstrap import paired_intervals, paired_over_seeds
 from maskris.experiments.study_results import Run, StudyResults
 
 
@@ -123,7 +123,7 @@ def test_names_are_shown_in_a_terminal_as_they_are(results):
 def test_one_seed_is_the_paired_bootstrap_and_equal_methods_differ_by_nothing():
     a, b = made_up(seed=1), made_up(seed=1, intersection=np.zeros(40, dtype=int))
     one = paired_over_seeds([a], [b], "mIoU", unit="image", seed=3)
-    assert one == paired(a, b, ["mIoU"], unit="image", seed=3)["mIoU"]
+    assert one == paired_intervals(a, b, ["mIoU"], unit="image", seed=3)["mIoU"]
     same = paired_over_seeds([a, b], [a, b], "oIoU")
     assert (same.value, same.low, same.high) == (0, 0, 0)
     with pytest.raises(ValueError, match="as many evaluations"):

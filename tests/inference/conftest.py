@@ -1,4 +1,4 @@
-"""A model that finds colours by name: what it must answer can be said without running it."""
+"""A model that finds colors by name: what it must answer can be said without running it."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,12 @@ from maskris.inference.predictor import Predictor
 from maskris.models.base import RISModel
 from maskris.models.encoders.sources import build_tokenizer
 
-COLOURS = ("red", "green", "blue")
-WORDS = [*COLOURS, "the", "one", "thing", "left", "of"]
+COLORS = ("red", "green", "blue")
+WORDS = [*COLORS, "the", "one", "thing", "left", "of"]
 
 
-class ColourModel(RISModel):
-    """Marks the pixels where the named colours are bright; counts what it is asked to do."""
+class ColorModel(RISModel):
+    """Marks the pixels where the named colors are bright; counts what it is asked to do."""
 
     def __init__(self, size=(24, 32), channels=2, resize="stretch"):
         super().__init__()
@@ -36,7 +36,7 @@ class ColourModel(RISModel):
 
     def segment(self, features, input_ids, attention_mask, image_index):
         self.portions.append(len(input_ids))
-        ids = [self.tokenizer.tokenizer.convert_tokens_to_ids(colour) for colour in COLOURS]
+        ids = [self.tokenizer.tokenizer.convert_tokens_to_ids(color) for color in COLORS]
         named = torch.stack([(input_ids == i).any(1) for i in ids], 1)  # [N, 3]
         brightness = torch.einsum("nc,nchw->nhw", named.float(), features["pixels"][image_index])
         logit = self.scale * (brightness - 0.5)
@@ -47,21 +47,21 @@ class ColourModel(RISModel):
 
 
 def paint(height, width, **rectangles):
-    """A black photo with rectangles ``colour=(top, left, bottom, right)``."""
+    """A black photo with rectangles ``color=(top, left, bottom, right)``."""
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
-    for colour, (top, left, bottom, right) in rectangles.items():
-        pixels[top:bottom, left:right, COLOURS.index(colour)] = 255
+    for color, (top, left, bottom, right) in rectangles.items():
+        pixels[top:bottom, left:right, COLORS.index(color)] = 255
     return pixels
 
 
 @pytest.fixture(scope="session")
-def colour_model():
-    return ColourModel
+def color_model():
+    return ColorModel
 
 
 @pytest.fixture
 def model():
-    return ColourModel()
+    return ColorModel()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco
 
-from maskris.inference.batch import predict_many
+from maskris.inference.batch import predict_batch
 from maskris.inference.batch_inputs import open_rows
 from maskris.inference.predictor import Predictor
 
@@ -45,7 +45,7 @@ def rows(photos, tmp_path):
 
 def predict(model, rows, out, batch_size=3, name=None, **options):
     options = {"progress": False, "images": out.parent} | options
-    return predict_many(Predictor(model, batch_size=batch_size, name=name), rows, out, **options)
+    return predict_batch(Predictor(model, batch_size=batch_size, name=name), rows, out, **options)
 
 
 def read(folder):
@@ -92,13 +92,13 @@ def test_a_photo_is_encoded_once_wherever_its_rows_stand(model, rows, tmp_path, 
 
 @settings(max_examples=30)
 @given(order=st.permutations(range(17)), batch=st.integers(1, 20), at_once=st.integers(1, 5), workers=st.integers(1, 3))
-def test_results_do_not_depend_on_the_grouping(tmp_path_factory, colour_model, painted, order, batch, at_once, workers):
+def test_results_do_not_depend_on_the_grouping(tmp_path_factory, color_model, painted, order, batch, at_once, workers):
     folder = tmp_path_factory.mktemp("grouping")
     for number in range(4):
         pixels = painted(8, 8, red=(0, 0, 8, 2 * number), green=(number, 0, 8, 8))
         Image.fromarray(pixels).save(folder / f"{number}.png")
     rows = [{"image": f"{i % 5}.png", "expression": PHRASES[i % 4], "key": i} for i in range(17)]  # there is no 4.png
-    model = colour_model((8, 8), 1)
+    model = color_model((8, 8), 1)
     model.eval()
     predict(model, rows, folder / "plain", batch_size=1, workers=1, images_at_once=1)
     predict(model, [rows[i] for i in order], folder / "mixed", batch, images_at_once=at_once, workers=workers)
@@ -168,7 +168,7 @@ def test_errors_are_done_again_when_asked(model, rows, tmp_path, painted):
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == again.file.read_bytes()
 
 
-def test_other_predictions_are_refused_and_named(model, colour_model, rows, tmp_path):
+def test_other_predictions_are_refused_and_named(model, color_model, rows, tmp_path):
     out = tmp_path / "out"
     predict(model, rows, out, name="first")
     before = (out / "results.jsonl").read_bytes()
@@ -177,13 +177,13 @@ def test_other_predictions_are_refused_and_named(model, colour_model, rows, tmp_
     assert "the model" not in str(caught.value)
     with pytest.raises(ValueError, match=r"the rows: the rows \(\w{8}\) there, the rows \(\w{8}\) now"):
         predict(model, rows[1:], out)
-    other = colour_model()
+    other = color_model()
     with torch.no_grad():
         other.scale.fill_(7.9)
     with pytest.raises(ValueError, match=r"the model: first \(\w{8}\) there, second \(\w{8}\) now"):
         predict(other, rows, out, name="second")
     with pytest.raises(ValueError, match="the precision: fp32 there, bf16 now"):
-        predict_many(Predictor(model, precision="bf16"), rows, out, images=tmp_path, progress=False)
+        predict_batch(Predictor(model, precision="bf16"), rows, out, images=tmp_path, progress=False)
     assert (out / "results.jsonl").read_bytes() == before
     (out / "many.json").write_text("{}")
     with pytest.raises(ValueError, match=r"many\.json is damaged"):
@@ -237,12 +237,12 @@ def test_two_processes_do_not_share_a_folder(model, rows, tmp_path):
 def test_a_csv_file_with_photos_beside_it(model, photos, tmp_path):
     text = "\n".join(["image,expression,note", *(f'{name},"the red one",n{i}' for i, name in enumerate(photos))])
     (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
-    predict_many(Predictor(model), tmp_path / "rows.csv", tmp_path / "out", progress=False)
+    predict_batch(Predictor(model), tmp_path / "rows.csv", tmp_path / "out", progress=False)
     assert [(record["image"], record["note"]) for record in read(tmp_path / "out")] == [
         (name, f"n{i}") for i, name in enumerate(photos)
     ]
     with open_rows(tmp_path, ["red"], leave_out=tmp_path / "out") as rows:
-        result = predict_many(Predictor(model), rows, tmp_path / "folder", progress=False)
+        result = predict_batch(Predictor(model), rows, tmp_path / "folder", progress=False)
     assert (result.rows, result.failed) == (3, 0)
 
 
@@ -250,7 +250,7 @@ def test_a_csv_file_with_photos_beside_it(model, photos, tmp_path):
 def test_a_file_name_that_is_no_text(model, photos, tmp_path):
     os.rename(os.fsencode(tmp_path / photos[0]), os.fsencode(tmp_path) + b"/\xff.png")  # noqa: PTH104
     rows = open_rows(tmp_path, ["red"])
-    predict_many(Predictor(model), rows, tmp_path / "out", masks=True, progress=False)
+    predict_batch(Predictor(model), rows, tmp_path / "out", masks=True, progress=False)
     assert [os.fsencode(record["image"]) for record in read(tmp_path / "out")].count(b"\xff.png") == 1
 
 
@@ -258,7 +258,7 @@ def test_what_is_no_text_or_no_number_is_an_error_of_its_row(model, photos, tmp_
     line = json.dumps({"image": "a.png", "expression": "red", "note": 1})
     lines = [line, line.replace("red", r"red \ud83d"), line.replace("1", "1e999"), line.replace('"red"', "1e999"), line]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
-    result = predict_many(Predictor(model), tmp_path / "rows.jsonl", tmp_path / "out", progress=False)
+    result = predict_batch(Predictor(model), tmp_path / "rows.jsonl", tmp_path / "out", progress=False)
     assert (result.complete, result.failed) == (True, 3)
     records = read(tmp_path / "out")
     assert [("error" in record, record["expression"]) for record in records] == [

@@ -126,7 +126,7 @@ def test_json_lines(tmp_path):
     for error, start in zip(errors, ["no valid JSON", "expected an object", "expected an object", "image is 3",
                                      "expression is empty", "no valid JSON: NaN is no JSON; leave the key out",
                                      "no valid JSON: the number -1e999 is too large; put it in quotes",
-                                     "expression holds half a character"], strict=True):  # fmt: skip
+                                     "expression holds a lone surrogate"], strict=True):  # fmt: skip
         assert error.startswith(start)
     (tmp_path / "rows.jsonl").write_text(lines[0] + '\n{"image": "a", "expression": "b", "mask": "m.png"}')
     with pytest.raises(ValueError, match=r"line 2: mask would be lost"):
@@ -164,7 +164,7 @@ def test_photos_of_a_folder(tmp_path):
         open_rows(tmp_path)
     with pytest.raises(ValueError, match="Expression 2 is empty"):
         open_rows(tmp_path, ["x", " "])
-    with pytest.raises(ValueError, match=r"Expression 1 holds half a character \(\\udcff in"):
+    with pytest.raises(ValueError, match=r"Expression 1 holds a lone surrogate \(\\udcff in"):
         open_rows(tmp_path, ["dog\udcff", "x"])
     with pytest.raises(ValueError, match="There is no photo in"):
         open_rows(tmp_path / ".thumbs" / "empty", ["x"])

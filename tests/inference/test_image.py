@@ -101,11 +101,11 @@ def test_damaged_exif_does_not_hide_a_photo(tmp_path):
 
 
 def test_grey_palette_and_one_bit():
-    grey = np.array([[0, 100], [200, 255]], dtype=np.uint8)
-    assert np.array_equal(pixels_of(load_image(Image.fromarray(grey))), grey[..., None].repeat(3, 2))
+    gray = np.array([[0, 100], [200, 255]], dtype=np.uint8)
+    assert np.array_equal(pixels_of(load_image(Image.fromarray(gray))), gray[..., None].repeat(3, 2))
     palette = Image.fromarray(UPRIGHT).quantize(256)
     assert np.array_equal(pixels_of(load_image(palette)), np.asarray(palette.convert("RGB")))
-    assert pixels_of(load_image(Image.fromarray(grey > 100))).tolist() == [[[0] * 3] * 2, [[255] * 3] * 2]
+    assert pixels_of(load_image(Image.fromarray(gray > 100))).tolist() == [[[0] * 3] * 2, [[255] * 3] * 2]
 
 
 def test_transparent_pixels_are_seen_over_white():
@@ -119,11 +119,11 @@ def test_transparent_pixels_are_seen_over_white():
     assert pixels_of(load_image(la))[0].tolist() == [[255] * 3, [50] * 3]
 
 
-def test_one_transparent_colour(tmp_path):
-    grey = np.array([[7, 90]], dtype=np.uint8)
-    Image.fromarray(grey).save(tmp_path / "key.png", transparency=7)
+def test_one_transparent_color(tmp_path):
+    gray = np.array([[7, 90]], dtype=np.uint8)
+    Image.fromarray(gray).save(tmp_path / "key.png", transparency=7)
     assert pixels_of(load_image(tmp_path / "key.png"))[0].tolist() == [[255] * 3, [90] * 3]
-    palette = Image.fromarray(grey).convert("P")
+    palette = Image.fromarray(gray).convert("P")
     palette.save(tmp_path / "palette.gif", transparency=7)
     assert pixels_of(load_image(tmp_path / "palette.gif"))[0, 0].tolist() == [255] * 3
 

@@ -14,7 +14,7 @@ from pycocotools import mask as coco
 
 from maskris.data.masks import encode, from_segmentation
 from maskris.data.table import ReferringTable
-from maskris.evaluation.evaluate import evaluate
+from maskris.evaluation.evaluator import evaluate
 from maskris.evaluation.protocol import Protocol
 from maskris.inference.predictor import Prediction, Predictor
 
@@ -46,11 +46,11 @@ def test_nothing_found(predictor, painted):
 
 @given(st.sampled_from(["stretch", "letterbox"]), st.sampled_from([1, 2]), sizes, sizes, st.data())
 def test_masks_have_the_photos_size_and_lie_at_the_right_pixels(
-    colour_model, painted, resize, channels, height, width, data
+    color_model, painted, resize, channels, height, width, data
 ):
     column = data.draw(st.integers(0, width))
     row = data.draw(st.integers(0, height))
-    model = colour_model((30, 40), channels, resize)
+    model = color_model((30, 40), channels, resize)
     photo = painted(height, width, red=(0, 0, height, column), blue=(row, 0, height, width))
     predictor = Predictor(model).set_image(photo)
     left, below = predictor.predict(["the red thing", "the blue thing"])
@@ -155,7 +155,7 @@ def test_every_module_returns_to_its_mode_and_no_graph_is_kept(predictor, model,
     assert not predictor._features["pixels"].requires_grad
 
 
-def test_masks_are_those_that_evaluation_counts(colour_model, painted, tmp_path):
+def test_masks_are_those_that_evaluation_counts(color_model, painted, tmp_path):
     pixels = painted(51, 77, red=(10, 13, 40, 60), blue=(0, 40, 33, 77))
     Image.fromarray(pixels).save(tmp_path / "a.png")
     truth = pixels[..., 0] > 0
@@ -166,7 +166,7 @@ def test_masks_are_those_that_evaluation_counts(colour_model, painted, tmp_path)
         "area": int(truth.sum()), "source": "toy.json", "source_sha256": "0" * 64,
     }  # fmt: skip
     for resize in ("stretch", "letterbox"):
-        model = colour_model((24, 32), resize=resize)
+        model = color_model((24, 32), resize=resize)
         table = ReferringTable.from_rows([row], tmp_path)
         rows = evaluate(model, table, Protocol(resolution="original"), progress=False).rows
         predictions = Predictor(model).predict(["red", "the blue one"], image=tmp_path / "a.png")
@@ -184,7 +184,7 @@ def test_questions_that_cannot_be_answered(predictor, model, photo):
             predictor.predict(empty)
     with pytest.raises(ValueError, match="Expression 2 is empty"):
         predictor.predict(["red", ""], image=photo)
-    with pytest.raises(ValueError, match=r"Expression 2 holds half a character \(\\ud83d in 'the \\ud83d'\)"):
+    with pytest.raises(ValueError, match=r"Expression 2 holds a lone surrogate \(\\ud83d in 'the \\ud83d'\)"):
         predictor.predict(["red", "the \ud83d"])
     with pytest.raises(TypeError, match="Expression 2 is a int"):
         predictor.predict(["red", 3])
@@ -229,7 +229,7 @@ def test_saved_models_are_found(model, monkeypatch, photo):
     predictor = Predictor.from_pretrained("runs/shapes", "cpu", model_class=type(model))
     assert asked == [("runs/shapes", type(model))]
     assert predictor.name == "runs/shapes"
-    assert Predictor(model).name == "ColourModel"
+    assert Predictor(model).name == "ColorModel"
     assert predictor.device == torch.device("cpu")
     assert predictor.predict("red", image=photo).box is not None
 

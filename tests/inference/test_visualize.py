@@ -10,7 +10,7 @@ from maskris.inference.contact_sheet import Panel, overview
 from maskris.inference.predictor import Prediction
 from maskris.inference.visualize import (
     PALETTE,
-    colours_for,
+    colors_for,
     draw_predictions,
     font_for,
     inner_edge,
@@ -72,7 +72,7 @@ def test_overlays_of_nothing():
 def test_overlays_check_their_arguments():
     with pytest.raises(ValueError, match=r"Mask 2 is of size \[60, 40\].*\[40, 60\]"):
         overlay(PHOTO, [square(0, 0, 1, 1), np.zeros((60, 40))])
-    with pytest.raises(ValueError, match="one colour per mask"):
+    with pytest.raises(ValueError, match="one color per mask"):
         overlay(PHOTO, square(0, 0, 1, 1), ["red", "blue"])
     with pytest.raises(ValueError, match="opacity"):
         overlay(PHOTO, square(0, 0, 1, 1), alpha=2)
@@ -81,11 +81,11 @@ def test_overlays_check_their_arguments():
 
 
 def test_the_palette_starts_again():
-    assert colours_for(9)[7] == colours_for(1)[0] == (0x00, 0x72, 0xB2)
+    assert colors_for(9)[7] == colors_for(1)[0] == (0x00, 0x72, 0xB2)
     assert len(set(PALETTE)) == len(PALETTE)
 
 
-def test_a_spotlight_keeps_the_referents_colours():
+def test_a_spotlight_keeps_the_referents_colors():
     mask = square(5, 10, 30, 40)
     result = np.asarray(spotlight(Image.fromarray(PHOTO), mask, "red", 2))
     core = mask & ~inner_edge(mask, 2)

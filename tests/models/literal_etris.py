@@ -163,7 +163,7 @@ def random_weights(c: Config, seed: int) -> Weights:
 def etris(weights: Weights, c: Config, images: Tensor, ids: Tensor, train: bool = False) -> dict[str, Any]:
     """Images ``[N, 3, H, W]`` and ids ``[N, L]`` to everything that the golden files hold.
 
-    `train` normalises with batch statistics; there is no dropout.
+    `train` normalizes with batch statistics; there is no dropout.
     """
     cfg = c["cfg"]
     w = {name: value if value.requires_grad else value.double() for name, value in weights.items()}

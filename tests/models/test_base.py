@@ -299,7 +299,7 @@ def test_other_weights_are_lent_for_one_call() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.no_grad():
         expected = other(batch)
-    logits = model.forward_with(other.state_dict(), batch)
+    logits = model.functional_forward(other.state_dict(), batch)
     # On some CPUs the last bit depends on where in memory tensors lie.
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-6)
     assert not logits.requires_grad

@@ -1,7 +1,7 @@
 """Batches of the toy table, as `evaluate` hands them to a perturbation."""
 
 import pytest
-from color_model import colour_model, model, table, toy_table  # noqa: F401 (fixtures)
+from color_model import color_model, model, table, toy_table  # noqa: F401 (fixtures)
 
 from maskris.data.dataset import ReferringDataset
 from maskris.evaluation.perturbation import Origin

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from maskris.evaluation.evaluate import evaluate
+from maskris.evaluation.evaluator import evaluate
 from maskris.evaluation.result import Evaluation
-from maskris.robustness.benchmark import measure_robustness
+from maskris.robustness.benchmark import run_robustness
 from maskris.robustness.corruptions import Corruption
 from maskris.robustness.occlusion import PatchOcclusion
 from maskris.robustness.results import Robustness
@@ -24,7 +24,7 @@ SUITE = {
 
 
 def measure(model, table, out, suite=SUITE, **options):
-    return measure_robustness(model, table, suite, out=out, progress=False, **options)
+    return run_robustness(model, table, suite, out=out, progress=False, **options)
 
 
 def test_rows_are_those_of_evaluate(model, table, tmp_path):
@@ -82,9 +82,9 @@ def test_the_quick_suite_depends_on_the_seed_alone(model, table, tmp_path):
     assert one.evaluation(CLEAN).rows.equals(other.evaluation(CLEAN).rows)
 
 
-def test_a_folder_of_something_else_is_refused(model, table, colour_model, tmp_path):
+def test_a_folder_of_something_else_is_refused(model, table, color_model, tmp_path):
     measure(model, table, tmp_path)
-    stronger = colour_model()
+    stronger = color_model()
     torch.nn.init.constant_(stronger.scale, 9.0)
     for words, change in {
         "another model": {"model": stronger},

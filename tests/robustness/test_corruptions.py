@@ -25,9 +25,9 @@ def picture(size, number=0):
     y, x = torch.meshgrid(*[torch.linspace(0, 1, size)] * 2, indexing="ij")
     image = torch.stack([0.25 + 0.3 * x, 0.6 - 0.3 * y, 0.35 + 0.2 * x * y])
     for _ in range(6):
-        colour, place = draws.uniform(3, 1, 1).float(), draws.uniform(2).float()
+        color, place = draws.uniform(3, 1, 1).float(), draws.uniform(2).float()
         inside = ((x - place[0]).abs() < 0.12) & ((y - place[1]).abs() < 0.15)
-        image = torch.where(inside, 0.1 + 0.8 * colour, image)
+        image = torch.where(inside, 0.1 + 0.8 * color, image)
     stripes = 0.06 * torch.sin(40 * (x + y))
     return ((image + stripes).clamp(0, 1) * 255).round() / 255
 
@@ -90,28 +90,28 @@ def test_the_grouping_of_batches_is_irrelevant(load, name, data):
             assert torch.equal(image, pictures.setdefault(image_id, image))
 
 
-def test_normalised_pictures_are_corrupted_alike(load, model):
+def test_normalized_pictures_are_corrupted_alike(load, model):
     batch, origin = load()
     corruption = Corruption("gaussian-noise", 2)
     pixels = corruption(batch, origin).images
-    normalised = corruption(replace(batch, images=model.preprocess.normalize(batch.images)), origin).images
-    assert torch.allclose(normalised, model.preprocess.normalize(pixels), atol=1e-6)
+    normalized = corruption(replace(batch, images=model.preprocess.normalize(batch.images)), origin).images
+    assert torch.allclose(normalized, model.preprocess.normalize(pixels), atol=1e-6)
 
 
 def test_noise_has_the_strength_that_was_published():
     """At 224 px nothing is scaled: deviations and shares are those of ImageNet-C."""
-    grey = torch.full((3, 224, 224), 0.5)
+    gray = torch.full((3, 224, 224), 0.5)
     scale = Scale.of(224, 300)
     assert scale == Scale(1, 1)
-    noise = formulas.gaussian_noise(grey, 0.08, scale, KeyedRandom(0)) - 0.5
+    noise = formulas.gaussian_noise(gray, 0.08, scale, KeyedRandom(0)) - 0.5
     assert noise.mean().abs() < 1e-3
     assert noise.std() == pytest.approx(0.08, rel=0.02)
-    counts = formulas.shot_noise(grey, 60, scale, KeyedRandom(0)) * 60
+    counts = formulas.shot_noise(gray, 60, scale, KeyedRandom(0)) * 60
     level = 60 * 128 / 255
     assert torch.allclose(counts, counts.round(), atol=1e-9)
     assert counts.mean() == pytest.approx(level, rel=0.01)
     assert counts.var() == pytest.approx(level, rel=0.02)  # a Poisson variable's variance is its mean
-    broken = formulas.impulse_noise(grey, 0.27, scale, KeyedRandom(0))
+    broken = formulas.impulse_noise(gray, 0.27, scale, KeyedRandom(0))
     assert (broken == 0).double().mean() == pytest.approx(0.135, abs=0.005)
     assert (broken == 1).double().mean() == pytest.approx(0.135, abs=0.005)
 
@@ -120,9 +120,9 @@ def test_small_pictures_are_scaled():
     small = Scale.of(56, 80)
     assert small == Scale(0.25, 0.5)
     assert Scale.of(448, 448) == Scale(2, 1)
-    grey = torch.full((3, 56, 56), 0.5)
-    assert (formulas.gaussian_noise(grey, 0.2, small, KeyedRandom(0))).std() == pytest.approx(0.1, rel=0.03)
-    assert formulas.shot_noise(grey, 10, small, KeyedRandom(0)).var() == pytest.approx(0.5 / 40, rel=0.05)
+    gray = torch.full((3, 56, 56), 0.5)
+    assert (formulas.gaussian_noise(gray, 0.2, small, KeyedRandom(0))).std() == pytest.approx(0.1, rel=0.03)
+    assert formulas.shot_noise(gray, 10, small, KeyedRandom(0)).var() == pytest.approx(0.5 / 40, rel=0.05)
     point = torch.zeros(3, 57, 57)
     point[:, 28, 28] = 1
     blurred = formulas.defocus_blur(point, 8, small, KeyedRandom(0))[0]  # a disk of 2 px
@@ -197,7 +197,7 @@ def test_wrong_values_are_refused():
         Corruption("fog", 6)
 
 
-def test_a_letterbox_is_corrupted_as_a_whole(load, colour_model):
-    batch, origin = load(of=colour_model(resize="letterbox"))
+def test_a_letterbox_is_corrupted_as_a_whole(load, color_model):
+    batch, origin = load(of=color_model(resize="letterbox"))
     assert origin.preprocess == Preprocess(24, 32, "letterbox")
     assert (Corruption("gaussian-noise", 5)(batch, origin).images != batch.images).float().mean() > 0.9

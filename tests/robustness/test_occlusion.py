@@ -58,7 +58,7 @@ def test_more_occlusion_covers_more_of_the_same(load):
         assert (more | some).equal(more)
 
 
-def test_patches_are_covered_with_the_mean_colour(load):
+def test_patches_are_covered_with_the_mean_color(load):
     batch, origin = load(0, 2)
     batch = replace(batch, images=torch.full_like(batch.images, 200))
     occlusion = PatchOcclusion(0.5, 4)
@@ -68,9 +68,9 @@ def test_patches_are_covered_with_the_mean_colour(load):
     assert out.permute(0, 2, 3, 1)[covered].unique(dim=0).tolist() == [MEAN]
     assert (out.permute(0, 2, 3, 1)[~covered] == 200).all()
     assert (batch.images == 200).all()  # the input is left as it is
-    normalised = occlusion(replace(batch, images=torch.ones(2, 3, 24, 32, dtype=torch.float64)), origin).images
-    assert normalised.dtype == torch.float64
-    assert torch.equal(normalised, (~covered).double().unsqueeze(1).expand(2, 3, 24, 32))
+    normalized = occlusion(replace(batch, images=torch.ones(2, 3, 24, 32, dtype=torch.float64)), origin).images
+    assert normalized.dtype == torch.float64
+    assert torch.equal(normalized, (~covered).double().unsqueeze(1).expand(2, 3, 24, 32))
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0])

@@ -9,7 +9,7 @@ import pytest
 from evaluation.made_up import made_up
 from rich.console import Console
 
-from maskris.evaluation.bootstrap import intervals, paired
+from maskris.evaluation.bootstrap import bootstrap_intervals, paired_intervals
 from maskris.reporting.robustness import rows, to_markdown, write_csv
 from maskris.robustness.language import language_breakdown
 from maskris.robustness.results import Robustness, RobustnessComparison
@@ -60,7 +60,7 @@ def test_metrics_are_those_of_the_evaluations(runs):
             evaluation = runs[0].evaluation(condition)
             score = result.score("plain", condition, metric)
             assert score.values == (pytest.approx(evaluation.metrics[metric]),)
-            expected = intervals(evaluation, [metric], unit="image")[metric]
+            expected = bootstrap_intervals(evaluation, [metric], unit="image")[metric]
             assert (score.interval.low, score.interval.high) == pytest.approx((expected.low, expected.high))
             kept = result.retained("plain", condition, metric)
             assert kept.mean == pytest.approx(evaluation.metrics[metric] / runs[0].evaluation().metrics[metric])
@@ -94,7 +94,7 @@ def test_differences_are_drawn_together(runs):
     result = RobustnessComparison(runs[:2])
     for condition in CONDITIONS:
         pair = [run.evaluation(condition) for run in (runs[1], runs[0])]
-        expected = paired(*pair, ["oIoU"], unit="image", resamples=20_000)["oIoU"]
+        expected = paired_intervals(*pair, ["oIoU"], unit="image", resamples=20_000)["oIoU"]
         found = result.difference("masked", condition, "oIoU")
         assert found.value == pytest.approx(expected.value)
         # That function sorts the images, so its draws are others.

@@ -133,7 +133,7 @@ def test_ordinals_and_relations():
         "circle left of square": 1,
         "man on the left with a bag next to the red car": 2,
         "person to the left of the dog in front of the house": 2,
-        "thing with the same colour as the cross": 2,
+        "thing with the same color as the cross": 2,
         "boys' bicycle": 0,
         "Above  the near one": 2,
     }.items():
@@ -195,8 +195,8 @@ def test_a_word_of_several_pieces_is_masked_as_a_whole_and_a_cut_sentence_keeps_
 def test_a_tokenizer_without_mask_token_is_refused(load, model):
     batch, origin = load(0)
     model.tokenizer.tokenizer.mask_token = None
-    assert MaskedWords().obstacle(model.tokenizer) == "the tokenizer has no mask token"
-    assert DroppedWords().obstacle(model.tokenizer) is None
+    assert MaskedWords().unsupported_reason(model.tokenizer) == "the tokenizer has no mask token"
+    assert DroppedWords().unsupported_reason(model.tokenizer) is None
     with pytest.raises(ValueError, match="can't be masked: the tokenizer has no mask token"):
         MaskedWords()(batch, origin)
 

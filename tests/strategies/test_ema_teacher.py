@@ -73,9 +73,9 @@ def test_nothing_is_allocated_anew_and_the_student_is_left_alone():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_the_masked_input_learns_from_the_average(fused):
-    strategy, model, batch = EMATeacher(0.9, image=IMAGE, fused=fused), toy(dropout=0.4), toy_batch()
+@pytest.mark.parametrize("single_forward", [False, True])
+def test_the_masked_input_learns_from_the_average(single_forward):
+    strategy, model, batch = EMATeacher(0.9, image=IMAGE, single_forward=single_forward), toy(dropout=0.4), toy_batch()
     walk(strategy, model, 4)
     model.drop.p = 0.0  # for the student; the teacher does without in any case
     losses = [loss.item() for loss in strategy.losses(model, batch, Random(2))]
@@ -87,7 +87,7 @@ def test_the_masked_input_learns_from_the_average(fused):
         learned = soft_cross_entropy(model(masked), soft_prediction(teacher(batch))).item()
         own = soft_cross_entropy(model(masked), soft_prediction(model(batch))).item()
     expected = [0.5 * clean, 0.5 * learned]
-    assert losses == pytest.approx([sum(expected)] if fused else expected, rel=1e-5)
+    assert losses == pytest.approx([sum(expected)] if single_forward else expected, rel=1e-5)
     assert abs(learned - own) > 0.01
 
 

@@ -23,7 +23,7 @@ def test_soft_loss_is_the_official_one(shared):
     assert ours.item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_normalised_soft_loss_of_a_certain_teacher_is_the_hard_loss():
+def test_normalized_soft_loss_of_a_certain_teacher_is_the_hard_loss():
     logits, masks = torch.randn(2, 2, 5, 7), torch.rand(2, 5, 7) > 0.5
     target = torch.stack([~masks, masks], dim=1).float()
     assert soft_cross_entropy(logits, target, normalize=True).item() == pytest.approx(

@@ -58,16 +58,16 @@ def gradients(model):
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_losses_and_all_gradient_norms_are_the_official_ones(shared, case, scalars, batch, fused):
+@pytest.mark.parametrize("single_forward", [False, True])
+def test_losses_and_all_gradient_norms_are_the_official_ones(shared, case, scalars, batch, single_forward):
     model = without_dropout(tiny_caris(shared))
-    strategy = Replayed([case["image_mask_noise"]], case["input_ids_masked"], fused=fused)
+    strategy = Replayed([case["image_mask_noise"]], case["input_ids_masked"], single_forward=single_forward)
     losses = []
     for loss in strategy.losses(model, batch, Random(0)):
         loss.backward()
         losses.append(loss.item())
     expected = [0.5 * scalars["loss_original"], 0.5 * scalars["loss_masked_distill"]]
-    assert losses == pytest.approx([sum(expected)] if fused else expected, abs=1e-5)
+    assert losses == pytest.approx([sum(expected)] if single_forward else expected, abs=1e-5)
 
     norms = {name: norm for name, norm in scalars["grad_norm_accumulated_before_clip"].items() if norm is not None}
     ours = by_official_name(gradients(model), model, list(norms))
@@ -192,7 +192,7 @@ def test_fused_pass_has_the_gradient_of_two_passes_with_shared_images(small):
     batch = small_batch()
     batch = replace(batch, images=batch.images.double())
     separate, expected = backward(small, MaskRIS(), batch)
-    together, ours = backward(small, MaskRIS(fused=True), batch)
+    together, ours = backward(small, MaskRIS(single_forward=True), batch)
     assert together == pytest.approx(separate, abs=1e-6)
     for name, gradient in expected.items():
         torch.testing.assert_close(ours[name], gradient, atol=1e-6, rtol=1e-5)
@@ -248,8 +248,8 @@ def test_a_teacher_without_dropout_leaves_every_modules_mode(small):
 
 def test_fused_refuses_batch_statistics(small, monkeypatch):
     monkeypatch.setattr(type(small), "has_batch_statistics", True)
-    with pytest.raises(ValueError, match="fused = False"):
-        list(MaskRIS(fused=True).losses(small, small_batch(), Random(1)))
+    with pytest.raises(ValueError, match="single_forward = False"):
+        list(MaskRIS(single_forward=True).losses(small, small_batch(), Random(1)))
 
 
 def test_criterion_is_whatever_is_handed_in(small):

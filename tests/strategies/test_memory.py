@@ -55,13 +55,13 @@ def test_free_memory_of_the_machine():
 @pytest.mark.parametrize(("free", "terms"), [(10**12, ("total",)), (0, ("clean", "distorted"))])
 def test_maskris_fuses_where_memory_allows_and_a_resumed_run_keeps_to_it(free, terms, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda _: free)
-    strategy = MaskRIS(fused="auto")
+    strategy = MaskRIS(single_forward="auto")
     assert strategy.state_dict() == {}
     strategy.prepare(Chain(), batch())
     assert strategy.terms == terms
     state = strategy.state_dict()
     monkeypatch.setattr(memory, "free_bytes", lambda _: 10**12 - free)
-    resumed = MaskRIS(fused="auto")
+    resumed = MaskRIS(single_forward="auto")
     resumed.load_state_dict(state)
     resumed.prepare(Chain(), batch())
     assert (resumed.terms, resumed.passes) == (terms, len(terms))
@@ -71,15 +71,15 @@ def test_maskris_fuses_where_memory_allows_and_a_resumed_run_keeps_to_it(free, t
 def test_batch_statistics_are_never_fused_and_a_choice_is_kept(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda _: 10**12)
     monkeypatch.setattr(Chain, "has_batch_statistics", True)
-    strategy = MaskRIS(fused="auto")
+    strategy = MaskRIS(single_forward="auto")
     strategy.prepare(Chain(), batch())
-    assert not strategy.fused
+    assert not strategy.single_forward
     for choice in (True, False):
-        chosen = MaskRIS(fused=choice)
+        chosen = MaskRIS(single_forward=choice)
         chosen.prepare(Chain(), batch())
         assert chosen.fused is choice
         assert chosen.state_dict() == {}
         with pytest.raises(ValueError, match="keeps no state"):
-            chosen.load_state_dict({"fused": torch.tensor(True)})
-    with pytest.raises(ValueError, match="fused must be true, false"):
-        MaskRIS(fused="yes")
+            chosen.load_state_dict({"single_forward": torch.tensor(True)})
+    with pytest.raises(ValueError, match="single_forward must be true, false"):
+        MaskRIS(single_forward="yes")

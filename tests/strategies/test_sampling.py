@@ -93,14 +93,14 @@ def test_blocks_are_rectangles(rows, columns, ratio, seed):
 
 
 def test_what_is_hidden_hangs_together_in_blocks_more_than_at_random():
-    def neighbours(sampling):
+    def neighbors(sampling):
         masks = removed(sampling, 14, 14, 0.5, images=64)
         return (masks[:, 1:] == masks[:, :-1]).float().mean().item()
 
-    assert neighbours("grid") == 0
-    assert neighbours("random") == pytest.approx(0.5, abs=0.03)
-    assert neighbours("block") > 0.8
-    assert neighbours("cutout") > 0.9
+    assert neighbors("grid") == 0
+    assert neighbors("random") == pytest.approx(0.5, abs=0.03)
+    assert neighbors("block") > 0.8
+    assert neighbors("cutout") > 0.9
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 0.75, 0.95])

@@ -14,7 +14,7 @@ PAD, UNK, CLS, SEP = range(4)
 
 
 class Toy(RISModel):
-    """Stride 4. A patch's feature is the mean colour of its 8 x 8 pixels, a word's is its embedding."""
+    """Stride 4. A patch's feature is the mean color of its 8 x 8 pixels, a word's is its embedding."""
 
     def __init__(self, dropout: float = 0.0, channels: int = 2, width: int = 3) -> None:
         super().__init__()

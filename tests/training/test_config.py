@@ -17,14 +17,17 @@ from maskris.training.config import TrainingConfig
         ({"steps": 0}, "steps must be at least 1"),
         ({"steps": 1, "lr": 0.0}, "lr must be positive, not 0.0"),
         ({"steps": 1, "warmup_ratio": 1.5}, "warmup_ratio must be between 0 and 1"),
-        ({"steps": 1, "decay_at": [0.7, 35]}, "decay_at must be shares of the run, between 0 and 1"),
+        ({"steps": 1, "lr_milestones": [0.7, 35]}, "lr_milestones must be shares of the run, between 0 and 1"),
         ({"steps": 1, "gamma": 0.0}, "gamma must be above 0 and at most 1"),
         ({"steps": 1, "optimizer": "sgd"}, "optimizer must be adamw or adam, not 'sgd'"),
         ({"steps": 1, "schedule": "linear"}, "schedule must be poly, step, cosine or constant"),
         ({"steps": 1, "prefetch_factor": 0}, "prefetch_factor must be at least 1, not 0"),
         ({"steps": 1, "clip": 0.0}, "clip must be positive, or null"),
         ({"steps": 1, "precision": "fp8"}, "precision must be fp32, bf16 or fp16, not 'fp8'"),
-        ({"steps": 1, "batch_size": 6, "accumulation": 4}, "accumulation = 4 does not divide batch_size = 6"),
+        (
+            {"steps": 1, "batch_size": 6, "gradient_accumulation_steps": 4},
+            "gradient_accumulation_steps = 4 does not divide batch_size = 6",
+        ),
     ],
 )
 def test_wrong_values_are_named(changes, words):
@@ -39,7 +42,7 @@ def test_the_length_of_a_run():
 
 def test_what_a_checkpoint_must_have_in_common():
     identity = TrainingConfig(steps=7).identity()
-    assert {"seed", "lr", "batch_size", "steps", "precision", "accumulation"} <= identity.keys()
+    assert {"seed", "lr", "batch_size", "steps", "precision", "gradient_accumulation_steps"} <= identity.keys()
     harmless = {"workers", "prefetch_factor", "log_every", "save_every", "tensorboard", "device"}
     assert not harmless & identity.keys()
 
@@ -52,8 +55,8 @@ def test_every_field_has_its_line_in_the_help():
         line = re.search(rf"--training\.{field.name}\b[^\n]*(.*?)(?=\n  --training|\Z)", text, re.DOTALL)
         assert line is not None
         assert len(line[1].split("(")[0].split()) >= 3, field.name  # words before "(type: …)"
-    parsed = parser.parse_args(["--training.steps=3", "--training.clip=null"])
-    assert TrainingConfig(**vars(parsed.training)) == TrainingConfig(steps=3, clip=None)
+    parsed = parser.parse_args(["--training.steps=3", "--training.max_grad_norm=null"])
+    assert TrainingConfig(**vars(parsed.training)) == TrainingConfig(steps=3, max_grad_norm=None)
 
 
 def test_the_configuration_is_light():

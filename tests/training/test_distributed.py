@@ -17,7 +17,7 @@ def test_shared_batch_statistics_keep_parameters_names_and_results():
     assert [type(module) for module in model.modules()].count(nn.SyncBatchNorm) == 2
     assert {name: id(value) for name, value in model.named_parameters()} == {
         name: id(value) for name, value in parameters.items()
-    }  # an optimiser made before goes on with them
+    }  # an optimizer made before goes on with them
     assert all(torch.equal(value, before.state_dict()[name]) for name, value in model.state_dict().items())
     images = torch.randn(1, 3, 8, 8)
     assert torch.equal(model.eval()(images), before(images))

@@ -10,7 +10,7 @@ from transformers import BertTokenizer
 
 from maskris.models.base import load_model
 from maskris.training.checkpoint import CheckpointError, load_state
-from maskris.training.trainer import take_weights
+from maskris.training.trainer import load_initial_weights
 
 
 class OtherModel(ToyModel):
@@ -25,25 +25,25 @@ def trained(tmp_path):
 
 def test_a_run_starts_from_the_best_weights_of_another_and_from_nothing_else_of_it(trained, tmp_path):
     assert not same(weights(trained, "best"), weights(trained))
-    assert toy_run(tmp_path / "a", start_from=str(trained)).step == 8
-    assert load_state(tmp_path / "a" / "last")["run"]["start_from"] == str(trained)
+    assert toy_run(tmp_path / "a", init_from=str(trained)).step == 8
+    assert load_state(tmp_path / "a" / "last")["run"]["init_from"] == str(trained)
     toy_run(tmp_path / "b", model=load_model(trained / "best", ToyModel))
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
-    toy_run(tmp_path / "c", start_from=str(trained), dropout=0.0)  # is what the run says, not what the model had
+    toy_run(tmp_path / "c", init_from=str(trained), dropout=0.0)  # is what the run says, not what the model had
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
-    toy_run(tmp_path / "d", start_from=str(trained / "last"))
+    toy_run(tmp_path / "d", init_from=str(trained / "last"))
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "d"))
 
 
 def test_a_run_that_goes_on_needs_the_model_that_it_started_from_no_more(trained, tmp_path):
-    whole, parts, options = tmp_path / "whole", tmp_path / "parts", {"start_from": str(trained)}
+    whole, parts, options = tmp_path / "whole", tmp_path / "parts", {"init_from": str(trained)}
     toy_run(whole, **options)
     stopped = toy_run(parts, strategy=TwoPasses(hook=KillSelf(3, signal.SIGTERM)), **options)
     assert stopped.step == 4
     shutil.rmtree(trained)
     assert toy_run(parts, **options).step == 8
     assert same(weights(parts), weights(whole))
-    with pytest.raises(CheckpointError, match=r"start_from: .* now(.|\n)*takes over weights alone"):
+    with pytest.raises(CheckpointError, match=r"init_from: .* now(.|\n)*takes over weights alone"):
         toy_run(parts)
 
 
@@ -65,13 +65,13 @@ def test_a_run_that_goes_on_needs_the_model_that_it_started_from_no_more(trained
 def test_another_network_or_vocabulary_is_refused_before_a_weight_changes(trained, model, message):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(ValueError, match=message):
-        take_weights(model, trained)
+        load_initial_weights(model, trained)
     assert same(before, model.state_dict())
 
 
 def test_a_model_that_is_not_there_ends_the_run_before_it_begins(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere"):
-        toy_run(tmp_path / "run", start_from=str(tmp_path / "nowhere"))
+        toy_run(tmp_path / "run", init_from=str(tmp_path / "nowhere"))
     assert not (tmp_path / "run" / "last").exists()
     assert toy_run(tmp_path / "run").step == 8  # and doesn't stand in the way of the next one
 
@@ -79,6 +79,6 @@ def test_a_model_that_is_not_there_ends_the_run_before_it_begins(tmp_path):
 def test_the_model_keeps_its_place_in_memory(trained):
     model = ToyModel()
     places = [parameter.data_ptr() for parameter in model.parameters()]
-    take_weights(model, trained)  # the optimiser has them already
+    load_initial_weights(model, trained)  # the optimizer has them already
     assert [parameter.data_ptr() for parameter in model.parameters()] == places
     assert torch.equal(model.image.weight, weights(trained, "best")["image.weight"])

@@ -45,7 +45,7 @@ def test_the_step_schedule_drops_where_pytorch_does():
     theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[35, 45], gamma=0.1)
     for epoch in range(epochs):
         for step in range(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch):
-            ours = learning_rate(step, epochs * steps_per_epoch, 1e-4, schedule="step", decay_at=(0.7, 0.9))
+            ours = learning_rate(step, epochs * steps_per_epoch, 1e-4, schedule="step", lr_milestones=(0.7, 0.9))
             assert ours == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         theirs.step()

@@ -136,7 +136,7 @@ def test_the_state_of_a_strategy_is_the_same_in_all_processes_and_after_a_stop(t
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("gradient_accumulation_steps", [1, 2])
 def test_two_processes_are_one(tmp_path, accumulation):
     distributed(run_noiseless, 2, tmp_path / "two", accumulation)
     run_noiseless(tmp_path / "one", 1)

@@ -53,7 +53,9 @@ def test_a_run_learns_and_tells_about_it(tmp_path):
 
 
 def test_one_step_is_one_step_of_adamw(tmp_path):
-    trainer = toy_trainer(tmp_path, steps=1, warmup_steps=0, dropout=0.0, strategy=OnePass(noise=0.0), clip=1e-3)
+    trainer = toy_trainer(
+        tmp_path, steps=1, warmup_steps=0, dropout=0.0, strategy=OnePass(noise=0.0), max_grad_norm=1e-3
+    )
     model, data = ToyModel(), ToyData()
     model.load_state_dict(trainer.model.state_dict())
     trainer.fit()
@@ -107,7 +109,7 @@ class Prepared(TwoPasses):
 
 def test_a_strategy_sees_the_first_batch_before_the_first_step_and_no_other(tmp_path):
     strategy = Prepared()
-    trainer = toy_trainer(tmp_path, strategy=strategy, steps=3, accumulation=2)
+    trainer = toy_trainer(tmp_path, strategy=strategy, steps=3, gradient_accumulation_steps=2)
     before = trainer.model.head.weight.detach().clone()
     trainer.fit()
     ((model, dtype, weight, training),) = strategy._seen
@@ -118,7 +120,7 @@ def test_a_strategy_sees_the_first_batch_before_the_first_step_and_no_other(tmp_
 def test_an_accumulated_batch_is_a_batch(tmp_path):
     options = {"dropout": 0.0, "strategy": TwoPasses(noise=0.0), "epochs": 2, "batch_size": 8}
     toy_run(tmp_path / "whole", **options)
-    toy_run(tmp_path / "parts", **options, accumulation=4)
+    toy_run(tmp_path / "parts", **options, gradient_accumulation_steps=4)
     assert close(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     assert not same(weights(tmp_path / "whole"), toy_trainer(tmp_path / "x", dropout=0.0).model.state_dict())
     whole, parts = (lines(tmp_path / name) for name in ("whole", "parts"))
@@ -141,7 +143,7 @@ def test_dropout_differs_between_steps_parts_and_passes(tmp_path):
                 drawn.append(torch.rand(()).item())
                 yield loss
 
-    toy_run(tmp_path, steps=3, accumulation=2, strategy=Watching())
+    toy_run(tmp_path, steps=3, gradient_accumulation_steps=2, strategy=Watching())
     assert len(set(drawn)) == len(drawn) == 12
 
 
@@ -176,11 +178,11 @@ def test_a_signal_to_the_whole_group_spares_the_loading_processes(tmp_path):
                 os.kill(process.pid, signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    stopped = toy_run(tmp_path / "a", strategy=TwoPasses(hook=hook), workers=2, accumulation=2)
+    stopped = toy_run(tmp_path / "a", strategy=TwoPasses(hook=hook), workers=2, gradient_accumulation_steps=2)
     assert (stopped.interrupted, stopped.step) == (signal.SIGTERM, 3)
     assert multiprocessing.active_children() == []
-    toy_run(tmp_path / "a", workers=2, accumulation=2)
-    toy_run(tmp_path / "b", accumulation=2)
+    toy_run(tmp_path / "a", workers=2, gradient_accumulation_steps=2)
+    toy_run(tmp_path / "b", gradient_accumulation_steps=2)
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
@@ -252,8 +254,8 @@ class Spoilt(TwoPasses):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    toy_run(tmp_path / "good", steps=5, accumulation=2)
-    trainer = toy_trainer(tmp_path / "bad", steps=5, accumulation=2, strategy=Spoilt((3, 1, 1)))
+    toy_run(tmp_path / "good", steps=5, gradient_accumulation_steps=2)
+    trainer = toy_trainer(tmp_path / "bad", steps=5, gradient_accumulation_steps=2, strategy=Spoilt((3, 1, 1)))
     with pytest.raises(NonFiniteError) as caught:
         trainer.fit()
     items = [item for _, item in trainer.train.loaded][14:16]  # second part of two of the fourth batch of four

@@ -81,12 +81,12 @@ def run_and_die_while_saving(out: Path, call: int, **changes: Any) -> None:
 OPTIONS = {"dropout": 0.0, "steps": 6, "batch_size": 8}
 
 
-def run_noiseless(out: Path, accumulation: int) -> None:
-    toy_run(out, strategy=TwoPasses(noise=0.0), accumulation=accumulation, **OPTIONS)
+def run_noiseless(out: Path, gradient_accumulation_steps: int) -> None:
+    toy_run(out, strategy=TwoPasses(noise=0.0), gradient_accumulation_steps=gradient_accumulation_steps, **OPTIONS)
 
 
 def count_communication(out: Path) -> None:
-    trainer = toy_trainer(out, strategy=TwoPasses(), accumulation=2, steps=5, batch_size=8)
+    trainer = toy_trainer(out, strategy=TwoPasses(), gradient_accumulation_steps=2, steps=5, batch_size=8)
     counted, noise = [], []
     make = ParallelModel.__init__
 
@@ -149,7 +149,7 @@ def misuse(out: Path) -> None:
         parallel.encode_image(torch.zeros(1, 3, 8, 8))
     assert parallel.upsample(torch.zeros(1, 2, 4, 4), (8, 8)).shape == (1, 2, 8, 8)
     batch = Batch(torch.zeros(1, 3, 8, 8), torch.ones(1, 2).long(), torch.ones(1, 2).long(), torch.zeros(1).long())
-    assert not parallel.forward_with(parallel.state_dict(), batch).requires_grad
+    assert not parallel.functional_forward(parallel.state_dict(), batch).requires_grad
     with pytest.raises(NotImplementedError, match="ToyModel does not define token_features"):
         parallel.token_features(batch)
     ToyModel.token_features = lambda self, batch: (self.image(batch.images).half(), self.words(batch.input_ids))

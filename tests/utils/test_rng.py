@@ -70,7 +70,7 @@ def test_numpy_generators_repeat_and_leave_the_global_one_alone():
     assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
-def test_streams_of_neighbouring_keys_are_unrelated():
+def test_streams_of_neighboring_keys_are_unrelated():
     draws = np.stack([numpy_generator(0, "noise", step).random(1000) for step in range(20)])
     correlation = np.corrcoef(draws) - np.eye(20)
     assert np.abs(correlation).max() < 0.15  # 5 standard deviations

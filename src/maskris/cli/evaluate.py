@@ -47,7 +47,7 @@ def evaluate(
         model_class: Class of a model of your own, such as my_module.MyModel.
     """
     from maskris.data.table import choose_splits, open_tables
-    from maskris.evaluation import evaluate as room
+    from maskris.evaluation import evaluator as room
     from maskris.inference.predictor import fastest_device
     from maskris.models.base import load_model
     from maskris.reporting.tables import intervals_table

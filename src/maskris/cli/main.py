@@ -39,9 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(_overview())
         return 0
     if words[0] in ("--version", "version"):
-        from maskris import __version__
+        from importlib.metadata import version
 
-        _say(f"maskris {__version__}")
+        _say(f"maskris {version('maskris')}")
         return 0
     name, *rest = words
     if name not in COMMANDS:

@@ -84,12 +84,12 @@ def predict(
         assert expressions
         _predict_one(load(), source, expressions, out, threshold, overwrite)
         return 0
-    from maskris.inference.batch import predict_many
+    from maskris.inference.batch import predict_batch
     from maskris.inference.batch_inputs import open_rows
     from maskris.utils.process import StopSignals
 
     with open_rows(source, expressions or [], images=images, leave_out=out) as rows, StopSignals() as signals:
-        result = predict_many(
+        result = predict_batch(
             load(),  # once it is clear that there is something to predict
             rows,
             out,
@@ -101,7 +101,7 @@ def predict(
             workers=workers,
             stop=lambda: signals.received is not None,
         )
-    _summarise(result)
+    _summarize(result)
     if not result.complete:
         say(f"Stopped by signal {signals.received}; the same command goes on from there")
         return 128 + int(signals.received or 0)
@@ -131,7 +131,7 @@ def _predict_one(
     say("\n".join(["Written:", *(f"  {path}" for path in (saved.overlay, *saved.masks, saved.json))]))
 
 
-def _summarise(result: "ManyResult") -> None:
+def _summarize(result: "ManyResult") -> None:
     earlier = f" after {result.before:,} of an earlier call" if result.before else ""
     rate = f" ({result.now / max(result.seconds, 1e-9):.1f} rows/s)" if result.now else ""
     say(f"{result.now:,} of {result.rows:,} rows done{earlier} in {result.seconds:.1f} s{rate}: {result.file}")

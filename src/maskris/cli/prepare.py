@@ -69,7 +69,7 @@ def prepare(
     if published_list is not None:
         raise ValueError("--published-list is for --combine")
     show(
-        room.prepare(
+        room.prepare_dataset(
             source,
             out,
             format=format,

@@ -105,7 +105,7 @@ def _train(
 
 
 def _evaluate(model: "RISModel", table: "ReferringTable", folder: Path) -> "tuple[Evaluation, Evaluation]":
-    from maskris.evaluation.evaluate import evaluate
+    from maskris.evaluation.evaluator import evaluate
     from maskris.robustness.occlusion import PatchOcclusion
 
     hidden = PatchOcclusion(OCCLUSION, OCCLUSION_PATCH)

@@ -152,14 +152,14 @@ def _evaluated(
     protocol: str,
     **options: Any,
 ) -> "Subject":
-    from maskris.evaluation.cache import evaluate_once
+    from maskris.evaluation.cache import evaluate_cached
     from maskris.models.base import load_model
     from maskris.reporting.html.report import Subject
     from maskris.reporting.html.selection import KEPT, saved_rows
 
     file = record.folder / KEPT
     model = load_model(record.folder, own)
-    evaluation, new = evaluate_once(model, table, protocol, file, name=str(record.folder), **options)
+    evaluation, new = evaluate_cached(model, table, protocol, file, name=str(record.folder), **options)
     say(f"{name}: {len(evaluation):,} expressions{'' if new else ', evaluated before'}; {file}")
     return Subject(name, record, evaluation, str(KEPT), _perturbed(name, saved_rows(record.folder), evaluation))
 

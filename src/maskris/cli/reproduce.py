@@ -66,10 +66,10 @@ def reproduce(
     """
     from maskris.cli.train import train
     from maskris.data.table import open_tables
-    from maskris.evaluation.cache import evaluate_once
+    from maskris.evaluation.cache import evaluate_cached
     from maskris.experiments.claims import load_claims
     from maskris.experiments.recipe import Recipe, find
-    from maskris.experiments.verify import doubts_about_run, doubts_about_training
+    from maskris.experiments.verify import recipe_differences, training_data_differences
     from maskris.inference.predictor import fastest_device
     from maskris.models.base import load_model, weights_sha256
     from maskris.utils.imports import model_class as import_class
@@ -93,15 +93,17 @@ def reproduce(
     if checkpoint is None:
         if code := train(name, data=data, out=Path(source), overrides=overrides):
             return code
-        doubts += doubts_about_training([claim for claim in known if claim.recipe == name], table, Recipe(name).splits)
+        doubts += training_data_differences(
+            [claim for claim in known if claim.recipe == name], table, Recipe(name).splits
+        )
     model = load_model(source, import_class(model_class))
-    doubts += doubts_about_run(Recipe(name), model, source)
+    doubts += recipe_differences(Recipe(name), model, source)
     place = join_processes(device) or device or fastest_device()
     evaluated: dict[Part, Evaluation] = {}
     for (what, protocol), rows in parts.items():
         file = folder / "rows" / f"{what.replace(' ', '-')}-{protocol}.parquet"
         options: dict[str, Any] = {"batch_size": batch_size, "device": place, "workers": workers, "name": source}
-        evaluated[what, protocol], new = evaluate_once(model, rows, protocol, file, precision=precision, **options)
+        evaluated[what, protocol], new = evaluate_cached(model, rows, protocol, file, precision=precision, **options)
         if is_first_process():
             say(f"{what}: {len(evaluated[what, protocol]):,} expressions{'' if new else ', evaluated before'}; {file}")
     if is_first_process():
@@ -175,10 +177,10 @@ def _judge(
     unit: "Unit",
     resamples: int,
 ) -> "list[Finding]":
-    from maskris.evaluation.bootstrap import Interval, intervals
-    from maskris.experiments.verify import Finding, doubts_about_data, judge
+    from maskris.evaluation.bootstrap import Interval, bootstrap_intervals
+    from maskris.experiments.verify import Finding, judge, split_differences
 
-    sure = {part: intervals(result, unit=unit, resamples=resamples) for part, result in evaluated.items()}
+    sure = {part: bootstrap_intervals(result, unit=unit, resamples=resamples) for part, result in evaluated.items()}
     findings = []
     for claim in claims:
         part = (claim.data, str(claim.protocol))
@@ -188,7 +190,7 @@ def _judge(
             findings.append(Finding(claim, "not run", (reason,)))
             continue
         interval = sure[part].get(claim.metric, Interval(None, None, None))
-        about_data = doubts_about_data(claim, parts[part])
+        about_data = split_differences(claim, parts[part])
         findings.append(judge(claim, evaluated[part], interval, [*about_data, *doubts]))
     return findings
 
@@ -197,7 +199,8 @@ def _report(
     findings: "Sequence[Finding]", evaluated: "dict[Part, Evaluation]", about: dict[str, Any], folder: Path
 ) -> None:
     """Show the findings, and write them as JSON and Markdown."""
-    from maskris import __version__
+    from importlib.metadata import version
+
     from maskris.experiments.verify import findings_markdown, findings_table, reasons
     from maskris.reporting.tables import summary
 
@@ -207,7 +210,7 @@ def _report(
     measured = {f"{what} ({protocol})": summary(result) for (what, protocol), result in evaluated.items()}
     sources = {f"{what} ({protocol})": dict(result.data) for (what, protocol), result in evaluated.items()}
     content = {
-        "maskris": __version__,
+        "maskris": version("maskris"),
         **about,
         "evaluations": measured,
         "evaluated_data": sources,

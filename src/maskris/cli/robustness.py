@@ -57,7 +57,7 @@ def robustness(
     from maskris.inference.predictor import fastest_device
     from maskris.models.base import load_model, weights_sha256
     from maskris.reporting.robustness import tables
-    from maskris.robustness.benchmark import measure_robustness
+    from maskris.robustness.benchmark import run_robustness
     from maskris.robustness.results import RobustnessComparison
     from maskris.utils.imports import model_class as import_class
     from maskris.utils.process import is_first_process, join_processes
@@ -76,7 +76,7 @@ def robustness(
             raise ValueError(f"{checkpoint} has the same weights as another checkpoint of the name {name}")
         folders.add(folder)
         runs.append(
-            measure_robustness(
+            run_robustness(
                 model,
                 chosen,
                 suite,

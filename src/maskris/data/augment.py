@@ -9,7 +9,7 @@ none unless they name them:
         init_args: {swap_words: true}
 
 They work on what the model will see, after its resizing: their sizes are in its pixels, their cost does not depend on
-the photo's, and resized photos can be cached. Masks move with the photo by nearest neighbours, so that they hold no new
+the photo's, and resized photos can be cached. Masks move with the photo by nearest neighbors, so that they hold no new
 values. Draws are a function of (seed, epoch, item, place in the list) alone.
 """
 
@@ -30,8 +30,8 @@ from maskris.utils.text import swap_sides
 
 Range = tuple[float, float]
 
-GREY = (124, 116, 104)
-"""The mean of ImageNet, colour of what an augmentation leaves empty: zero once it is normalised."""
+GRAY = (124, 116, 104)
+"""The mean of ImageNet, color of what an augmentation leaves empty: zero once it is normalized."""
 
 
 @dataclass(frozen=True)
@@ -161,10 +161,10 @@ class Rotation(Augmentation):
     Args:
         p: How often.
         degrees: Largest angle, to either side.
-        fill: Colour of the corners, RGB in [0, 255].
+        fill: Color of the corners, RGB in [0, 255].
     """
 
-    def __init__(self, p: float = 1.0, degrees: float = 15.0, fill: tuple[int, int, int] = GREY) -> None:
+    def __init__(self, p: float = 1.0, degrees: float = 15.0, fill: tuple[int, int, int] = GRAY) -> None:
         super().__init__(p)
         self.degrees, self.fill = degrees, fill
         self._transform = v2.RandomRotation(
@@ -181,14 +181,14 @@ class Rotation(Augmentation):
 
 
 class ColorJitter(Augmentation):
-    """Changes brightness, contrast, saturation and hue, in random order. Colour words may become false by it.
+    """Changes brightness, contrast, saturation and hue, in random order. Color words may become false by it.
 
     Args:
         p: How often.
         brightness: Largest relative change; the same for the next two.
         contrast: See above.
         saturation: See above.
-        hue: Largest shift in turns of the colour circle, at most 0.5.
+        hue: Largest shift in turns of the color circle, at most 0.5.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class ColorJitter(Augmentation):
 
 
 class Grayscale(Augmentation):
-    """Takes the colours away, and with them what colour words mean.
+    """Takes the colors away, and with them what color words mean.
 
     Args:
         p: How often.
@@ -252,7 +252,7 @@ class CutOut(Augmentation):
         p: How often.
         scale: Smallest and largest share of the photo's area.
         ratio: Narrowest and widest shape.
-        fill: Colour of the rectangle, RGB in [0, 255].
+        fill: Color of the rectangle, RGB in [0, 255].
 
     Raises:
         ValueError: If a range is empty or not positive, or a share is above 1.
@@ -263,7 +263,7 @@ class CutOut(Augmentation):
         p: float = 0.5,
         scale: Range = (0.02, 0.2),
         ratio: Range = (0.3, 3.3),
-        fill: tuple[int, int, int] = GREY,
+        fill: tuple[int, int, int] = GRAY,
     ) -> None:
         super().__init__(p)
         _check_range(self, "scale", scale, 1.0)

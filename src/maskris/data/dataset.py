@@ -253,7 +253,7 @@ class ReferringDataset(Dataset[Sample]):
         return [known[text] for text in expressions]
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
-        """Samples to a batch of as many images, in uint8 (a quarter of the bytes to move; the model normalises)."""
+        """Samples to a batch of as many images, in uint8 (a quarter of the bytes to move; the model normalizes)."""
         expressions = [text for sample in samples for text in sample.expressions]
         input_ids, attention_mask = self.tokenizer.pad(self._encode(expressions))
         masks = [sample.masks for sample in samples if sample.masks is not None]

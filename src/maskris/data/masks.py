@@ -1,4 +1,4 @@
-"""Masks as COCO run lengths: polygons and RLE of any kind through pycocotools, the field's reference rasteriser.
+"""Masks as COCO run lengths: polygons and RLE of any kind through pycocotools, the field's reference rasterizer.
 
 Compressed counts are what the tables store: a few hundred ASCII bytes instead of 300,000 pixels. This file is light: it
 imports neither torch nor pyarrow.

@@ -80,7 +80,7 @@ class PrepareReport:
         yield Text(f"Written: {self.out}")
 
 
-def prepare(
+def prepare_dataset(
     source: Path,
     out: Path,
     *,
@@ -318,7 +318,7 @@ def write_rejects(readings: Sequence[Reading], out: Path) -> Path | None:
         path.unlink(missing_ok=True)  # those of an earlier run would be misleading
         return None
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    # Half a character, a reason for being here, is written as \ud83d, which is how JSON writes it too.
+    # A lone surrogate, a reason for being here, is written as \ud83d, which is how JSON writes it too.
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         for reading in readings:
             by_place: dict[tuple[str, str], list[Problem]] = defaultdict(list)

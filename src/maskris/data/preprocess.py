@@ -49,13 +49,13 @@ def _nearest(length: int, target: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resizing and normalisation of one model, and the inverse for its predictions.
+    """Resizing and normalization of one model, and the inverse for its predictions.
 
     Attributes:
         height: Height of the model's input in pixels.
         width: Width of the model's input in pixels.
         resize: ``"stretch"`` fills the input and distorts the aspect ratio (MaskRIS, CARIS, LAVT);
-            ``"letterbox"`` keeps the ratio and pads with the mean colour, bicubic and without antialiasing; its masks
+            ``"letterbox"`` keeps the ratio and pads with the mean color, bicubic and without antialiasing; its masks
             have soft outlines (CRIS, ETRIS; see `maskris.data.preprocess`).
         mean: Per channel, on a scale of [0, 1].
         std: Per channel, on a scale of [0, 1].
@@ -122,9 +122,9 @@ class Preprocess:
         pixels = torch.from_numpy(np.asarray(photo).transpose(2, 0, 1).copy())
         if self.resize == "stretch":
             return pixels
-        colour = (torch.tensor(self.mean) * 255).round()
+        color = (torch.tensor(self.mean) * 255).round()
         placement = place((photo.height, photo.width), self.size)
-        return warp(pixels.float(), self.size, placement, colour, "cubic").round_().clamp_(0, 255).to(torch.uint8)
+        return warp(pixels.float(), self.size, placement, color, "cubic").round_().clamp_(0, 255).to(torch.uint8)
 
     def mask(self, mask: np.ndarray) -> Tensor:
         """Resize a mask: ``[h, w]`` bool array to ``[height, width]``.

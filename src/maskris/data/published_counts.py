@@ -1,6 +1,6 @@
 """Published sizes of the data sets, to compare with what was read. This file is light.
 
-Images and referents: the catalogue of TensorFlow Datasets (``ref_coco``). Expressions of RefCOCO: FlagEval's
+Images and referents: the catalog of TensorFlow Datasets (``ref_coco``). Expressions of RefCOCO: FlagEval's
 documentation; the others are quoted across the literature without a second source, hence ``confirmed=False``.
 unc and umd share out the images, google the objects, so that one photo may be in google's train and val.
 """

@@ -25,7 +25,7 @@ class Limits:
     Attributes:
         megabytes: Largest file, in units of 2^20 bytes.
         pixels: Largest photo, width times height.
-        expressions: Most expressions; not more than there are colours that can be told apart.
+        expressions: Most expressions; not more than there are colors that can be told apart.
         characters: Longest expression.
     """
 
@@ -38,14 +38,14 @@ class Limits:
         """Check the values, which come from the command line.
 
         Raises:
-            ValueError: If one is not positive, there are more expressions than colours, or Pillow would open no photo
+            ValueError: If one is not positive, there are more expressions than colors, or Pillow would open no photo
                 of so many pixels.
         """
         for name in ("megabytes", "pixels", "expressions", "characters"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"The limit on {name} must be positive, not {getattr(self, name)}")
         if self.expressions > len(PALETTE):
-            raise ValueError(f"There are colours for {len(PALETTE)} expressions, not for {self.expressions}")
+            raise ValueError(f"There are colors for {len(PALETTE)} expressions, not for {self.expressions}")
         if Image.MAX_IMAGE_PIXELS is not None and self.pixels > 2 * Image.MAX_IMAGE_PIXELS:
             raise ValueError(
                 f"The limit on pixels must be at most {2 * Image.MAX_IMAGE_PIXELS:,}, not {self.pixels:,}: Pillow "
@@ -74,7 +74,7 @@ def read_photo(path: Path, name: str, limits: Limits) -> Image.Image:
         limits: On bytes and pixels.
 
     Raises:
-        RefusedError: If it is no photo, is damaged, has colours of a rare kind, or exceeds a limit.
+        RefusedError: If it is no photo, is damaged, has colors of a rare kind, or exceeds a limit.
     """
     try:
         size = path.stat().st_size
@@ -109,7 +109,7 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
         return load_image(image)
     except ValueError:  # what is damaged is an OSError there
         raise RefusedError(
-            f"{name} has pixels of a kind that can't be read here, such as measured values instead of colours. Save it "
+            f"{name} has pixels of a kind that can't be read here, such as measured values instead of colors. Save it "
             "as an ordinary JPEG or PNG first"
         ) from None
 

@@ -75,9 +75,9 @@ def complaint(refusal: RefusedError) -> str:
 
 
 def findings(answer: Answer, predictions: Sequence[Prediction]) -> str:
-    """A table of what was found: colour, expression, score, box and share of the photo."""
+    """A table of what was found: color, expression, score, box and share of the photo."""
     rows = []
-    for layer, prediction, colour in zip(answer.layers, predictions, PALETTE, strict=False):
+    for layer, prediction, color in zip(answer.layers, predictions, PALETTE, strict=False):
         notes = []
         if layer.unknown:
             notes.append(f"the model has never seen: {', '.join(layer.unknown)}")
@@ -91,7 +91,7 @@ def findings(answer: Answer, predictions: Sequence[Prediction]) -> str:
             box = ", ".join(f"{value:.0f}" for value in prediction.box)
             share = prediction.mask.sum() / (height * width)
             values = f"<td>{prediction.score:.2f}</td><td>{box}</td><td>{share:.1%}</td>"
-        what = f'<i style="background:{colour}"></i><span>{escape(layer.expression)}{note}</span>'
+        what = f'<i style="background:{color}"></i><span>{escape(layer.expression)}{note}</span>'
         rows.append(f'<tr><th scope="row"><div>{what}</div></th>{values}</tr>')
     head = "<tr><th>expression</th><th>score</th><th>box (x, y, w, h)</th><th>share</th></tr>"
     return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
@@ -247,7 +247,7 @@ def make_page(desk: Desk, examples: Sequence[Example] = (), *, model: str = "") 
                     interactive=False,
                     buttons=["download", "fullscreen"],
                     elem_id="overlay",
-                    alt_text="The photo with what was found in colours",
+                    alt_text="The photo with what was found in colors",
                 )
                 table = gradio.HTML(visible=False, elem_id="found")
                 threshold = gradio.Slider(
@@ -286,7 +286,7 @@ def make_page(desk: Desk, examples: Sequence[Example] = (), *, model: str = "") 
 
 
 def make_theme() -> Any:
-    """Colours and sizes; fonts are those of the visitor's system, so that none is fetched."""
+    """Colors and sizes; fonts are those of the visitor's system, so that none is fetched."""
     import gradio
 
     theme = gradio.themes.Base(

@@ -121,7 +121,7 @@ class Answer:
         return [layer.at(threshold) for layer in self.layers]
 
     def picture(self, predictions: list[Prediction]) -> Image.Image:
-        """The photo with the masks in their colours, at the size of the page."""
+        """The photo with the masks in their colors, at the size of the page."""
         masks = [_nearest(prediction.mask, self.shown.size) for prediction in predictions]
         return overlay(self.shown, masks)
 

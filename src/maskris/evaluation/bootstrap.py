@@ -53,7 +53,7 @@ class Interval:
         return self.low is not None and self.high is not None and self.low <= value <= self.high
 
 
-def intervals(
+def bootstrap_intervals(
     evaluation: Evaluation,
     metrics: Sequence[str] | None = None,
     *,
@@ -86,7 +86,7 @@ def intervals(
     return {name: percentile_interval(values[name], drawn[:, i], level) for i, name in enumerate(names)}
 
 
-def paired(
+def paired_intervals(
     first: Evaluation,
     second: Evaluation,
     metrics: Sequence[str] | None = None,
@@ -358,7 +358,7 @@ def _keys(evaluation: Evaluation) -> list[tuple[object, ...]]:
 
 
 @dataclass(frozen=True)
-class OverSeeds:
+class SeedScores:
     """A metric of one method or variant.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""`evaluate_once`: an evaluation that is kept in a file, and not repeated for the same weights and data."""
+"""`evaluate_cached`: an evaluation that is kept in a file, and not repeated for the same weights and data."""
 
 import hashlib
 from dataclasses import replace
@@ -8,13 +8,13 @@ from typing import Any
 from torch import distributed
 
 from maskris.data.table import ReferringTable
-from maskris.evaluation.evaluate import Precision, evaluate
+from maskris.evaluation.evaluator import Precision, evaluate
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import Evaluation
 from maskris.models.base import RISModel, weights_sha256
 
 
-def evaluate_once(
+def evaluate_cached(
     model: RISModel,
     table: ReferringTable,
     protocol: Protocol | str,

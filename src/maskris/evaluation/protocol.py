@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Resolution = Literal["input", "original"]
 
-Binarisation = Literal["argmax", "threshold"]
+Binarization = Literal["argmax", "threshold"]
 
 Comparison = Literal[">=", ">"]
 
@@ -17,7 +17,7 @@ EmptyTarget = Literal["miss", "hit", "exclude"]
 
 _CHOICES = {
     "resolution": ("input", "original"),
-    "binarisation": ("argmax", "threshold"),
+    "binarization": ("argmax", "threshold"),
     "comparison": (">=", ">"),
     "empty_target": ("miss", "hit", "exclude"),
 }
@@ -32,7 +32,7 @@ class Protocol:
         resolution: ``"input"`` compares at the model's input size against the target resized to the nearest pixel
             (distorted where the model stretches its images); ``"original"`` brings the probabilities back to the
             photo's size and compares with the mask as annotated.
-        binarisation: ``"argmax"`` takes a pixel where the referent is likelier than the background (a tie is
+        binarization: ``"argmax"`` takes a pixel where the referent is likelier than the background (a tie is
             background); ``"threshold"`` where its probability is above `threshold`.
         threshold: Probability in (0, 1); only used by ``"threshold"``.
         comparison: Whether an IoU of exactly X counts for Pr@X.
@@ -48,7 +48,7 @@ class Protocol:
 
     name: str = "custom"
     resolution: Resolution = "input"
-    binarisation: Binarisation = "argmax"
+    binarization: Binarization = "argmax"
     threshold: float = 0.5
     comparison: Comparison = ">="
     empty_target: EmptyTarget = "miss"
@@ -99,7 +99,7 @@ class Protocol:
         where = "original size" if self.resolution == "original" else "model input size"
         if size is not None and self.resolution == "input":
             where = f"{where} {size[0]} x {size[1]}"
-        how = "argmax" if self.binarisation == "argmax" else f"probability > {self.threshold:g}"
+        how = "argmax" if self.binarization == "argmax" else f"probability > {self.threshold:g}"
         empty = {
             "miss": "expressions without referent count as misses",
             "hit": "an empty prediction for an expression without referent counts as IoU 1",
@@ -137,7 +137,7 @@ PRESETS: dict[str, Protocol] = {
     # LAVT: the same at 480 px; an empty union is 0 in the official code.
     "lavt": Protocol("lavt"),
     # CRIS and ETRIS: at the photo's size, a fixed threshold of 0.35, strictly greater.
-    "cris": Protocol("cris", resolution="original", binarisation="threshold", threshold=0.35, comparison=">"),
+    "cris": Protocol("cris", resolution="original", binarization="threshold", threshold=0.35, comparison=">"),
     # gRefCOCO (GRES): gIoU, cIoU, N-acc and T-acc; fewer than 50 pixels are no target.
     "grefcoco": Protocol(
         "grefcoco", resolution="original", empty_target="hit", thresholds=(0.7, 0.8, 0.9), minimum_pixels=50

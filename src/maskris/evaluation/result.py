@@ -95,7 +95,7 @@ class Evaluation:
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
-        """Hashes of the ``weights`` and ``data`` that were measured; empty where `evaluate_once` didn't note them."""
+        """Hashes of the ``weights`` and ``data`` that were measured; empty where `evaluate_cached` didn't note them."""
         return self.settings.get("fingerprint") or {}
 
     @cached_property

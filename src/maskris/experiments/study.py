@@ -258,7 +258,7 @@ def check_variant(variant: Variant, file: Path, overrides: Sequence[str]) -> Rec
         recipe = Recipe(file, [*variant.overrides, *overrides])
     except RecipeError as error:
         raise StudyError(f"Variant {variant.name!r}: {error}") from error
-    start = recipe.training.start_from
+    start = recipe.training.init_from
     if start is not None and not may_be_model(start):
         raise StudyError(f"Variant {variant.name!r}: there is no folder {start} with a model to start from")
     return recipe

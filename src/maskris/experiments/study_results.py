@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from maskris.evaluation.bootstrap import Interval, OverSeeds, difference_text, paired_over_seeds
+from maskris.evaluation.bootstrap import Interval, SeedScores, difference_text, paired_over_seeds
 from maskris.evaluation.result import Evaluation
 from maskris.reporting.tables import markdown_table
 
@@ -42,7 +42,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Cell(OverSeeds):
+class Cell(SeedScores):
     """One variant under one condition.
 
     Attributes:

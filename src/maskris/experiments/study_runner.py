@@ -231,7 +231,7 @@ def run(job: dict[str, Any]) -> int:
     import torch
 
     from maskris.data.table import choose_splits, open_tables
-    from maskris.evaluation.evaluate import evaluate
+    from maskris.evaluation.evaluator import evaluate
     from maskris.experiments.recipe import Recipe, make_trainer
     from maskris.experiments.study_results import DONE, rows_file
     from maskris.robustness.occlusion import PatchOcclusion

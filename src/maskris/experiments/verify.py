@@ -186,12 +186,12 @@ def _claim_rows(claims: Sequence[Claim]) -> list[list[str]]:
 
 
 # Training settings that may differ: they are meant to vary, or change how a run computes but not what.
-_FREE = ("seed", "precision", "accumulation")
+_FREE = ("seed", "precision", "gradient_accumulation_steps")
 
 _SHOWN = 3
 
 
-def doubts_about_run(claimed: "Recipe", model: "RISModel", source: str) -> list[str]:
+def recipe_differences(claimed: "Recipe", model: "RISModel", source: str) -> list[str]:
     """How a model differs from what a recipe makes.
 
     A run folder keeps its recipe, so every setting is compared. Of weights from elsewhere only the class and the input
@@ -207,7 +207,7 @@ def doubts_about_run(claimed: "Recipe", model: "RISModel", source: str) -> list[
     """
     kept = _kept_recipe(source)
     if kept is None:
-        return _doubts_about_model(claimed, model)
+        return _model_differences(claimed, model)
     from maskris.experiments.recipe import Recipe
 
     wanted, found = _settings(claimed), _settings(Recipe(kept))
@@ -219,7 +219,7 @@ def doubts_about_run(claimed: "Recipe", model: "RISModel", source: str) -> list[
     return [f"other settings ({'; '.join([*shown, *more])})"]
 
 
-def doubts_about_training(claims: "Sequence[Claim]", table: "ReferringTable", splits: "Splits") -> list[str]:
+def training_data_differences(claims: "Sequence[Claim]", table: "ReferringTable", splits: "Splits") -> list[str]:
     """How the training data differ from what is published about them.
 
     Args:
@@ -250,7 +250,7 @@ def doubts_about_training(claims: "Sequence[Claim]", table: "ReferringTable", sp
     return [*doubts, f"trained on {', '.join(others)} too"] if others else doubts
 
 
-def doubts_about_data(claim: "Claim", table: "ReferringTable") -> list[str]:
+def split_differences(claim: "Claim", table: "ReferringTable") -> list[str]:
     """What is wrong with the rows of a claim's split, their number aside: masks that a model made, other sentences."""
     doubts = []
     if set(table.column("mask_source")) != {"annotated"}:
@@ -292,7 +292,7 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _doubts_about_model(claimed: "Recipe", model: "RISModel") -> list[str]:
+def _model_differences(claimed: "Recipe", model: "RISModel") -> list[str]:
     from maskris.data.preprocess import Preprocess
 
     described = yaml.safe_load(claimed.to_yaml())["model"]

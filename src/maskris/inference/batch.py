@@ -1,4 +1,4 @@
-"""`predict_many`: any number of photos and phrases, each photo encoded once; a killed run goes on where it stopped."""
+"""`predict_batch`: any number of photos and phrases, each photo encoded once; a killed run goes on where it stopped."""
 
 import re
 import time
@@ -19,7 +19,7 @@ from maskris.inference.batch_results import ResultsFolder
 from maskris.inference.predictor import Photo, Prediction, Predictor
 from maskris.inference.visualize import draw_predictions
 from maskris.models.base import weights_sha256
-from maskris.utils.progress import Bar
+from maskris.utils.progress import show_progress
 
 _SHOWN = 5  # errors that the result quotes
 
@@ -52,7 +52,7 @@ class ManyResult:
         return self.before + self.now == self.rows
 
 
-def predict_many(
+def predict_batch(
     predictor: Predictor,
     rows: Rows | str | Path | Sequence[Mapping[str, Any]],
     out: str | Path,
@@ -107,7 +107,7 @@ def predict_many(
             raise ValueError(f"{name} must be at least 1, not {value}")
     if not isinstance(rows, Rows):
         with open_rows(rows, images=images) as opened:
-            return predict_many(
+            return predict_batch(
                 predictor, opened, out, threshold=threshold, masks=masks, overlays=overlays, retry_errors=retry_errors,
                 images_at_once=images_at_once, workers=workers, progress=progress, stop=stop,
             )  # fmt: skip
@@ -122,7 +122,10 @@ def predict_many(
             results.forget(lambda record: _is_wanted(record, results.path, files, retry_errors))
         before = int(results.done.sum())
         job = Job(predictor, rows, results, threshold, masks, overlays)
-        with ThreadPoolExecutor(workers) as pool, Bar(len(rows), before, progress) as bar:
+        with (
+            ThreadPoolExecutor(workers) as pool,
+            show_progress("predicting", len(rows), done=before, unit="rows", shown=progress) as bar,
+        ):
             for records in job.run(pool, images_at_once, ahead=max(2 * workers, images_at_once)):
                 results.append(records)
                 bar.advance(len(records))
@@ -157,7 +160,7 @@ class Chunk:
 
 
 class Job:
-    """What `predict_many` has to do.
+    """What `predict_batch` has to do.
 
     Args:
         predictor: With the model.

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from maskris.inference.batch_results import RUN
 from maskris.inference.save import pictures_among
-from maskris.utils.text import trouble_of
+from maskris.utils.text import invalid_text_reason
 
 NO_PHOTO = -1
 """The image number of a row that names no photo."""
@@ -177,7 +177,7 @@ class FolderRows(Rows):
         if empty := [number for number, text in enumerate(expressions, start=1) if not text.strip()]:
             raise ValueError(f"Expression {empty[0]} is empty; say what to look for, such as 'the man on the left'")
         for number, text in enumerate(expressions, start=1):
-            if trouble := trouble_of(text):
+            if trouble := invalid_text_reason(text):
                 raise ValueError(f"Expression {number} {trouble}")
         if not self.root.is_dir():
             raise FileNotFoundError(f"There is no folder {folder}")
@@ -256,7 +256,7 @@ def row_of(number: int, values: Mapping[str, Any], error: str | None = None) -> 
             what = "is empty" if value is None or value == "" or isinstance(value, str) else f"is {value!r}"
             error = f"{key} {what}; it must be a text such as {example!r}"
     # A photo may be called what is no text, as its file may.
-    if error is None and (trouble := trouble_of(str(expression))):
+    if error is None and (trouble := invalid_text_reason(str(expression))):
         error = f"expression {trouble}"
     image = image if isinstance(image, str) and image.strip() else None
     return Row(number, image, expression if isinstance(expression, str) else None, name, given, error)

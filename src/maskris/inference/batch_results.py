@@ -3,13 +3,12 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-
-from maskris import __version__
 
 RESULTS, RUN = "results.jsonl", "many.json"
 
@@ -49,7 +48,7 @@ class ResultsFolder:
         if not (self.path / RUN).exists():
             if self.file.exists():
                 raise FileExistsError(f"{self.file} exists without a {RUN} that says what it is; choose another folder")
-            write = json.dumps({**run, "rows": rows, "maskris": __version__}, indent=2) + "\n"
+            write = json.dumps({**run, "rows": rows, "maskris": version("maskris")}, indent=2) + "\n"
             _replace(self.path / RUN, [write.encode()])
         self._lock = (self.path / RUN).open("r+b")
         try:
@@ -165,7 +164,7 @@ def encode_line(record: Mapping[str, Any]) -> bytes:
     """A result as a line of JSON, readable in any script."""
     try:
         return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
-    except UnicodeEncodeError:  # half a character, from the name of a file that is no UTF-8
+    except UnicodeEncodeError:  # a lone surrogate, from the name of a file that is no UTF-8
         return json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
 
 

@@ -45,7 +45,7 @@ def overview(
 ) -> Image.Image:
     """A contact sheet: for every panel the photo, the truth and each model's mask with its IoU.
 
-    Masks are drawn as spotlights: the referent keeps its colours and all else fades. On predictions a thin dark line
+    Masks are drawn as spotlights: the referent keeps its colors and all else fades. On predictions a thin dark line
     is the edge of the truth. Small scenes are enlarged by whole numbers, so that their pixels stay square and crisp.
 
     Args:
@@ -86,7 +86,7 @@ class _Sheet:
 
     def __init__(self, panels: Sequence[Panel], columns: int, cell: int) -> None:
         models = list(dict.fromkeys(name for panel in panels for name in panel.predictions))
-        self.colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(models)}
+        self.colors = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(models)}
         self.has_truth = any(panel.truth is not None for panel in panels)
         self.columns, self.cell = columns, cell
         self.size = max(9, round(cell * 0.1))  # of text
@@ -103,25 +103,25 @@ class _Sheet:
         lines += [(text, self.size, MUTED) for text in wrap(subtitle or "", self.size, self.width) if text]
         block = self._block(sum(round(1.35 * size) for _, size, _ in lines))
         draw, y = ImageDraw.Draw(block), 0
-        for text, size, colour in lines:
-            write(draw, (0, y), text, size, colour, "la")
+        for text, size, color in lines:
+            write(draw, (0, y), text, size, color, "la")
             y += round(1.35 * size)
         return block
 
     def header(self) -> Image.Image:
-        """Names of the columns over rules in the colours of their outlines."""
-        heads = {"Input": _RULE, **({"Ground truth": _TRUTH} if self.has_truth else {}), **self.colours}
+        """Names of the columns over rules in the colors of their outlines."""
+        heads = {"Input": _RULE, **({"Ground truth": _TRUTH} if self.has_truth else {}), **self.colors}
         names = {head: wrap(head, self.size, self.cell) for head in heads}
         lines, rule = max(map(len, names.values())), max(2, self.cell // 64)
         block = self._block(lines * self.line + self.gap + rule)
         draw = ImageDraw.Draw(block)
         for panel in range(self.columns):
-            for i, (head, colour) in enumerate(heads.items()):
+            for i, (head, color) in enumerate(heads.items()):
                 x, y = self._left(panel, i), (lines - len(names[head])) * self.line
                 for text in names[head]:
                     write(draw, (x + self.cell / 2, y), text, self.size, INK, "ma")
                     y += self.line
-                draw.rectangle((x, block.height - rule, x + self.cell - 1, block.height - 1), fill=colour)
+                draw.rectangle((x, block.height - rule, x + self.cell - 1, block.height - 1), fill=color)
         return block
 
     def row(self, panels: Sequence[Panel]) -> Image.Image:
@@ -130,7 +130,7 @@ class _Sheet:
         pictures = [self._pictures(panel) for panel in panels]
         top = max(map(len, texts)) * self.line + self.gap // 2
         tallest = max(tiles[0].height for tiles in pictures)
-        numbered = any(_iou(panel, model) is not None for panel in panels for model in self.colours)
+        numbered = any(_iou(panel, model) is not None for panel in panels for model in self.colors)
         block = self._block(top + tallest + (self.gap // 2 + self.line if numbered else 0))
         draw = ImageDraw.Draw(block)
         for number, (panel, text, tiles) in enumerate(zip(panels, texts, pictures, strict=True)):
@@ -139,7 +139,7 @@ class _Sheet:
                 write(draw, (self._left(number), y + i * self.line), words, self.size, INK, "la")
             for i, tile in enumerate(tiles):
                 block.paste(tile, (self._left(number, i) + (self.cell - tile.width) // 2, top))
-            for i, model in enumerate(self.colours, 1 + self.has_truth):
+            for i, model in enumerate(self.colors, 1 + self.has_truth):
                 if (iou := _iou(panel, model)) is not None:
                     place = (self._left(number, i) + self.cell / 2, top + tiles[0].height + self.gap // 2)
                     write(draw, place, f"IoU {iou:.2f}", self.size, MUTED, "ma")
@@ -165,12 +165,12 @@ class _Sheet:
         tiles = [large]
         if self.has_truth:
             tiles.append(nothing if truth is None else spotlight(large, truth, _TRUTH, edge))
-        for name, colour in self.colours.items():
+        for name, color in self.colors.items():
             if name not in panel.predictions:
                 tiles.append(nothing)
                 continue
             mask = _resized(as_planes(panel.predictions[name], size)[0], double)
-            pixels = np.array(spotlight(large, mask, colour, edge))
+            pixels = np.array(spotlight(large, mask, color, edge))
             if truth is not None:
                 pixels[inner_edge(truth, 2) & ~inner_edge(mask, edge)] = (17, 24, 39)
             tiles.append(Image.fromarray(pixels))

@@ -24,16 +24,16 @@ _UPRIGHT = {  # EXIF orientation: how the stored pixels become upright
 
 _FLOAT_SLACK = 1e-3  # resizing filters overshoot [0, 1] a little
 
-_WANTED = "expected [height, width, 3] uint8 (or one grey plane, RGBA, uint16, or floats in [0, 1])"
+_WANTED = "expected [height, width, 3] uint8 (or one gray plane, RGBA, uint16, or floats in [0, 1])"
 
 
 def load_image(source: ImageSource) -> Image.Image:
     """Load a photo as a person would see it.
 
-    EXIF orientation is applied. Grey, palette, CMYK and 16-bit images become RGB; 16 bits are scaled by the range of
+    EXIF orientation is applied. Gray, palette, CMYK and 16-bit images become RGB; 16 bits are scaled by the range of
     their type, so that a dark scan stays dark. Transparent pixels are laid over white, the page on which cut-outs are
-    seen: merely dropping the transparency would uncover whatever colour is stored under it, often black or rubbish.
-    Of an animation the first frame is taken. A colour profile is not applied, as in training.
+    seen: merely dropping the transparency would uncover whatever color is stored under it, often black or rubbish.
+    Of an animation the first frame is taken. A color profile is not applied, as in training.
 
     Args:
         source: A path; a PIL image (left as it is); or an array: uint8 in [0, 255], uint16 in [0, 65535], bool, or
@@ -114,7 +114,7 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
     try:
         rgb = _rgb(image)
     except ValueError as error:
-        raise ValueError(f"{name} has the colour mode {image.mode}, which can't become RGB: {error}") from error
+        raise ValueError(f"{name} has the color mode {image.mode}, which can't become RGB: {error}") from error
     if turn is None:
         return rgb
     upright = rgb.transpose(turn)
@@ -130,7 +130,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    keyed = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")  # one colour, or palette entries
+    keyed = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")  # one color, or palette entries
     if keyed or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         if image.mode == "La":
             image = image.convert("LA")

@@ -14,7 +14,7 @@ from torch import Tensor
 from maskris.data.masks import Box, box_of, encode
 from maskris.inference.image import ImageSource, load_image
 from maskris.models.base import Features, RISModel, evaluation_mode, foreground_logit, load_model
-from maskris.utils.text import trouble_of
+from maskris.utils.text import invalid_text_reason
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -210,7 +210,7 @@ class Predictor:
 
         Raises:
             RuntimeError: If no image is set.
-            ValueError: If an expression is empty or holds half a character, or `threshold` lies outside [0, 1).
+            ValueError: If an expression is empty or holds a lone surrogate, or `threshold` lies outside [0, 1).
             TypeError: If an expression is no string.
         """
         if isinstance(expression, str):
@@ -231,7 +231,7 @@ class Predictor:
 
         Raises:
             RuntimeError: If no image is set.
-            ValueError: If an expression is empty or holds half a character, or `threshold` lies outside [0, 1).
+            ValueError: If an expression is empty or holds a lone surrogate, or `threshold` lies outside [0, 1).
             TypeError: If an expression is no string.
         """
         expressions = _checked(expressions, threshold)
@@ -259,7 +259,7 @@ class Predictor:
             threshold: As for `predict`.
 
         Raises:
-            ValueError: If an expression is empty or holds half a character, `threshold` lies outside [0, 1) or
+            ValueError: If an expression is empty or holds a lone surrogate, `threshold` lies outside [0, 1) or
                 `image_index` doesn't fit.
             TypeError: If an expression is no string.
         """
@@ -338,7 +338,7 @@ def _checked(expressions: Sequence[str], threshold: float) -> list[str]:
             raise TypeError(f"Expression {i + 1} is a {type(expression).__name__}, not a string: {expression!r}")
         if not expression.strip():
             raise ValueError(f"Expression {i + 1} is empty; say what to look for, such as 'the man on the left'")
-        if trouble := trouble_of(expression):
+        if trouble := invalid_text_reason(expression):
             raise ValueError(f"Expression {i + 1} {trouble}")
     return expressions
 

@@ -4,13 +4,13 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from maskris import __version__
 from maskris.inference.image import load_image
 from maskris.inference.predictor import Prediction
 from maskris.inference.visualize import draw_predictions
@@ -117,7 +117,7 @@ def save_predictions(
         "height": upright.height,
         "width": upright.width,
         "model": model,
-        "maskris": __version__,
+        "maskris": version("maskris"),
         "overlay": saved.overlay.name,
         "predictions": [{**prediction.to_dict(), "mask": path.name} for prediction, path in pairs],
     }
@@ -184,7 +184,7 @@ def _pictures(path: Path, photo: Path | None) -> set[Path]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file as a whole; half a character, from the name of a photo, is written as JSON escapes it."""
+    """Replace a file as a whole; a lone surrogate, from the name of a photo, is written as JSON escapes it."""
     new = path.with_name(path.name + ".new")
     new.write_text(text, encoding="utf-8", errors="backslashreplace")
     new.replace(path)

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 INK = "#1f2328"
-"""Colour of text."""
+"""Color of text."""
 
 MUTED = "#6b7280"
-"""Colour of what matters less."""
+"""Color of what matters less."""
 
 
 # PIL's own font has no letter beyond ASCII; for others the first of these that the machine has and that knows them all.
@@ -59,11 +59,11 @@ def width_of(text: str, size: float) -> float:
 
 
 def write(
-    draw: ImageDraw.ImageDraw, position: tuple[float, float], text: str, size: float, colour: str, anchor: str
+    draw: ImageDraw.ImageDraw, position: tuple[float, float], text: str, size: float, color: str, anchor: str
 ) -> None:
     """Write one line; `anchor` says which point of it lies at `position`, as in PIL ("la" = left, top)."""
     font, text = font_for(text, size)
-    draw.text(position, text, fill=colour, font=font, anchor=anchor)
+    draw.text(position, text, fill=color, font=font, anchor=anchor)
 
 
 def wrap(text: str, size: float, width: float) -> list[str]:
@@ -115,73 +115,73 @@ def _draws(font: Font, letter: str) -> bool:
     return bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))
 
 
-Colour = str | tuple[int, int, int]
+Color = str | tuple[int, int, int]
 """A name or hex code that PIL knows, or red, green and blue in [0, 255]."""
 
 Masks = np.ndarray | Sequence[np.ndarray]
 """One mask ``[h, w]``, or several ``[N, h, w]``; nonzero means inside."""
 
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#f0e442")
-"""Colours that stay apart for colour-blind eyes (Okabe and Ito, 2008)."""
+"""Colors that stay apart for color-blind eyes (Okabe and Ito, 2008)."""
 
 
 def overlay(
     image: ImageSource,
     masks: Masks,
-    colors: Sequence[Colour] | None = None,
+    colors: Sequence[Color] | None = None,
     alpha: float = 0.5,
     outline: bool = True,
 ) -> Image.Image:
-    """Colour masks on a photo; pixels outside all masks keep their values.
+    """Color masks on a photo; pixels outside all masks keep their values.
 
     Args:
         image: The photo, as `load_image` understands it.
         masks: ``[N, h, w]`` or ``[h, w]``, of the size of the upright photo. Later ones lie above earlier ones.
         colors: One per mask; by default `PALETTE`, again from its start when it ends.
-        alpha: Opacity of the colour in [0, 1].
-        outline: Draw the inner edge of each mask in its full colour, as wide as the photo's size calls for.
+        alpha: Opacity of the color in [0, 1].
+        outline: Draw the inner edge of each mask in its full color, as wide as the photo's size calls for.
 
     Returns:
         A new RGB image of the photo's size.
 
     Raises:
-        ValueError: If sizes or numbers don't fit, a colour is unknown, or `alpha` lies outside [0, 1].
+        ValueError: If sizes or numbers don't fit, a color is unknown, or `alpha` lies outside [0, 1].
     """
     photo = load_image(image)
     planes = as_planes(masks, (photo.height, photo.width))
-    colours = colours_for(len(planes), colors)
+    colors = colors_for(len(planes), colors)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is an opacity in [0, 1], not {alpha}")
     pixels = np.array(photo, dtype=np.float32)  # [h, w, 3]
-    for plane, colour in zip(planes, colours, strict=True):
-        pixels[plane] += alpha * (np.array(colour, dtype=np.float32) - pixels[plane])
+    for plane, color in zip(planes, colors, strict=True):
+        pixels[plane] += alpha * (np.array(color, dtype=np.float32) - pixels[plane])
     if outline:  # after all fills, so that no mask buries the edge of another
         width = max(1, round(max(photo.size) / 200))
-        for plane, colour in zip(planes, colours, strict=True):
-            pixels[inner_edge(plane, width)] = colour
+        for plane, color in zip(planes, colors, strict=True):
+            pixels[inner_edge(plane, width)] = color
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
-def spotlight(photo: Image.Image, mask: np.ndarray, colour: Colour, width: int = 2) -> Image.Image:
-    """A photo that fades outside a mask, with the mask's edge in a colour; inside, every pixel keeps its own.
+def spotlight(photo: Image.Image, mask: np.ndarray, color: Color, width: int = 2) -> Image.Image:
+    """A photo that fades outside a mask, with the mask's edge in a color; inside, every pixel keeps its own.
 
-    Unlike `overlay` it leaves the referent its colours, which matter where expressions speak of colours.
+    Unlike `overlay` it leaves the referent its colors, which matter where expressions speak of colors.
 
     Args:
         photo: RGB.
         mask: ``[h, w]`` bool, of the photo's size.
-        colour: Of the edge.
+        color: Of the edge.
         width: Of the edge in pixels, drawn inwards.
 
     Returns:
         A new RGB image of the photo's size.
     """
     pixels = np.array(photo, dtype=np.float32)  # [h, w, 3]
-    grey = pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    faded = 0.55 * grey[..., None] + 0.45 * pixels  # half of the colour,
+    gray = pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    faded = 0.55 * gray[..., None] + 0.45 * pixels  # half of the color,
     faded = 255 - 0.4 * (255 - faded)  # and a veil of white
     pixels[~mask] = faded[~mask]
-    pixels[inner_edge(mask, width)] = colours_for(1, [colour])[0]
+    pixels[inner_edge(mask, width)] = colors_for(1, [color])[0]
     return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
 
 
@@ -201,17 +201,17 @@ def as_planes(masks: Masks, size: tuple[int, int]) -> list[np.ndarray]:
     return planes
 
 
-def colours_for(number: int, colours: Sequence[Colour] | None = None) -> list[tuple[int, int, int]]:
-    """`number` colours as RGB: those given, or the palette over and over.
+def colors_for(number: int, colors: Sequence[Color] | None = None) -> list[tuple[int, int, int]]:
+    """`number` colors as RGB: those given, or the palette over and over.
 
     Raises:
         ValueError: If fewer are given, or PIL doesn't know one.
     """
-    if colours is None:
-        colours = [PALETTE[i % len(PALETTE)] for i in range(number)]
-    if isinstance(colours, str) or len(colours) != number:
-        raise ValueError(f"colors needs one colour per mask: {number}, not {colours!r}")
-    rgb = [ImageColor.getrgb(colour) if isinstance(colour, str) else tuple(colour) for colour in colours]
+    if colors is None:
+        colors = [PALETTE[i % len(PALETTE)] for i in range(number)]
+    if isinstance(colors, str) or len(colors) != number:
+        raise ValueError(f"colors needs one color per mask: {number}, not {colors!r}")
+    rgb = [ImageColor.getrgb(color) if isinstance(color, str) else tuple(color) for color in colors]
     return [(c[0], c[1], c[2]) for c in rgb]
 
 
@@ -223,7 +223,7 @@ def inner_edge(mask: np.ndarray, width: int) -> np.ndarray:
         return edge
     part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # a small mask on a large photo is quick
     inside = np.pad(mask[part], 1)
-    for step in range(width):  # 4 and 8 neighbours in turn: the line is as wide on slopes as on straight edges
+    for step in range(width):  # 4 and 8 neighbors in turn: the line is as wide on slopes as on straight edges
         shrunk = inside.copy()
         shrunk[1:] &= inside[:-1]
         shrunk[:-1] &= inside[1:]
@@ -241,9 +241,9 @@ _LEAST_WIDTH = 480  # below it a legend would be a column of single words
 
 
 def draw_predictions(
-    image: ImageSource, predictions: "Sequence[Prediction]", colors: Sequence[Colour] | None = None
+    image: ImageSource, predictions: "Sequence[Prediction]", colors: Sequence[Color] | None = None
 ) -> Image.Image:
-    """The photo with every prediction in its colour, and a legend of expressions and scores underneath.
+    """The photo with every prediction in its color, and a legend of expressions and scores underneath.
 
     Args:
         image: The photo that the predictions were made for.
@@ -254,7 +254,7 @@ def draw_predictions(
         An RGB image; small photos are enlarged by a whole number, so that the legend has room.
 
     Raises:
-        ValueError: If the masks are not of the photo's size, or the number of colours is wrong.
+        ValueError: If the masks are not of the photo's size, or the number of colors is wrong.
     """
     photo = load_image(image)
     planes = as_planes([prediction.mask for prediction in predictions], (photo.height, photo.width))
@@ -268,14 +268,14 @@ def draw_predictions(
 def legend(
     picture: Image.Image,
     labels: Sequence[str],
-    colors: Sequence[Colour] | None = None,
+    colors: Sequence[Color] | None = None,
     notes: Sequence[str] | None = None,
 ) -> Image.Image:
     """Put a legend under a picture.
 
     Args:
         picture: RGB.
-        labels: One per colour; long ones are wrapped.
+        labels: One per color; long ones are wrapped.
         colors: By default the palette.
         notes: What stands at the right of each label, such as a score.
 
@@ -283,9 +283,9 @@ def legend(
         A new picture with white space below (and beside, if it is narrow) for the legend.
 
     Raises:
-        ValueError: If the numbers of labels, colours and notes differ.
+        ValueError: If the numbers of labels, colors and notes differ.
     """
-    colours = colours_for(len(labels), colors)
+    colors = colors_for(len(labels), colors)
     notes = notes or [""] * len(labels)
     if len(notes) != len(labels):
         raise ValueError(f"{len(labels)} labels need as many notes, not {len(notes)}")
@@ -302,9 +302,9 @@ def legend(
     sheet.paste(picture, ((width - picture.width) // 2, 0))
     draw = ImageDraw.Draw(sheet)
     y = picture.height + margin
-    for text, colour, note in zip(texts, colours, notes, strict=True):
+    for text, color, note in zip(texts, colors, notes, strict=True):
         top = y + (line - swatch) // 2
-        draw.rounded_rectangle((margin, top, margin + swatch, top + swatch), swatch // 5, fill=colour)
+        draw.rounded_rectangle((margin, top, margin + swatch, top + swatch), swatch // 5, fill=color)
         write(draw, (width - margin, y + line // 2), note, size, MUTED, "rm")
         for row in text:
             write(draw, (left, y + line // 2), row, size, INK, "lm")

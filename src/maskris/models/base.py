@@ -56,15 +56,15 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         return any(isinstance(module, _BatchNorm) for module in self.modules())
 
     @property
-    def checkpointing(self) -> bool:
+    def gradient_checkpointing(self) -> bool:
         """Whether a part of the model computes activations again in the backward pass instead of keeping them."""
-        names = ("checkpointing", "gradient_checkpointing")  # ours, and that of `transformers`
+        names = ("gradient_checkpointing",)
         parts = (module for module in self.modules() if module is not self)
         return any(getattr(part, name, False) is True for part in parts for name in names)
 
     @abstractmethod
     def encode_image(self, images: Tensor) -> Features:
-        """Everything that depends on the image alone: normalised images ``[I, 3, H, W]`` to features."""
+        """Everything that depends on the image alone: normalized images ``[I, 3, H, W]`` to features."""
 
     @abstractmethod
     def segment(self, features: Features, input_ids: Tensor, attention_mask: Tensor, image_index: Tensor) -> Tensor:
@@ -82,14 +82,14 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
 
     @abstractmethod
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for the optimiser with keys ``name``, ``params``, ``lr`` and ``weight_decay``."""
+        """Groups for the optimizer with keys ``name``, ``params``, ``lr`` and ``weight_decay``."""
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits ``[N, C, h, w]`` of a batch; uint8 images are normalised first."""
+        """Logits ``[N, C, h, w]`` of a batch; uint8 images are normalized first."""
         features = self.encode_image(self.preprocess.normalize(batch.images))
         return self.segment(features, batch.input_ids, batch.attention_mask, batch.image_index)
 
-    def forward_with(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
+    def functional_forward(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
         """Logits of a batch with `weights`, named as in ``state_dict()``, in place of the model's own; no gradient.
 
         The module's mode is what decides about dropout, as in any call. Tensors are lent, not copied.
@@ -101,7 +101,7 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         """What the encoders make of patches and words, before they are merged; for methods that compare the two.
 
         Args:
-            batch: `N` expressions with normalised images; masks are not needed.
+            batch: `N` expressions with normalized images; masks are not needed.
 
         Returns:
             Patches ``[N, h, w, Dv]`` of the image that each expression speaks of, and words ``[N, L, Dw]`` in the order

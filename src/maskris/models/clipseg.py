@@ -27,7 +27,7 @@ class CLIPSeg(RISModel):
         encoder_lr: Learning rate of CLIP, where it isn't frozen, over that of the decoder.
         tokenizer: Hub id, folder, merges file, list of words or tokenizer; by default that of `clipseg`.
         max_tokens: Most tokens of an expression, start and end included.
-        preprocess: Input size and normalisation; by default 352 x 352, stretched.
+        preprocess: Input size and normalization; by default 352 x 352, stretched.
 
     Raises:
         ValueError: If `clipseg` is another model, or the tokenizer is not for its text encoder.
@@ -71,7 +71,7 @@ class CLIPSeg(RISModel):
         return [outputs[i + 1] for i in reversed(extracted)], size
 
     def encode_image(self, images: Tensor) -> Features:
-        """Normalised images ``[I, 3, H, W]`` of any size to patches at the decoder's width."""
+        """Normalized images ``[I, 3, H, W]`` of any size to patches at the decoder's width."""
         outputs, size = self._see(images)
         return [reduce(x) for reduce, x in zip(self.model.decoder.reduces, outputs, strict=True)], size
 
@@ -96,11 +96,11 @@ class CLIPSeg(RISModel):
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Decoder and, where it learns, CLIP; norms, tables and single vectors without decay."""
-        clip = decay_groups("clip", self.model.clip, _decays, lr * self.encoder_lr, weight_decay)
-        return clip + decay_groups("decoder", self.model.decoder, _decays, lr, weight_decay)
+        clip = decay_groups("clip", self.model.clip, _uses_weight_decay, lr * self.encoder_lr, weight_decay)
+        return clip + decay_groups("decoder", self.model.decoder, _uses_weight_decay, lr, weight_decay)
 
 
-def _decays(name: str, module: nn.Module) -> bool:
+def _uses_weight_decay(name: str, module: nn.Module) -> bool:
     return not (isinstance(module, (nn.LayerNorm, nn.Embedding)) or name.endswith(("class_embedding", "logit_scale")))
 
 

@@ -33,7 +33,7 @@ class LAVT(RISModel):
             learn, as a text encoder without pretrained weights must.
         tokenizer: Hub id, folder, list of words or tokenizer; by default that of `text`.
         max_tokens: Most tokens of an expression, special ones included.
-        preprocess: Input size and normalisation; by default 480 x 480, stretched.
+        preprocess: Input size and normalization; by default 480 x 480, stretched.
 
     Raises:
         ValueError: If the arguments contradict each other, or the backbone can't be run stage by stage.
@@ -88,12 +88,12 @@ class LAVT(RISModel):
         """The language-aware vision encoder (sections 3.1 and 3.2): four maps ``[N, c, h, w]``, finest first.
 
         Args:
-            images: ``[N, 3, H, W]``, normalised; one for each expression.
+            images: ``[N, 3, H, W]``, normalized; one for each expression.
             words: ``[N, L, T]``.
             attention_mask: ``[N, L]``.
         """
         maps = []
-        walk = self.vision.walk(images)
+        walk = self.vision.iterate_stages(images)
         x = next(walk)
         for stage, fusion in enumerate(self.fusions):
             fused = fusion(x, words, attention_mask)
@@ -116,13 +116,13 @@ class LAVT(RISModel):
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The official groups, all at one rate: only norms and tables of the vision encoder are not decayed.
 
-        As published (ARCHITECTURE, optimiser): biases, the batch norms of the decoder and the layer norms of the text
+        As published (ARCHITECTURE, optimizer): biases, the batch norms of the decoder and the layer norms of the text
         encoder are decayed. Frozen parameters are in no group; see `trained_text_layers`.
         """
         vision: dict[bool, list[nn.Parameter]] = {False: [], True: []}
         for prefix, module in self.vision.named_modules():
             for name, parameter in module.named_parameters(recurse=False):
-                vision[self.vision.decays(f"{prefix}.{name}", module)].append(parameter)
+                vision[self.vision.uses_weight_decay(f"{prefix}.{name}", module)].append(parameter)
         groups = {
             "vision, no decay": vision[False],
             "vision": vision[True],

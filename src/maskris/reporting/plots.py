@@ -8,7 +8,7 @@ from maskris.experiments.study_results import StudyResults
 from maskris.robustness.results import Metric, RobustnessComparison, Score
 from maskris.robustness.suite import CLEAN, Condition
 
-_COLOURS = ("#0b6fb4", "#e69f00", "#2f9e6e", "#5b2a86", "#c23b4a", "#767676")
+_COLORS = ("#0b6fb4", "#e69f00", "#2f9e6e", "#5b2a86", "#c23b4a", "#767676")
 
 
 def plot_curves(comparison: RobustnessComparison, path: Path, metric: Metric = "oIoU") -> Path | None:
@@ -41,13 +41,13 @@ def plot_curves(comparison: RobustnessComparison, path: Path, metric: Metric = "
     figure = Figure(figsize=(2.9 * columns, 0.7 + 2.2 * lines), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     for panel, (name, own) in zip(panels, curves.items(), strict=False):
-        for method, colour in zip(comparison.methods, _cycle(len(comparison.methods)), strict=True):
+        for method, color in zip(comparison.methods, _cycle(len(comparison.methods)), strict=True):
             scores = [comparison.score(method, c, metric) for c in (CLEAN, *own)]
             severities = [0.0, *map(_severity, own)]
             low, high = zip(*map(_band, scores), strict=True)
-            panel.fill_between(severities, low, high, color=colour, alpha=0.18, linewidth=0)
+            panel.fill_between(severities, low, high, color=color, alpha=0.18, linewidth=0)
             means = [100 * score.mean for score in scores]
-            panel.plot(severities, means, "o-", color=colour, markersize=3.5, linewidth=1.6, label=method)
+            panel.plot(severities, means, "o-", color=color, markersize=3.5, linewidth=1.6, label=method)
         shares = isinstance(own[0].severity, float)
         ticks = [0.0, *map(_severity, own)]
         panel.set_xticks(ticks, [f"{x:.0%}" if shares else f"{x:g}" for x in ticks], fontsize=8)
@@ -82,13 +82,13 @@ def plot_summary(comparison: RobustnessComparison, path: Path, metric: Metric = 
     figure = Figure(figsize=(9.5, 1.3 + len(subjects) * (0.22 + 0.17 * len(methods))), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     thickness = 0.8 / len(methods)
-    for number, (method, colour) in enumerate(zip(methods, _cycle(len(methods)), strict=True)):
+    for number, (method, color) in enumerate(zip(methods, _cycle(len(methods)), strict=True)):
         shift = (number - (len(methods) - 1) / 2) * thickness
         for panel, kind in ((left, comparison.score), (right, comparison.retained)):
             shown = [i for i in range(len(subjects)) if panel is left or subjects[i] != CLEAN]
             scores = [kind(method, subjects[i], metric) for i in shown]
             places = [i + shift for i in shown]
-            panel.barh(places, [100 * s.mean for s in scores], thickness * 0.88, color=colour, label=method)
+            panel.barh(places, [100 * s.mean for s in scores], thickness * 0.88, color=color, label=method)
             for place, score in zip(places, scores, strict=True):
                 _spread(panel, place, score)
     labels = ["clean", *("mean of families" if one == "mean" else str(one) for one in subjects[1:])]
@@ -125,7 +125,7 @@ def _spread(panel: Any, place: float, score: Score) -> None:
 
 
 def _cycle(count: int) -> list[str]:
-    return [_COLOURS[i % len(_COLOURS)] for i in range(count)]
+    return [_COLORS[i % len(_COLORS)] for i in range(count)]
 
 
 def _plain(panel: Any, grid: str = "y") -> None:
@@ -140,11 +140,11 @@ def _legend(figure: Any, panel: Any, count: int) -> None:
     figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=min(count, 5), fontsize=9)
 
 
-_STUDY_COLOURS = ("#0b6fb4", "#e69f00", "#5b2a86", "#2f9e6e")
+_STUDY_COLORS = ("#0b6fb4", "#e69f00", "#5b2a86", "#2f9e6e")
 
 
 def plot_study(results: StudyResults, metric: str, path: Path) -> Path:
-    """One row for each variant, one colour for each share hidden; points are seeds, bars their means.
+    """One row for each variant, one color for each share hidden; points are seeds, bars their means.
 
     Args:
         results: Of a study.
@@ -163,9 +163,9 @@ def plot_study(results: StudyResults, metric: str, path: Path) -> Path:
     for number, share in enumerate(shares):
         cells = [results.cell(variant, share, metric) for variant in variants]
         places = [i + (number - (len(shares) - 1) / 2) * height for i in range(len(variants))]
-        colour = _STUDY_COLOURS[number % len(_COLOURS)]
+        color = _STUDY_COLORS[number % len(_COLORS)]
         means = [100 * cell.mean for cell in cells]
-        axes.barh(places, means, height * 0.9, color=colour, label=f"{share:.0%} hidden" if share else "clean")
+        axes.barh(places, means, height * 0.9, color=color, label=f"{share:.0%} hidden" if share else "clean")
         for place, cell in zip(places, cells, strict=True):
             values, rows = [100 * value for value in cell.values], [place] * len(cell.values)
             axes.plot(values, rows, "ko", markersize=4, markeredgecolor="white", markeredgewidth=0.7)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from maskris.evaluation.bootstrap import Interval, OverSeeds, difference_text
+from maskris.evaluation.bootstrap import Interval, SeedScores, difference_text
 from maskris.reporting.tables import NOTHING, markdown_table
 from maskris.robustness.language import language_breakdown
 from maskris.robustness.results import MEAN, METRICS, Metric, RobustnessComparison, Score, Subject
@@ -44,7 +44,7 @@ def rows(comparison: RobustnessComparison, of: Sequence[Subject], metric: Metric
         row = [_label(one)]
         for method in comparison.methods:
             score, kept = comparison.score(method, one, metric), comparison.retained(method, one, metric)
-            retained = OverSeeds((kept.mean,)).text() if brief else score_text(kept)
+            retained = SeedScores((kept.mean,)).text() if brief else score_text(kept)
             row += [score_text(score, brief), "" if one == CLEAN else retained]
         apart = [comparison.difference(method, one, metric) for method in others]
         row += map(_starred if brief else difference_text, apart)
@@ -62,7 +62,7 @@ def language_rows(comparison: RobustnessComparison, metric: Metric) -> Rows:
     for by, groups in parts[0].items():
         for group, scores in groups.items():
             values = [[parts[i][by][group].flat()[metric] for i in runs] for runs in comparison.methods.values()]
-            cells.append([f"{by}: {group}", f"{scores.n:,}", *(OverSeeds(tuple(one)).text() for one in values)])
+            cells.append([f"{by}: {group}", f"{scores.n:,}", *(SeedScores(tuple(one)).text() for one in values)])
     return ["clean", "N", *comparison.methods], cells
 
 

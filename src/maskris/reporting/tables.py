@@ -94,7 +94,7 @@ def intervals_table(evaluation: "Evaluation", unit: "Unit" = "expression") -> Ta
         evaluation: The result.
         unit: What is drawn again; see `bootstrap.intervals`.
     """
-    from maskris.evaluation.bootstrap import intervals
+    from maskris.evaluation.bootstrap import bootstrap_intervals
 
     table = Table(box=box.SIMPLE_HEAD, title=f"95 % bootstrap intervals over {unit}s", title_justify="left")
     table.add_column("split", overflow="fold")
@@ -102,7 +102,7 @@ def intervals_table(evaluation: "Evaluation", unit: "Unit" = "expression") -> Ta
     for heading in ("value", "from", "to"):
         table.add_column(heading, justify="right", no_wrap=True)
     for split, part in evaluation.parts("split").items():
-        for i, (metric, interval) in enumerate(intervals(part, unit=unit).items()):
+        for i, (metric, interval) in enumerate(bootstrap_intervals(part, unit=unit).items()):
             ends = map(percent, (interval.value, interval.low, interval.high))
             table.add_row("" if i else escape(split), metric, *ends)
         table.add_section()

@@ -1,6 +1,6 @@
 """How much of its quality a model keeps when pictures and words get worse."""
 
-from maskris.robustness.benchmark import measure_robustness as measure_robustness
+from maskris.robustness.benchmark import run_robustness as run_robustness
 from maskris.robustness.corruptions import Corruption as Corruption
 from maskris.robustness.language import language_breakdown as language_breakdown
 from maskris.robustness.occlusion import ContextOcclusion as ContextOcclusion

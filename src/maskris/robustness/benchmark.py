@@ -1,9 +1,10 @@
-"""`measure_robustness`: one model under every condition of a suite, one Parquet file of rows for each; resumable."""
+"""`run_robustness`: one model under every condition of a suite, one Parquet file of rows for each; resumable."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import distributed
 
-from maskris import __version__
 from maskris.data.table import ReferringTable
 from maskris.evaluation.cache import table_sha256
-from maskris.evaluation.evaluate import Precision, evaluate
+from maskris.evaluation.evaluator import Precision, evaluate
 from maskris.evaluation.perturbation import Perturbation, describe
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import Evaluation
@@ -34,7 +34,7 @@ _DIFFERENCES = {
 }
 
 
-def measure_robustness(
+def run_robustness(
     model: RISModel,
     table: ReferringTable,
     suite: SuiteName | Mapping[Condition, Perturbation | None] = "quick",
@@ -85,11 +85,11 @@ def measure_robustness(
         "seed": seed,
         "protocol": protocol.to_dict(),
         "precision": precision,
-        "maskris": __version__,
+        "maskris": version("maskris"),
     }
     first = not distributed.is_initialized() or distributed.get_rank() == 0
     _claim_folder(folder, card, write=first)
-    skipped = {c: why for c, perturb in suite.items() if (why := _obstacle(perturb, model)) is not None}
+    skipped = {c: why for c, perturb in suite.items() if (why := _unsupported_reason(perturb, model)) is not None}
     suite = {c: perturb for c, perturb in suite.items() if c not in skipped}
     result = Robustness(card, folder, tuple(suite), skipped)
     # Looked up before anything is evaluated: all processes must agree on what is missing.
@@ -142,8 +142,8 @@ def _claim_folder(folder: Path, card: dict[str, Any], *, write: bool) -> None:
         file.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
 
-def _obstacle(perturb: Perturbation | None, model: RISModel) -> str | None:
-    return perturb.obstacle(model.tokenizer) if isinstance(perturb, TextPerturbation) else None
+def _unsupported_reason(perturb: Perturbation | None, model: RISModel) -> str | None:
+    return perturb.unsupported_reason(model.tokenizer) if isinstance(perturb, TextPerturbation) else None
 
 
 def _is_done(file: Path, perturb: Perturbation | None) -> bool:

@@ -17,7 +17,7 @@ from maskris.data.preprocess import Preprocess
 from maskris.evaluation.perturbation import Origin
 from maskris.utils.rng import KeyedRandom
 
-_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's
+_GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def snow(image: Tensor, strength: tuple[float, ...], scale: Scale, draws: KeyedR
     """Falling snow over a paler picture.
 
     Strength: mean and deviation of a normal field, size of its grains, what of it is a flake, reach and deviation of
-    the fall, share of the old colours.
+    the fall, share of the old colors.
     """
     mean, deviation, grain, threshold, reach, fall, kept = strength
     large = max(1.0, scale.length)  # on a small picture, snow as it falls on one of 224 px, which is then shrunk
@@ -98,8 +98,8 @@ def snow(image: Tensor, strength: tuple[float, ...], scale: Scale, draws: KeyedR
     flakes = torch.where(flakes < threshold, 0.0, flakes).clamp(0, 1)
     flakes = _convolve(flakes, _streak(reach * large, fall * large, draws.between(45, 136)))
     flakes = F.adaptive_avg_pool2d(flakes, (image.shape[1], image.shape[2]))
-    grey = torch.einsum("chw,c->hw", image, torch.tensor(_GREY))
-    pale = kept * image + (1 - kept) * torch.maximum(image, grey * 1.5 + 0.5)
+    gray = torch.einsum("chw,c->hw", image, torch.tensor(_GRAY))
+    pale = kept * image + (1 - kept) * torch.maximum(image, gray * 1.5 + 0.5)
     return pale + flakes + flakes.flip(1, 2)
 
 
@@ -150,7 +150,7 @@ def pixelate(image: Tensor, block: float, scale: Scale, draws: KeyedRandom) -> T
 
 
 def jpeg(image: Tensor, quality: int, scale: Scale, draws: KeyedRandom) -> Tensor:
-    """Compression; `quality` as in libjpeg, whose quantisation steps are what is scaled."""
+    """Compression; `quality` as in libjpeg, whose quantization steps are what is scaled."""
     steps = (5000 / quality if quality < 50 else 200 - 2 * quality) * scale.grain  # in per cent of the standard's table
     scaled = round(5000 / steps if steps > 100 else (200 - steps) / 2)
     file = io.BytesIO()

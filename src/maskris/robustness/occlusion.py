@@ -1,4 +1,4 @@
-"""Parts of the picture covered with the model's mean colour: random patches, the referent, or all but the referent."""
+"""Parts of the picture covered with the model's mean color: random patches, the referent, or all but the referent."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from maskris.utils.rng import Key, KeyedRandom, numpy_generator
 
 @dataclass(frozen=True)
 class PatchOcclusion:
-    """Cover random square patches of each image with the mean colour, as the masked branch of MaskRIS sees images.
+    """Cover random square patches of each image with the mean color, as the masked branch of MaskRIS sees images.
 
     Which patches are covered depends on `seed` and the image's id alone, neither on the batch nor on the process; a
     higher ratio covers more of the same.
@@ -131,10 +131,10 @@ class ContextOcclusion:
 
 
 def cover(images: Tensor, covered: Tensor, preprocess: Preprocess) -> Tensor:
-    """Paint pixels in the mean colour.
+    """Paint pixels in the mean color.
 
     Args:
-        images: ``[I, 3, H, W]`` uint8, or float if normalised (the mean is 0 then); left as they are.
+        images: ``[I, 3, H, W]`` uint8, or float if normalized (the mean is 0 then); left as they are.
         covered: ``[I, H, W]`` bool.
         preprocess: Knows the mean.
 
@@ -143,8 +143,8 @@ def cover(images: Tensor, covered: Tensor, preprocess: Preprocess) -> Tensor:
     """
     if images.is_floating_point():
         return images.masked_fill(covered[:, None], 0)
-    colour = (torch.tensor(preprocess.mean) * 255).round().to(images.dtype).view(3, 1, 1)
-    return torch.where(covered[:, None], colour, images)
+    color = (torch.tensor(preprocess.mean) * 255).round().to(images.dtype).view(3, 1, 1)
+    return torch.where(covered[:, None], color, images)
 
 
 def _one_image_each(

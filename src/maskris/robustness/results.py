@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Group
 
-from maskris.evaluation.bootstrap import Interval, OverSeeds, percentile_interval, ratio, ratios, resample
+from maskris.evaluation.bootstrap import Interval, SeedScores, percentile_interval, ratio, ratios, resample
 from maskris.evaluation.result import Evaluation
-from maskris.robustness.suite import CLEAN, FAMILIES, HARMLESS, Condition
+from maskris.robustness.suite import CLEAN, DIAGNOSTIC_FAMILIES, FAMILIES, Condition
 
 CARD = "robustness.json"
 """What of a folder says whose results it holds."""
@@ -26,7 +26,7 @@ METRICS: tuple[Metric, ...] = ("oIoU", "mIoU")
 
 @dataclass(frozen=True)
 class Robustness:
-    """One model under the conditions of a suite, as `measure_robustness` wrote it.
+    """One model under the conditions of a suite, as `run_robustness` wrote it.
 
     Attributes:
         card: ``name``, and what tells two results apart: hashes of ``weights`` and ``data``, ``seed``, ``protocol``,
@@ -136,7 +136,7 @@ def _images(evaluation: Evaluation) -> npt.NDArray[np.int64]:
 Floats = npt.NDArray[np.float64]
 
 Subject = Condition | str
-"""A condition, a family (the mean of its conditions), or ``"mean"``: of the families but the `HARMLESS`."""
+"""A condition, a family (the mean of its conditions), or ``"mean"``: of the families but the `DIAGNOSTIC_FAMILIES`."""
 
 MEAN = "mean"
 
@@ -144,7 +144,7 @@ _SAME = ("data", "protocol", "seed")
 
 
 @dataclass(frozen=True)
-class Score(OverSeeds):
+class Score(SeedScores):
     """A number of one method; a fraction, NaN where nothing defines it.
 
     Attributes:
@@ -205,7 +205,7 @@ class RobustnessComparison:
 
     @property
     def _harmful(self) -> list[str]:
-        return [family for family in self.families if family not in HARMLESS]
+        return [family for family in self.families if family not in DIAGNOSTIC_FAMILIES]
 
     def score(self, method: str, of: Subject, metric: Metric) -> Score:
         """A metric of a method."""

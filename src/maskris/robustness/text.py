@@ -115,7 +115,7 @@ class TextPerturbation(ABC):
         changed = self.change(words, self._rng(ref_id, number)) if words else words
         return expression if changed == words else " ".join(changed)
 
-    def obstacle(self, tokenizer: ExpressionTokenizer) -> str | None:
+    def unsupported_reason(self, tokenizer: ExpressionTokenizer) -> str | None:
         """Why this can't be done to sentences for a tokenizer; ``None`` if it can."""
         return None
 
@@ -175,7 +175,7 @@ class MaskedWords(_Share):
         gone = set(self.chosen(len(words), rng))
         return ["[MASK]" if i in gone else word for i, word in enumerate(words)]
 
-    def obstacle(self, tokenizer: ExpressionTokenizer) -> str | None:
+    def unsupported_reason(self, tokenizer: ExpressionTokenizer) -> str | None:
         """A tokenizer without a mask token, or one that can't tell which word a token comes from."""
         if tokenizer.mask_id is None:
             return "the tokenizer has no mask token"
@@ -189,7 +189,7 @@ class MaskedWords(_Share):
         Raises:
             ValueError: If the tokenizer has none.
         """
-        obstacle, mask_id = self.obstacle(origin.tokenizer), origin.tokenizer.mask_id
+        obstacle, mask_id = self.unsupported_reason(origin.tokenizer), origin.tokenizer.mask_id
         if obstacle is not None or mask_id is None:
             raise ValueError(f"Words can't be masked: {obstacle}")
         input_ids = batch.input_ids.clone()

@@ -31,19 +31,19 @@ class Strategy(ABC):
 
         Args:
             model: The network itself, in training mode.
-            batch: Normalised images, tokens and masks on the model's device.
+            batch: Normalized images, tokens and masks on the model's device.
         """
 
     @abstractmethod
     def losses(self, model: RISModel, batch: Batch, rng: Random) -> Iterator[Tensor]:
-        """Yield the losses of one step; their sum is what the step minimises.
+        """Yield the losses of one step; their sum is what the step minimizes.
 
         The trainer backpropagates each loss before it asks for the next, so that the graph of one pass is freed before
         the next pass begins.
 
         Args:
             model: The model in training mode.
-            batch: Normalised images, tokens and masks on the model's device.
+            batch: Normalized images, tokens and masks on the model's device.
             rng: Randomness of this step on this rank; draw from ``rng.generator("what for", device=...)``.
 
         Yields:

@@ -26,7 +26,7 @@ class EMATeacher(MaskRIS):
         text: Masking of the words.
         clean_weight: Weight of the clean term.
         criterion: What supervises the clean pass.
-        fused: One forward pass of the student over both halves.
+        single_forward: One forward pass of the student over both halves.
         normalize_soft_loss: Divide the distorted term by the sum of the class weights.
         soft_weights: Of background and referent in the distorted term.
 
@@ -41,11 +41,11 @@ class EMATeacher(MaskRIS):
         text: TextMasking | None = TEXT_MASKING,
         clean_weight: float = 0.5,
         criterion: Criterion | None = None,
-        fused: bool = False,
+        single_forward: bool = False,
         normalize_soft_loss: bool = False,
         soft_weights: tuple[float, float] = CLASS_WEIGHTS,
     ) -> None:
-        super().__init__(image, text, clean_weight, criterion, fused, normalize_soft_loss, soft_weights, True)
+        super().__init__(image, text, clean_weight, criterion, single_forward, normalize_soft_loss, soft_weights, True)
         if not 0 <= decay < 1:
             raise ValueError(f"decay must lie in [0, 1), not {decay}")
         self.decay = decay
@@ -54,7 +54,7 @@ class EMATeacher(MaskRIS):
     def teach(self, model: RISModel, batch: Batch) -> Tensor:
         """Logits of the clean input by the averaged weights; before the first step, by the model's own."""
         with evaluation_mode(model):
-            return model.forward_with(self._follow(model), batch)
+            return model.functional_forward(self._follow(model), batch)
 
     @torch.no_grad()
     def after_step(self, model: RISModel, step: int) -> None:

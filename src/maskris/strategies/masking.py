@@ -29,7 +29,7 @@ ASPECT = 0.3
 
 
 def random_order(images: int, rows: int, columns: int, ratio: float, generator: torch.Generator) -> Tensor:
-    """Patches vanish independently of their neighbours: the masks of the paper."""
+    """Patches vanish independently of their neighbors: the masks of the paper."""
     return torch.rand(images, rows * columns, generator=generator, device=generator.device)
 
 
@@ -67,9 +67,9 @@ def block_order(images: int, rows: int, columns: int, ratio: float, generator: t
 
 def cutout_order(images: int, rows: int, columns: int, ratio: float, generator: torch.Generator) -> Tensor:
     """One square around a random point vanishes; where the border cuts it, it grows inwards instead (CutOut)."""
-    centre = torch.rand(2, images, 1, 1, generator=generator, device=generator.device)
-    y = torch.arange(rows, device=generator.device).view(1, -1, 1) + 0.5 - rows * centre[0]
-    x = torch.arange(columns, device=generator.device).view(1, 1, -1) + 0.5 - columns * centre[1]
+    center = torch.rand(2, images, 1, 1, generator=generator, device=generator.device)
+    y = torch.arange(rows, device=generator.device).view(1, -1, 1) + 0.5 - rows * center[0]
+    x = torch.arange(columns, device=generator.device).view(1, 1, -1) + 0.5 - columns * center[1]
     return -torch.maximum(y.abs(), x.abs()).flatten(1)
 
 
@@ -120,7 +120,7 @@ def removed_patches(noise: Tensor, ratio: float) -> Tensor:
 
 
 def fill_patches(images: Tensor, removed: Tensor, patch_size: int, value: float = 0.0) -> Tensor:
-    """Set patches of normalised images to one value; zero is the mean colour.
+    """Set patches of normalized images to one value; zero is the mean color.
 
     Args:
         images: ``[I, C, H, W]`` float, any height and width.
@@ -147,7 +147,7 @@ class ImageMasking:
         patch_size: Side of a patch in pixels (32 in the paper, at 448 x 448).
         sampling: Which patches go together: ``"random"`` (the paper's), ``"grid"``, ``"block"`` or ``"cutout"``; see
             `maskris.strategies.masking`.
-        fill: Value of the removed pixels in the normalised image; 0 (the paper's) is the mean colour, with the usual
+        fill: Value of the removed pixels in the normalized image; 0 (the paper's) is the mean color, with the usual
             means and deviations -2 is nearly black and 2.2 nearly white.
     """
 
@@ -172,7 +172,7 @@ class ImageMasking:
             raise ValueError(f"fill must be a finite number, not {self.fill}")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Mask normalised images ``[I, C, H, W]``; `generator` lives on their device."""
+        """Mask normalized images ``[I, C, H, W]``; `generator` lives on their device."""
         if self.ratio == 0:
             return images
         rows, columns = patch_grid(images.shape[-2], images.shape[-1], self.patch_size)

@@ -26,8 +26,8 @@ class MaskRIS(Strategy):
         text: Masking of the words; ``None`` leaves them as they are.
         clean_weight: Weight of the clean term; the distorted term weighs ``1 - clean_weight``.
         criterion: What supervises the clean pass; cross entropy with the masks by default.
-        fused: One forward pass over both halves instead of two: the same gradient from one loss, faster on small
-            inputs and on GPUs, twice the activations. Only for models without batch statistics. ``"auto"`` fuses
+        single_forward: One forward pass over both halves instead of two: the same gradient from one loss, faster on
+            small inputs and on GPUs, twice the activations. Only for models without batch statistics. ``"auto"`` fuses
             where the first batch shows that both halves fit into memory; a resumed run keeps to it.
         normalize_soft_loss: Divide the distorted term by the sum of the class weights instead of the number of pixels.
         soft_weights: Of background and referent in the distorted term; (1, 1) is the plain cross entropy of CRIS and
@@ -36,7 +36,8 @@ class MaskRIS(Strategy):
             clean training pass (the official code does the latter).
 
     Raises:
-        ValueError: If `clean_weight` is outside [0, 1], a soft weight is not positive, or `fused` is something else.
+        ValueError: If `clean_weight` is outside [0, 1], a soft weight is not positive, or `single_forward` is
+            something else.
     """
 
     def __init__(
@@ -45,23 +46,23 @@ class MaskRIS(Strategy):
         text: TextMasking | None = TEXT_MASKING,
         clean_weight: float = 0.5,
         criterion: Criterion | None = None,
-        fused: bool | Literal["auto"] = False,
+        single_forward: bool | Literal["auto"] = False,
         normalize_soft_loss: bool = False,
         soft_weights: tuple[float, float] = CLASS_WEIGHTS,
         teacher_without_dropout: bool = False,
     ) -> None:
         if not 0 <= clean_weight <= 1:
             raise ValueError(f"clean_weight must lie in [0, 1], not {clean_weight}")
-        if fused not in (True, False, "auto"):
-            raise ValueError(f'fused must be true, false or "auto", not {fused!r}')
+        if single_forward not in (True, False, "auto"):
+            raise ValueError(f'single_forward must be true, false or "auto", not {single_forward!r}')
         if min(soft_weights) <= 0:
             raise ValueError(f"soft_weights must be positive, not {soft_weights[0]}, {soft_weights[1]}")
         self.image = image
         self.text = text
         self.clean_weight = clean_weight
         self.criterion = criterion or MaskCriterion()
-        self.auto = fused == "auto"
-        self.fused = fused is True
+        self.auto = single_forward == "auto"
+        self.single_forward = single_forward is True
         self._undecided = self.auto
         self.normalize_soft_loss = normalize_soft_loss
         self.soft_weights = soft_weights
@@ -69,18 +70,18 @@ class MaskRIS(Strategy):
 
     @property
     def terms(self) -> tuple[str, ...]:  # type: ignore[override]
-        """One loss if fused, else two."""
-        return ("total",) if self.fused else ("clean", "distorted")
+        """One loss if single_forward, else two."""
+        return ("total",) if self.single_forward else ("clean", "distorted")
 
     def prepare(self, model: RISModel, batch: Batch) -> None:
         """Decide whether to fuse, if that is left open."""
         if self._undecided:
-            self.fused = not model.has_batch_statistics and fits(model, batch, passes=2)
+            self.single_forward = not model.has_batch_statistics and fits(model, batch, passes=2)
             self._undecided = False
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Whether the passes are fused, where that was left open."""
-        return {"fused": torch.tensor(self.fused)} if self.auto and not self._undecided else {}
+        """Whether the passes are single_forward, where that was left open."""
+        return {"single_forward": torch.tensor(self.single_forward)} if self.auto and not self._undecided else {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take the decision back.
@@ -89,20 +90,20 @@ class MaskRIS(Strategy):
             ValueError: If it is not the state of such a strategy.
         """
         state = dict(state)
-        if self.auto and "fused" in state:
-            self.fused, self._undecided = bool(state.pop("fused")), False
+        if self.auto and "single_forward" in state:
+            self.single_forward, self._undecided = bool(state.pop("single_forward")), False
         super().load_state_dict(state)
 
     def losses(self, model: RISModel, batch: Batch, rng: Random) -> Iterator[Tensor]:
-        """Yield the weighted clean loss, then the weighted distorted loss; their sum at once if `fused`.
+        """Yield the weighted clean loss, then the weighted distorted loss; their sum at once if `single_forward`.
 
         Raises:
-            ValueError: If `fused` is asked for with a model that has batch statistics.
+            ValueError: If `single_forward` is asked for with a model that has batch statistics.
         """
         distorted = self.distort(model, batch, rng)
         teacher = self.teach(model, batch) if self.teacher_without_dropout else None
         rng.seed_dropout(0)
-        if self.fused:
+        if self.single_forward:
             clean_logits, distorted_logits = self.both(model, batch, distorted)
             yield (
                 self.clean_weight * self.criterion(model, clean_logits, batch)
@@ -136,7 +137,7 @@ class MaskRIS(Strategy):
         if model.has_batch_statistics:
             raise ValueError(
                 f"{type(model).__name__} has batch statistics, so one pass over both inputs is another training than "
-                "two passes: use fused = False"
+                "two passes: use single_forward = False"
             )
         images = clean.images.shape[0]
         logits = model(

@@ -1,1 +1,1 @@
-"""The training loop: optimiser, schedule, checkpoints and tracking."""
+"""The training loop: optimizer, schedule, checkpoints and tracking."""

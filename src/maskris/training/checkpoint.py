@@ -96,12 +96,12 @@ def save_model(folder: Path, model: RISModel) -> None:
 def save_training(
     folder: Path, model: RISModel, optimizer: Optimizer, strategy: Strategy, state: dict[str, Any]
 ) -> None:
-    """Replace `folder` by the model, the optimiser's moments, the strategy's state and the counters, atomically.
+    """Replace `folder` by the model, the optimizer's moments, the strategy's state and the counters, atomically.
 
     Args:
         folder: Usually ``<run>/last``.
         model: As it is after the step that `state` names.
-        optimizer: Its moments are tensors, as those of all optimisers of PyTorch.
+        optimizer: Its moments are tensors, as those of all optimizers of PyTorch.
         strategy: The method, after the same step.
         state: JSON types.
     """
@@ -172,7 +172,7 @@ def _moments(model: RISModel, optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def _names(model: RISModel, optimizer: Optimizer) -> list[str]:
-    """Names of the parameters in the order in which the optimiser numbers them."""
+    """Names of the parameters in the order in which the optimizer numbers them."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
 
@@ -198,7 +198,7 @@ def check_same_run(old: dict[str, Any], new: dict[str, Any], folder: Path) -> No
         raise CheckpointError(
             f"{folder} belongs to another run:\n"
             + "\n".join(changes)
-            + "\nContinue with the old values, or start a new run in another folder; training.start_from takes over "
+            + "\nContinue with the old values, or start a new run in another folder; training.init_from takes over "
             "weights alone"
         )
 

@@ -23,26 +23,28 @@ class TrainingConfig:
     """Settings of a training run. The defaults are those of the MaskRIS paper where it has them.
 
     Args:
-        start_from: Trained model whose weights to start from, to fine-tune it: run folder, folder of a model or Hub id;
+        init_from: Trained model whose weights to start from, to fine-tune it: run folder, folder of a model or Hub id;
             null starts from what the model itself gives, published encoders or random weights.
         epochs: Passes over the training data. Give either this or `steps`, and set the other one to null.
-        steps: Optimiser steps in all. Give either this or `epochs`, and set the other one to null.
+        steps: Optimizer steps in all. Give either this or `epochs`, and set the other one to null.
         batch_size: Referents (images, where `referents_per_image` is above 1) in one step, over all processes and all
             parts of an accumulated step.
-        accumulation: Parts that a batch is cut into, one after the other, to save memory. Must divide `batch_size`.
+        gradient_accumulation_steps: Parts that a batch is cut into, one after the other, to save memory. Must divide
+            `batch_size`.
         optimizer: adamw, or adam, whose weight decay is not decoupled (CRIS and ETRIS use it with none).
         lr: Learning rate of the decoder; the model scales it for its pretrained encoders (0.1 in CARIS).
-        weight_decay: Weight decay of the optimiser; the model exempts norms and embeddings.
+        weight_decay: Weight decay of the optimizer; the model exempts norms and embeddings.
         warmup_steps: Steps over which the rate rises linearly to `lr`; 0 turns warm-up off.
         warmup_ratio: Share of `lr` at which the warm-up begins.
         first_step_full_rate: Run step 0 at the full rate in spite of the warm-up, as the official code does.
         schedule: Decay after the warm-up: poly (CARIS, LAVT), step (CRIS, ETRIS), cosine or constant.
         power: Exponent of the polynomial decay.
-        decay_at: Shares of the run at which the step schedule multiplies the rate by `gamma` (epoch 35 of 50: 0.7).
+        lr_milestones: Shares of the run at which the step schedule multiplies the rate by `gamma` (epoch 35 of 50:
+            0.7).
         gamma: Factor of each drop of the step schedule.
         min_lr: Rate at the end of poly and cosine, in absolute terms for all parameter groups alike, as in the official
             code.
-        clip: Largest norm of the gradient of all parameters together; null turns clipping off.
+        max_grad_norm: Largest norm of the gradient of all parameters together; null turns clipping off.
         precision: Numbers in which the model computes: fp32, bf16 (most GPUs and CPUs since 2020) or fp16 (GPUs only).
         seed: Order, sentences, masks and dropout are functions of it; the same seed repeats the run.
         device: auto takes a GPU where there is one; cpu does not.
@@ -64,11 +66,11 @@ class TrainingConfig:
         ValueError: If a value is out of range, or not exactly one of `epochs` and `steps` is given.
     """
 
-    start_from: str | None = None
+    init_from: str | None = None
     epochs: int | None = None
     steps: int | None = None
     batch_size: int = 16
-    accumulation: int = 1
+    gradient_accumulation_steps: int = 1
     optimizer: OptimizerName = "adamw"
     lr: float = 1e-4
     weight_decay: float = 1e-2
@@ -77,10 +79,10 @@ class TrainingConfig:
     first_step_full_rate: bool = False
     schedule: Schedule = "poly"
     power: float = 0.9
-    decay_at: tuple[float, ...] = (0.7,)
+    lr_milestones: tuple[float, ...] = (0.7,)
     gamma: float = 0.1
     min_lr: float = 0.0
-    clip: float | None = 1.0
+    max_grad_norm: float | None = 1.0
     precision: Precision = "fp32"
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
@@ -104,7 +106,13 @@ class TrainingConfig:
                 f"Give exactly one of epochs and steps and set the other to null, not epochs = {self.epochs} and "
                 f"steps = {self.steps}"
             )
-        for key in ("batch_size", "accumulation", "referents_per_image", "evaluation_batch_size", "save_every"):
+        for key in (
+            "batch_size",
+            "gradient_accumulation_steps",
+            "referents_per_image",
+            "evaluation_batch_size",
+            "save_every",
+        ):
             self._check(key, getattr(self, key) >= 1, "at least 1")
         for key in ("log_every", "prefetch_factor"):
             self._check(key, getattr(self, key) >= 1, "at least 1")
@@ -114,23 +122,30 @@ class TrainingConfig:
             self._check(key, getattr(self, key) >= 0, "at least 0")
         self._check("lr", self.lr > 0, "positive")
         self._check("warmup_ratio", 0 <= self.warmup_ratio <= 1, "between 0 and 1")
-        self._check("clip", self.clip is None or self.clip > 0, "positive, or null for no clipping")
-        object.__setattr__(self, "decay_at", tuple(self.decay_at))  # a list from YAML
-        self._check("decay_at", all(0 < share < 1 for share in self.decay_at), "shares of the run, between 0 and 1")
+        self._check(
+            "max_grad_norm", self.max_grad_norm is None or self.max_grad_norm > 0, "positive, or null for no clipping"
+        )
+        object.__setattr__(self, "lr_milestones", tuple(self.lr_milestones))  # a list from YAML
+        self._check(
+            "lr_milestones", all(0 < share < 1 for share in self.lr_milestones), "shares of the run, between 0 and 1"
+        )
         self._check("gamma", 0 < self.gamma <= 1, "above 0 and at most 1")
         self._check("optimizer", self.optimizer in get_args(OptimizerName), "adamw or adam")
         self._check("schedule", self.schedule in get_args(Schedule), "poly, step, cosine or constant")
         self._check("precision", self.precision in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16")
         self._check("device", self.device in ("auto", "cpu"), "auto or cpu")
-        if self.batch_size % self.accumulation:
-            raise ValueError(f"accumulation = {self.accumulation} does not divide batch_size = {self.batch_size}")
+        if self.batch_size % self.gradient_accumulation_steps:
+            raise ValueError(
+                f"gradient_accumulation_steps = {self.gradient_accumulation_steps} does not divide "
+                f"batch_size = {self.batch_size}"
+            )
 
     def _check(self, key: str, holds: bool, rule: str) -> None:
         if not holds:
             raise ValueError(f"{key} must be {rule}, not {getattr(self, key)!r}")
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Optimiser steps of the whole run."""
+        """Optimizer steps of the whole run."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None  # __post_init__

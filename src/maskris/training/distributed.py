@@ -40,15 +40,16 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     if config.precision == "fp16" and accelerator.scaler is None:  # accelerate would compute in fp32 and not say so
         raise ValueError(f"fp16 needs a GPU and this is a {accelerator.device.type}; set precision to bf16 or fp32")
     # An environment variable of `accelerate launch` may say otherwise; our configuration decides.
-    accelerator.gradient_accumulation_steps = config.accumulation
+    accelerator.gradient_accumulation_steps = config.gradient_accumulation_steps
     supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
     if accelerator.distributed_type not in supported:
         raise ValueError(f"{accelerator.distributed_type} is not supported; use torchrun or plain data parallelism")
-    pieces = accelerator.num_processes * config.accumulation
+    pieces = accelerator.num_processes * config.gradient_accumulation_steps
     if config.batch_size % pieces:
         raise ValueError(
             f"batch_size = {config.batch_size} can't be cut into equal pieces for {accelerator.num_processes} "
-            f"processes x accumulation = {config.accumulation}; choose a multiple of {pieces}"
+            f"processes x gradient_accumulation_steps = {config.gradient_accumulation_steps}; choose a multiple "
+            f"of {pieces}"
         )
     return accelerator
 
@@ -58,7 +59,7 @@ class ParallelModel:
 
     Everything else (`upsample`, `tokenizer`, `preprocess`, …) is the model's own. With several processes, the parts of
     the forward pass can't be called one by one, because DDP would not see it and gradients would stay local. What gives
-    no gradient (`token_features`, `forward_with`) goes past DDP.
+    no gradient (`token_features`, `functional_forward`) goes past DDP.
 
     Args:
         model: On the accelerator's device. With several processes, it takes the weights of the first.
@@ -97,10 +98,10 @@ class ParallelModel:
             patches, words = self._model.token_features(batch)
         return patches.float(), words.float()
 
-    def forward_with(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
-        """See `RISModel.forward_with`; float32 whatever the precision."""
+    def functional_forward(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
+        """See `RISModel.functional_forward`; float32 whatever the precision."""
         with self._accelerator.autocast():
-            return self._model.forward_with(weights, batch).float()
+            return self._model.functional_forward(weights, batch).float()
 
     def share_statistics(self) -> None:
         """Give all processes the first one's batch statistics now; DDP does it only before the next forward pass."""
@@ -124,7 +125,7 @@ def share_batch_statistics(model: nn.Module) -> None:
     """Let every batch norm of a model see the batches of all processes, as LAVT, CRIS and ETRIS were trained.
 
     Parameters, buffers and their names stay what they are. PyTorch has this for GPUs alone; elsewhere each process
-    normalises its own part of the batch.
+    normalizes its own part of the batch.
     """
     nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
@@ -142,7 +143,7 @@ def clip_gradients(accelerator: Accelerator, optimizer: Optimizer, clip: float |
 
 
 def update(accelerator: Accelerator, optimizer: Optimizer) -> bool:
-    """Take the optimiser's step; returns ``False`` where fp16 gradients overflowed and the step was skipped."""
+    """Take the optimizer's step; returns ``False`` where fp16 gradients overflowed and the step was skipped."""
     scaler = accelerator.scaler
     if scaler is None:
         optimizer.step()
@@ -179,9 +180,9 @@ def choose_for(model: RISModel) -> bool:
     library = _glibc()
     if library is None or any(name in os.environ for name in _SETTINGS):
         return False
-    library.mallopt(_MMAP_THRESHOLD, _LARGE if model.checkpointing else _NEVER)
+    library.mallopt(_MMAP_THRESHOLD, _LARGE if model.gradient_checkpointing else _NEVER)
     library.mallopt(_TRIM_THRESHOLD, _NEVER)
-    return model.checkpointing
+    return model.gradient_checkpointing
 
 
 def return_freed_memory() -> None:

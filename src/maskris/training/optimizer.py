@@ -1,4 +1,4 @@
-"""The optimiser, and the learning rate of every step as a pure function of the step: no scheduler, no state to save."""
+"""The optimizer, and the learning rate of every step as a pure function of the step: no scheduler, no state to save."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def learning_rate(
     first_step_full_rate: bool = False,
     schedule: Schedule = "poly",
     power: float = 0.9,
-    decay_at: Sequence[float] = (0.7,),
+    lr_milestones: Sequence[float] = (0.7,),
     gamma: float = 0.1,
     min_lr: float = 0.0,
 ) -> float:
@@ -39,7 +39,7 @@ def learning_rate(
             ``(b - min_lr) (1 + cos(pi step / T)) / 2 + min_lr``; ``"step"``: b times `gamma` for every drop that is
             past; ``"constant"``: b.
         power: Of ``"poly"``.
-        decay_at: Shares of T at which ``"step"`` drops.
+        lr_milestones: Shares of T at which ``"step"`` drops.
         gamma: Factor of each drop.
         min_lr: Absolute, the same for groups with a high and a low base.
     """
@@ -51,7 +51,7 @@ def learning_rate(
         return base
     if schedule == "step":
         # Rounded, because 0.7 * 50 epochs may lie a hair above 35.
-        return base * gamma ** sum(step >= round(share * total) for share in decay_at)
+        return base * gamma ** sum(step >= round(share * total) for share in lr_milestones)
     done = min(1.0, step / total)
     remaining: float = (1 - done) ** power if schedule == "poly" else (1 + math.cos(math.pi * done)) / 2
     return (base - min_lr) * remaining + min_lr
@@ -90,7 +90,7 @@ def set_learning_rate(optimizer: Optimizer, step: int, total: int, config: Train
             first_step_full_rate=config.first_step_full_rate,
             schedule=config.schedule,
             power=config.power,
-            decay_at=config.decay_at,
+            lr_milestones=config.lr_milestones,
             gamma=config.gamma,
             min_lr=config.min_lr,
         )

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from maskris.batch import Batch
 from maskris.data.dataset import training_loader
 from maskris.data.sampler import TrainingBatches
-from maskris.evaluation.evaluate import evaluate
+from maskris.evaluation.evaluator import evaluate
 from maskris.models.base import RISModel, load_model
 from maskris.strategies.base import Strategy
 from maskris.training.config import TrainingConfig
@@ -91,7 +91,7 @@ class Trainer:
         validation: What `evaluate` takes as its table; ``None`` for no evaluation.
         config: All settings.
         out: The run folder; with several machines, on a disk that all of them see.
-        evaluate: Called as `maskris.evaluation.evaluate.evaluate`, which is the default.
+        evaluate: Called as `maskris.evaluation.evaluator.evaluate`, which is the default.
         progress: Show progress on stderr.
         files: Texts to keep in the run folder, by file name; written once it is clear that the folder is this run's.
 
@@ -148,11 +148,11 @@ class Trainer:
     def _fit(self, resume: str | Path) -> TrainingResult:
         start = time.perf_counter()
         checkpoint = self.folder.start(resume)
-        taken = self.config.start_from if checkpoint is None else None
+        taken = self.config.init_from if checkpoint is None else None
         if checkpoint is not None:
             self.state = self.folder.load(checkpoint, self.model, self.optimizer, self.strategy)
         if taken is not None:
-            take_weights(self.model, taken)
+            load_initial_weights(self.model, taken)
         self.accelerator.wait_for_everyone()  # nobody writes before all have read
         self.folder.write(self.files)
         self.model.train()
@@ -200,11 +200,11 @@ class Trainer:
         lr = set_learning_rate(self.optimizer, step - state.skipped, self.total_steps, self.config)
         self.optimizer.zero_grad()
         parts, losses = [], []
-        for part in range(self.config.accumulation):
+        for part in range(self.config.gradient_accumulation_steps):
             parts.append(next(batches))
             losses.append(self._backward(parallel, parts[-1], part))
         table = torch.stack(losses)  # [parts, passes]
-        norm = clip_gradients(self.accelerator, self.optimizer, self.config.clip)
+        norm = clip_gradients(self.accelerator, self.optimizer, self.config.max_grad_norm)
         counts = [float(self._stop.received is not None), float(sum(map(len, parts)))]
         # The only wait for the device and, besides the gradients, the only communication of a step.
         summary = torch.cat([table.mean(0), norm.reshape(1), torch.tensor(counts, device=norm.device)])
@@ -245,7 +245,7 @@ class Trainer:
         losses = self.strategy.losses(cast(RISModel, parallel), batch, rng)
         values = []
         for number in range(self.strategy.passes):
-            last = part == self.config.accumulation - 1 and number == self.strategy.passes - 1
+            last = part == self.config.gradient_accumulation_steps - 1 and number == self.strategy.passes - 1
             with parallel.synchronised(last):
                 rng.seed_dropout(number)  # also for strategies that don't think of it
                 loss = next(losses, None)
@@ -312,7 +312,7 @@ class Trainer:
 
     def _loader(self) -> DataLoader[Any]:
         """Parts of batches from the present step on, without end."""
-        parts = _Parts(self._batches(self.state.step), self.config.accumulation)
+        parts = _Parts(self._batches(self.state.step), self.config.gradient_accumulation_steps)
         loader = training_loader(cast(Any, self.train), parts, self.config.workers, self.config.prefetch_factor)
         loader.worker_init_fn = signals.ignore_in_worker
         return loader
@@ -335,7 +335,7 @@ _SHOWN = 3
 _ADVICE = "train by the recipe that it was made with (the recipe.yaml of its run), or by one with the same model"
 
 
-def take_weights(model: RISModel, source: str | Path) -> None:
+def load_initial_weights(model: RISModel, source: str | Path) -> None:
     """Give a model the weights of another one with the same network and vocabulary.
 
     What isn't weights stays as it is: learning rates of parts, dropout, the size of the input where the network allows

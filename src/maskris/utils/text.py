@@ -1,9 +1,9 @@
-"""What is a text to people, but to no tokenizer and no file: JSON can hold half a character."""
+"""What is a text to people, but to no tokenizer and no file: JSON can hold a lone surrogate."""
 
 import re
 
 
-def trouble_of(text: str) -> str | None:
+def invalid_text_reason(text: str) -> str | None:
     r"""What makes a text unusable and what to do about it; ``None`` for a good one.
 
     JSON writes 😀 as the pair ``\ud83d\ude00``, and reads either half without the other. Such a half also stands for
@@ -13,7 +13,7 @@ def trouble_of(text: str) -> str | None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         half = ascii(text[error.start]).strip("'")
-        return f"holds half a character ({half} in {ascii(text)[:60]}); write the whole character, in UTF-8"
+        return f"holds a lone surrogate ({half} in {ascii(text)[:60]}); write the whole character, in UTF-8"
     return None
 
 
@@ -25,7 +25,7 @@ _SWAPPED = _SIDES | {other: side for side, other in _SIDES.items()}
 # Whole words, and those that annotators make of them: leftmost, lefty, left-hand (two words), upperleft, bottomright.
 _WORD = re.compile(
     r"(?<![^\W\d_])"  # no letter before
-    r"(?P<before>(?:top|upper|bottom|lower|back|front|far|mid|middle|center|centre)?)"
+    r"(?P<before>(?:top|upper|bottom|lower|back|front|far|mid|middle|center|center)?)"
     r"(?P<side>left|right|lhs|rhs)"
     r"(?P<after>(?:most|hand|handed|side|ward|wards|y|ie|ies|er|est|s)?)"
     r"(?![^\W\d_])",  # no letter after

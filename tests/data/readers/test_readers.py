@@ -244,13 +244,13 @@ def test_half_a_character_is_a_problem_of_its_row(lines, place):
     scanned = scan_jsonl(lines(good, good | place))
     (problem,) = scanned.problems
     assert (problem.where, problem.kind) == ("line 2", "bad value")
-    assert re.search(r"(expression 0|kinds|category) holds half a character \(\\ud.*; write the whole", str(problem))
+    assert re.search(r"(expression 0|kinds|category) holds a lone surrogate \(\\ud.*; write the whole", str(problem))
     assert len(scanned.table(skip_invalid=True)) == 1
 
 
 def test_the_name_of_a_photo_is_text(lines):
     named = {"image": "\ud83d", "mask": SQUARE, "expressions": ["x"], "split": "train"}
-    assert "image holds half a character" in [one.message.split(" (")[0] for one in scan_jsonl(lines(named)).problems]
+    assert "image holds a lone surrogate" in [one.message.split(" (")[0] for one in scan_jsonl(lines(named)).problems]
 
 
 def test_numbers_that_are_too_large_are_problems_of_their_rows(lines):

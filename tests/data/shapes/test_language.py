@@ -130,8 +130,8 @@ def test_an_object_gets_different_kinds_and_few_go_without(scenes):
 
 
 def thing(words, x, y, radius=150):
-    texture, colour, shape = words.split()
-    return Thing(shape, colour, texture, x, y, radius)
+    texture, color, shape = words.split()
+    return Thing(shape, color, texture, x, y, radius)
 
 
 EXAMPLE = Scene(
@@ -169,8 +169,8 @@ EXAMPLE = Scene(
         ("circle below square", "relation", {1, 3}),
         ("the circle that lies to the right of the star", "relation", {1, 3}),
         ("the thing that lies somewhere below the striped thing", "relation", {3, 4}),
-        ("thing with the same colour as the star", "relation", {2}),
-        ("the circle that has the same colour as the striped circle", "relation", {0}),
+        ("thing with the same color as the star", "relation", {2}),
+        ("the circle that has the same color as the striped circle", "relation", {0}),
         ("second thing from the right", "ordinal", {3}),
         ("fourth thing from the left", "ordinal", {3}),
         ("the second circle counted from the bottom side of the picture", "ordinal", {1}),
@@ -213,8 +213,8 @@ def test_the_reader_doubts(sentence, surely, maybe):
         "square  ",
         "left of square",
         "circle left of circle",  # which?
-        "circle with the same colour as the dotted thing",
-        "circle with the same colour as the pink thing",
+        "circle with the same color as the dotted thing",
+        "circle with the same color as the pink thing",
         "largest square",  # of one?
         "bigger circle",  # of three?
         "fourth circle from the left",
@@ -265,7 +265,7 @@ CARELESS = {
     "margins": ("CLEAR", 0),
     "sizes": ("LARGER", (1, 1)),
     "areas": ("_FILLED", dict.fromkeys(shapes_language._FILLED, 50)),
-    "textures": ("Description.fits", lambda self, t: self.shape in (None, t.shape) and self.colour in (None, t.colour)),
+    "textures": ("Description.fits", lambda self, t: self.shape in (None, t.shape) and self.color in (None, t.color)),
     "sides": ("_SIDES", {"left": ("x", -1), "right": ("x", 1)}),
     "relations": ("_RELATIONS", {"left of": ("y", 1)}),
     "ordinals": ("_ORDINALS", ("third", "fourth")),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from maskris.data.shapes import scene as shapes_scene
 from maskris.data.shapes.scene import (
-    COLOURS,
+    COLORS,
     MIN_VISIBLE,
     SHAPES,
     TEXTURES,
@@ -39,7 +39,7 @@ def alone(thing, size):
 
 
 # Recorded once: if they change, the data set is another one, and numbers reported on it can't be compared.
-THING = Thing(shape="circle", colour="red", texture="plain", x=486, y=495, radius=203)
+THING = Thing(shape="circle", color="red", texture="plain", x=486, y=495, radius=203)
 DIGESTS = {
     "train": "5fe44a1408a70560b1089b7429fd43b0ecc695ab3e4363e02b3468ceee7dc15c",
     "val": "f800190dfe4326b5fe3bd86db61c88b817b4c0e4a4b84624c1ecb9616bf939d7",
@@ -98,7 +98,7 @@ def test_every_scene_has_as_many_visible_objects_as_its_split_allows(seed, numbe
 def test_everything_occurs_and_objects_overlap(scenes):
     things = [thing for scene in scenes for thing in scene.things]
     assert {t.shape for t in things} == set(SHAPES)
-    assert {t.colour for t in things} == set(COLOURS)
+    assert {t.color for t in things} == set(COLORS)
     assert {t.texture for t in things} == set(TEXTURES)
     assert {len(s.things) for s in scenes} == set(range(2, 9))
     hidden = sum((m != alone(t, 64)).any() for s in scenes for t, m in zip(s.things, masks_of(s, 64), strict=True))
@@ -154,15 +154,15 @@ def test_a_shape_is_what_it_is_called(shape):
     assert max(ys.max(), xs.max()) <= 256 + 100
 
 
-def test_pixels_have_the_colour_and_texture_that_words_name(scenes):
-    palette, names = np.array(list(COLOURS.values())), list(COLOURS)
+def test_pixels_have_the_color_and_texture_that_words_name(scenes):
+    palette, names = np.array(list(COLORS.values())), list(COLORS)
     for scene in scenes:
         picture = render(scene, 64).astype(int)
         for thing, mask in zip(scene.things, masks_of(scene, 64), strict=True):
             pixels = picture[mask]
             nearest = ((pixels[:, None] - palette) ** 2).sum(-1).argmin(1)
-            own = nearest == names.index(thing.colour)
-            brightness = pixels.sum(1) / sum(COLOURS[thing.colour])
+            own = nearest == names.index(thing.color)
+            brightness = pixels.sum(1) / sum(COLORS[thing.color])
             if thing.texture == "plain":
                 assert own.all()
                 assert brightness.min() > 0.75
@@ -172,8 +172,8 @@ def test_pixels_have_the_colour_and_texture_that_words_name(scenes):
                 assert 0.15 < 1 - bright.mean() < 0.7
 
 
-def test_what_lies_behind_is_noisy_and_has_no_named_colour(scenes):
-    palette = np.array(list(COLOURS.values()))
+def test_what_lies_behind_is_noisy_and_has_no_named_color(scenes):
+    palette = np.array(list(COLORS.values()))
     for scene in scenes:
         ground = render(Scene((), scene.key), 64).astype(int)
         assert ground.std(axis=(0, 1)).min() > 5

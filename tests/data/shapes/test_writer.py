@@ -8,9 +8,9 @@ import re
 import numpy as np
 import pytest
 from data.shapes_english import read
+from maskris.data.prepare_dataset import prepare_dataset
 from PIL import Image
 
-from maskris.data.prepare import prepare
 from maskris.data.readers.refer import read_refer
 from maskris.data.shapes.language import KINDS, VARIANTS, vocabulary
 from maskris.data.shapes.scene import SHAPES, make_scene, masks_of, render
@@ -84,7 +84,7 @@ def test_the_readers_give_back_what_was_meant(written, variant):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_it_is_prepared_without_a_problem(written, tmp_path, variant):
     root, counts = written
-    report = prepare(root, tmp_path / "t.parquet", dataset=variant, progress=False)
+    report = prepare_dataset(root, tmp_path / "t.parquet", dataset=variant, progress=False)
     assert (report.problems, report.rejects, report.dataset, report.split_by) == ([], None, variant, "unc")
     assert {s: Count(c.images, c.referents, c.expressions) for s, c in report.counts.items()} == counts[variant]
     assert ReferringTable.open(report.out).to_pylist() == read_refer(root, variant, "unc").to_pylist()
@@ -98,7 +98,7 @@ def test_the_same_arguments_give_the_same_bytes(written, tmp_path):
 # Recorded once: if they change, the data set is another one, and numbers reported on it can't be compared.
 BEGINNINGS = {
     "shapes": ["bigger red thing", "plain red circle left of blue thing", "bottom red thing"],
-    "shapes+": ["thing with the same colour as the cross", "red circle", "largest red thing"],
+    "shapes+": ["thing with the same color as the cross", "red circle", "largest red thing"],
     "shapesg": [
         "the red thing that lies furthest to the right in the picture",
         "the plain red circle that can be seen in the picture",

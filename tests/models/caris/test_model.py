@@ -68,11 +68,11 @@ def test_any_image_size(size: tuple[int, int]) -> None:
 
 
 @torch.no_grad()
-def test_uint8_images_are_normalised(model: CARIS) -> None:
+def test_uint8_images_are_normalized(model: CARIS) -> None:
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     raw = model(batch_of(model, images, ["left"], [0]))
-    normalised = model(batch_of(model, model.preprocess.normalize(images), ["left"], [0]))
-    assert torch.equal(raw, normalised)
+    normalized = model(batch_of(model, model.preprocess.normalize(images), ["left"], [0]))
+    assert torch.equal(raw, normalized)
 
 
 def test_logits_are_upsampled_corner_to_corner(model: CARIS) -> None:
@@ -215,9 +215,9 @@ def test_mixed_precision_stays_close(model: CARIS, cast: torch.dtype) -> None:
 def test_checkpointing_changes_no_gradient(changes: dict[str, Any]) -> None:
     """Dropped paths and dropout are drawn again as they were."""
     results = []
-    for checkpointing in (False, True):
-        model = small_caris(**changes, drop_path=0.5, layers=2, checkpointing=checkpointing).train()
-        assert model.checkpointing is checkpointing
+    for gradient_checkpointing in (False, True):
+        model = small_caris(**changes, drop_path=0.5, layers=2, gradient_checkpointing=gradient_checkpointing).train()
+        assert model.gradient_checkpointing is gradient_checkpointing
         batch = batch_of(model, torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), ["left"], [0])
         kept: list[int] = []
         torch.manual_seed(5)
@@ -236,12 +236,12 @@ def test_checkpointing_changes_no_gradient(changes: dict[str, Any]) -> None:
 
 def test_backbones_that_cannot_checkpoint_say_so() -> None:
     with pytest.raises(ValueError, match="A convnext has no checkpointing"):
-        small_caris(vision=families.vision("convnext"), checkpointing=True)
+        small_caris(vision=families.vision("convnext"), gradient_checkpointing=True)
 
 
 @torch.no_grad()
 def test_the_order_of_expressions_changes_nothing(model: CARIS) -> None:
-    """Bit for bit, in one batch: no expression knows its neighbours."""
+    """Bit for bit, in one batch: no expression knows its neighbors."""
     images = torch.randn(2, 3, 64, 64)
     expressions, index = ["the red circle", "left", "blue square", "right circle"], [1, 0, 1, 0]
     logits = model(batch_of(model, images, expressions, index))

@@ -46,10 +46,10 @@ def build(kind: str, seed: int = 0, **changes: Any) -> StagedVisionEncoder:
 
 
 def stages(encoder: StagedVisionEncoder, images: Tensor, change: int | None = None) -> list[Tensor]:
-    """The four maps, normalised, the next stage having read that of stage `change` with its channels upside down."""
+    """The four maps, normalized, the next stage having read that of stage `change` with its channels upside down."""
     maps = []
     with torch.no_grad():
-        walk = encoder.walk(images)
+        walk = encoder.iterate_stages(images)
         x = next(walk)
         for i in range(4):
             maps.append(encoder.normalize(i, x))

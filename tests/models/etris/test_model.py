@@ -231,7 +231,7 @@ def test_the_image_is_encoded_once_as_far_as_no_word_is_needed(vit: bool) -> Non
 
 
 @torch.no_grad()
-def test_uint8_images_are_normalised(model: ETRIS) -> None:
+def test_uint8_images_are_normalized(model: ETRIS) -> None:
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     raw = model(batch_of(model, images, ["left"], [0]))
     assert torch.equal(raw, model(batch_of(model, model.preprocess.normalize(images), ["left"], [0])))

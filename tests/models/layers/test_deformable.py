@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskris.models.layers.deformable import DeformableAttention, _softmax, pixel_centres, sample_levels
+from maskris.models.layers.deformable import DeformableAttention, _softmax, pixel_centers, sample_levels
 from maskris.models.layers.sampling import Shapes
 
 SHAPES = [(2, 3), (4, 5)]
@@ -18,9 +18,9 @@ def sample(values: Tensor, locations: Tensor, weights: Tensor, shapes: Shapes) -
     return sample_levels(values, x, y, weights, shapes)
 
 
-def test_samples_at_pixel_centres_are_the_pixels() -> None:
+def test_samples_at_pixel_centers_are_the_pixels() -> None:
     values = torch.arange(6.0).reshape(1, 6, 1)
-    locations = pixel_centres([(2, 3)]).reshape(1, 6, 1, 1, 1, 2)
+    locations = pixel_centers([(2, 3)]).reshape(1, 6, 1, 1, 1, 2)
     out = sample(values, locations, torch.ones(1, 6, 1, 1, 1), [(2, 3)])
     torch.testing.assert_close(out[0, :, 0], torch.arange(6.0))
 
@@ -71,8 +71,8 @@ def test_sampling_stays_in_full_precision_under_autocast() -> None:
     seen = []
     attention.output_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0].dtype))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = attention(query, value, pixel_centres(SHAPES), SHAPES)
-    exact = attention(query, value, pixel_centres(SHAPES), SHAPES)
+        out = attention(query, value, pixel_centers(SHAPES), SHAPES)
+    exact = attention(query, value, pixel_centers(SHAPES), SHAPES)
     assert seen == [torch.float32] * 2
     assert (out - exact).abs().max() < 0.1
 

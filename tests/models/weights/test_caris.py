@@ -1,4 +1,4 @@
-"""The real configurations on the meta device against the official lists of parameters, shapes and optimiser groups."""
+"""The real configurations on the meta device against the official lists of parameters, shapes and optimizer groups."""
 
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def real_depths(model: CARIS) -> list[int]:
     return depths
 
 
-def test_optimiser_groups_are_the_official_six(real: tuple[str, CARIS, list[Any]]) -> None:
+def test_optimizer_groups_are_the_official_six(real: tuple[str, CARIS, list[Any]]) -> None:
     _, model, keys = real
     groups = model.parameter_groups(lr=1e-4, weight_decay=1e-2)
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [

@@ -55,8 +55,8 @@ def test_of_what_learns_only_the_gate_that_nobody_reads_is_dropped(real: tuple[s
     assert sum(parameter.numel() for parameter in model.parameters()) == listed["total_parameters"] - gate
 
 
-def test_optimiser_groups_follow_the_official_names(real: tuple[str, LAVT, dict[str, Any]]) -> None:
-    """Section Optimiser of ARCHITECTURE, on the official names: what is decayed, what is not, what never moves."""
+def test_optimizer_groups_follow_the_official_names(real: tuple[str, LAVT, dict[str, Any]]) -> None:
+    """Section Optimizer of ARCHITECTURE, on the official names: what is decayed, what is not, what never moves."""
     _, model, listed = real
     official: dict[str, float | None] = {}
     for key in listed["keys"]:

@@ -89,6 +89,6 @@ def test_a_text_encoder_beside_the_network_joins_it(shared: Path, tmp_path: Path
         ("etris/keys_etris_v16", "etris"),
     ],
 )
-def test_real_files_are_recognised_by_their_names(folder: str, kind: str, shared: Path) -> None:
+def test_real_files_are_recognized_by_their_names(folder: str, kind: str, shared: Path) -> None:
     keys = json.loads((shared / "reference" / f"{folder}.json").read_text())["keys"]
     assert kind_of({key["name"]: torch.empty(0) for key in keys}) == kind

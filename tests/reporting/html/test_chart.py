@@ -47,7 +47,7 @@ def test_what_is_missing_is_a_gap_and_a_single_point_a_dot():
     assert len(list(svg.all("circle"))) == 5  # few points are marked
 
 
-def test_a_long_line_is_drawn_with_means_of_neighbours():
+def test_a_long_line_is_drawn_with_means_of_neighbors():
     _, ((points,),) = drawn(chart(Series("a", list(range(1000)), [i % 2 for i in range(999)] + [None]), y_range=(0, 1)))
     assert len(points) == 333
     top, bottom = 10, HEIGHT - 38

@@ -13,7 +13,7 @@ from evaluation.made_up import made_up
 from html_check import check, rows
 from PIL import Image
 
-from maskris.evaluation.bootstrap import intervals, paired
+from maskris.evaluation.bootstrap import bootstrap_intervals, paired_intervals
 from maskris.reporting.html.report import Example, Gallery, Picture, Report, Subject
 from maskris.robustness.results import Robustness, RobustnessComparison
 from maskris.robustness.suite import CLEAN, Condition
@@ -63,7 +63,7 @@ def test_the_metrics_are_those_of_the_evaluation():
     metrics = [name for name in evaluation.metrics if name != "N"]
     for (name, one), start in zip(parts.items(), range(0, len(lines), len(metrics) + 1), strict=True):
         assert lines[start][0].startswith(name)
-        sure = intervals(one, unit="image", resamples=50)
+        sure = bootstrap_intervals(one, unit="image", resamples=50)
         for metric, line in zip(metrics, lines[start + 1 : start + 1 + len(metrics)], strict=True):
             ends = f"[{per_cent(sure[metric].low)}, {per_cent(sure[metric].high)}]"
             assert line == [metric, per_cent(one.metrics[metric]), ends]
@@ -75,7 +75,7 @@ def test_several_models_are_compared_with_the_first():
     line = by_name(table(root, "Metrics by split"))["mIoU"]  # the last split's
     assert len(line) == 2 * 5
     all_of_them = by_name(table(root, "by group"))["All"]
-    apart = paired(second, first, ["mIoU"], unit="expression", resamples=50)["mIoU"]
+    apart = paired_intervals(second, first, ["mIoU"], unit="expression", resamples=50)["mIoU"]
     assert all_of_them[:7] == [
         "40",
         *(per_cent(each.metrics["oIoU"], 1) for each in (first, second, third)),
@@ -91,7 +91,7 @@ def test_differences_are_bold_where_their_interval_has_no_zero():
     root = page(subject("A", first), subject("B", second))
     apart = {}
     for name, one in first.parts("split").items():
-        for metric, found in paired(second.parts("split")[name], one, unit="image", resamples=50).items():
+        for metric, found in paired_intervals(second.parts("split")[name], one, unit="image", resamples=50).items():
             apart[metric, signed(found.value), signed(found.low)] = not found.contains(0)
     assert set(apart.values()) == {True, False}
     shown = {}
@@ -125,7 +125,7 @@ def test_the_summary_says_what_was_found():
     root = page(subject("A", first), subject("B", second))
     (lead,) = root.of_class("lead")
     assert "40 expressions about 40 photos of refcoco unc val, refcoco unc testA and refcoco unc testB" in lead.text
-    apart = paired(second, first, ["mIoU"], unit="image", resamples=50)["mIoU"]
+    apart = paired_intervals(second, first, ["mIoU"], unit="image", resamples=50)["mIoU"]
     verdict = "with" if apart.contains(0) else "without"
     assert f"B differs from A by {signed(apart.value, 1)}" in lead.text
     assert f"points of mIoU, an interval {verdict} zero" in lead.text
@@ -199,7 +199,7 @@ def test_training_and_configuration_of_runs_without_any_rows():
     losses = [{"loss": 1 / i, "losses": {"clean": 0.6 / i, "masked": 0.4 / i}} for i in (1, 2, 3)]
     log = [{"event": "train", "step": i, "lr": 1e-3, "grad_norm": 2.0, **one} for i, one in enumerate(losses, 1)]
     log.append({"event": "evaluate", "step": 3, "metrics": {"oIoU": 0.5}})
-    masked = {"class_path": "maskris.MaskRIS", "init_args": {"fused": True}}
+    masked = {"class_path": "maskris.MaskRIS", "init_args": {"single_forward": True}}
     runs = [
         Subject("A", record("a", log, strategy={"class_path": "maskris.Supervised"}, training={"lr": 0.1, "steps": 3})),
         Subject("B", record("b", strategy=masked, training={"lr": 0.2, "steps": 3})),
@@ -213,7 +213,7 @@ def test_training_and_configuration_of_runs_without_any_rows():
     assert labels[3].endswith("A: 50 at 3, 50 at 3")
     assert table(root, "Where the recipes differ; in the other 1 keys they are the same.") == [
         ["strategy", "maskris.Supervised", "maskris.MaskRIS"],
-        ["strategy.fused", "–", "true"],  # noqa: RUF001
+        ["strategy.single_forward", "–", "true"],  # noqa: RUF001
         ["training.lr", "0.1", "0.2"],
     ]
     assert [pre.text for pre in root.all("pre")] == [run.record.recipe.strip() for run in runs]

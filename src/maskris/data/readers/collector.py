@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 from maskris.data import masks
 from maskris.data.table import MASK_SOURCES, ReferringTable
-from maskris.utils.text import trouble_of
+from maskris.utils.text import invalid_text_reason
 
 SPLITS = ("train", "val", "test", "testA", "testB", "testC")
 """Names that a split may have; anything else is more likely a slip than a split. (testC is RefCLEF's.)"""
@@ -219,16 +219,16 @@ def _problems_of_text(row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             yield "bad value", f"expression {number} is not a string but {expression!r}"
         elif not expression.strip():
             yield "empty expressions", f"expression {number} is empty"
-        elif trouble := trouble_of(expression):
+        elif trouble := invalid_text_reason(expression):
             yield "bad value", f"expression {number} {trouble}"
     if kinds is not None and (
         not isinstance(kinds, list) or len(kinds) != len(expressions) or not all(isinstance(k, str) for k in kinds)
     ):
         yield "bad value", f"kinds must be {len(expressions)} strings, one per expression, not {kinds!r}"
-    elif kinds is not None and (trouble := trouble_of(" ".join(kinds))):
+    elif kinds is not None and (trouble := invalid_text_reason(" ".join(kinds))):
         yield "bad value", f"kinds {trouble}"
     for name in ("image", "category"):
-        if trouble := trouble_of(row.get(name, "")):
+        if trouble := invalid_text_reason(row.get(name, "")):
             yield "bad value", f"{name} {trouble}"
     if row.get("mask_source", "annotated") not in MASK_SOURCES:
         yield "bad value", f"mask_source must be one of {', '.join(MASK_SOURCES)}, not {row['mask_source']!r}"

@@ -4,17 +4,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from maskris.data.shapes.scene import COLOURS, SHAPES, TEXTURES, UNITS, Scene, Thing
+from maskris.data.shapes.scene import COLORS, SHAPES, TEXTURES, UNITS, Scene, Thing
 from maskris.utils.rng import KeyedRandom
 
 CLEAR = UNITS // 10
-"""Two objects are clearly left, right, above or below of each other from this distance of their centres."""
+"""Two objects are clearly left, right, above or below of each other from this distance of their centers."""
 
 LARGER = 6, 5
 """One object is clearly larger than another from this ratio of their radii, and its square of their areas."""
 
-COLOURFUL = 75
-"""How often, in per cent, a colour is named where it can be; people name it even where the phrase would do without."""
+COLORFUL = 75
+"""How often, in per cent, a color is named where it can be; people name it even where the phrase would do without."""
 
 KINDS = {"attribute": 4, "location": 4, "comparison": 2, "relation": 3, "ordinal": 1}
 """The kinds of expressions and how readily people choose each where several would do."""
@@ -53,20 +53,20 @@ class Description:
     """Attributes that a noun phrase names; ``None`` for those it leaves open."""
 
     shape: str | None = None
-    colour: str | None = None
+    color: str | None = None
     texture: str | None = None
 
     def fits(self, thing: Thing) -> bool:
         """Whether the object has all the attributes named."""
         return (
             self.shape in (None, thing.shape)
-            and self.colour in (None, thing.colour)
+            and self.color in (None, thing.color)
             and self.texture in (None, thing.texture)
         )
 
     def words(self) -> str:
         """The noun phrase without article, such as ``striped red circle``."""
-        return " ".join(word for word in (self.texture, self.colour, self.shape or "thing") if word)
+        return " ".join(word for word in (self.texture, self.color, self.shape or "thing") if word)
 
 
 def expressions(scene: Scene, variant: str, rng: KeyedRandom, most: int = 3) -> list[Expression]:
@@ -81,7 +81,7 @@ def expressions(scene: Scene, variant: str, rng: KeyedRandom, most: int = 3) -> 
     chosen = []
     for number in range(len(scene.things)):
         by_kind: dict[str, list[str]] = {}
-        colour = scene.things[number].colour
+        color = scene.things[number].color
         for expression in _candidates(scene, number, variant):
             by_kind.setdefault(expression.kind, []).append(expression.text)
         kinds = [kind for kind in KINDS if kind in by_kind]
@@ -89,8 +89,8 @@ def expressions(scene: Scene, variant: str, rng: KeyedRandom, most: int = 3) -> 
             kind = rng.pick([kind for kind in kinds for _ in range(KINDS[kind])])
             kinds.remove(kind)
             texts = sorted(set(by_kind[kind]))
-            if rng.below(100) < COLOURFUL:
-                texts = [text for text in texts if colour in text.split()] or texts
+            if rng.below(100) < COLORFUL:
+                texts = [text for text in texts if color in text.split()] or texts
             chosen.append(Expression(rng.pick(texts), kind, number))
     return chosen
 
@@ -98,10 +98,10 @@ def expressions(scene: Scene, variant: str, rng: KeyedRandom, most: int = 3) -> 
 def vocabulary() -> list[str]:
     """Every word that can occur, sorted."""
     glue = (
-        "thing the of in on from to that with has same colour as side corner picture all lies can be seen you see "
+        "thing the of in on from to that with has same color as side corner picture all lies can be seen you see "
         "somewhere above below furthest counted largest smallest bigger smaller"
     )
-    words = {*glue.split(), *SHAPES, *COLOURS, *TEXTURES, *_SIDES, *_ORDINALS}
+    words = {*glue.split(), *SHAPES, *COLORS, *TEXTURES, *_SIDES, *_ORDINALS}
     return sorted(words)
 
 
@@ -109,13 +109,13 @@ def _descriptions(thing: Thing) -> Iterator[Description]:
     """All noun phrases that are true of an object, from the shortest."""
     yield Description()
     yield Description(shape=thing.shape)
-    yield Description(colour=thing.colour)
-    yield Description(shape=thing.shape, colour=thing.colour)
+    yield Description(color=thing.color)
+    yield Description(shape=thing.shape, color=thing.color)
     if thing.texture != "plain":
         yield Description(texture=thing.texture)
         yield Description(shape=thing.shape, texture=thing.texture)
-        yield Description(colour=thing.colour, texture=thing.texture)
-    yield Description(thing.shape, thing.colour, thing.texture)
+        yield Description(color=thing.color, texture=thing.texture)
+    yield Description(thing.shape, thing.color, thing.texture)
 
 
 def _candidates(scene: Scene, number: int, variant: str) -> Iterator[Expression]:
@@ -124,7 +124,7 @@ def _candidates(scene: Scene, number: int, variant: str) -> Iterator[Expression]
     makers: list[tuple[str, Callable[[Scene, int, Description, list[int], bool], Iterator[str]]]] = [
         ("attribute", _attribute),
         ("comparison", _comparison),
-        ("relation", _same_colour),
+        ("relation", _same_color),
     ]
     if variant != "shapes+":
         makers += [("location", _location), ("relation", _relation), ("ordinal", _ordinal)]
@@ -168,7 +168,7 @@ def _location(scene: Scene, number: int, what: Description, group: list[int], lo
         own = sign * getattr(scene.things[number], axis)
         # One of its kind is on a side if the picture's middle is clearly elsewhere.
         rivals = [sign * getattr(scene.things[i], axis) for i in others] or [sign * UNITS // 2]
-        if (others or what.colour) and all(rival - own >= CLEAR for rival in rivals):
+        if (others or what.color) and all(rival - own >= CLEAR for rival in rivals):
             if long and others:  # it may be the leftmost of its kind, and yet on the right
                 yield f"the {what.words()} that lies furthest to the {side} in the picture"
             elif long:
@@ -203,7 +203,7 @@ def _anchors(scene: Scene, number: int) -> Iterator[tuple[int, Description]]:
 
 
 def _relation(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
-    if len(group) == 1 and what.colour is None:
+    if len(group) == 1 and what.color is None:
         return  # the noun alone would do
     for anchor, by in _anchors(scene, number):
         for relation, (axis, sign) in _RELATIONS.items():
@@ -220,13 +220,13 @@ def _relation(scene: Scene, number: int, what: Description, group: list[int], lo
                     yield f"{what.words()} {relation} {by.words()}"
 
 
-def _same_colour(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
-    if len(group) == 1 or what.colour is not None:
+def _same_color(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
+    if len(group) == 1 or what.color is not None:
         return
     for anchor, by in _anchors(scene, number):
-        same = [i for i in group if i != anchor and scene.things[i].colour == scene.things[anchor].colour]
-        if by.colour is None and same == [number]:
-            phrase = f"same colour as the {by.words()}"
+        same = [i for i in group if i != anchor and scene.things[i].color == scene.things[anchor].color]
+        if by.color is None and same == [number]:
+            phrase = f"same color as the {by.words()}"
             yield f"the {what.words()} that has the {phrase}" if long else f"{what.words()} with the {phrase}"
 
 

@@ -12,7 +12,7 @@ from maskris.utils.rng import KeyedRandom
 
 UNITS = 1024
 
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (214, 48, 49),
     "orange": (240, 140, 32),
     "yellow": (244, 211, 60),
@@ -54,15 +54,15 @@ class Thing:
 
     Attributes:
         shape: One of `SHAPES`.
-        colour: One of `COLOURS`.
+        color: One of `COLORS`.
         texture: One of `TEXTURES`.
-        x: Centre, in units from the left.
-        y: Centre, in units from the top.
+        x: Center, in units from the left.
+        y: Center, in units from the top.
         radius: Half its extent, in units.
     """
 
     shape: str
-    colour: str
+    color: str
     texture: str
     x: int
     y: int
@@ -98,10 +98,10 @@ def make_scene(seed: int, split: str, number: int, objects: tuple[int, int] = (3
             radius = rng.between(smallest, largest)
             x, y = (rng.between(radius, UNITS - radius) for _ in range(2))
             apart = all((x - t.x) ** 2 + (y - t.y) ** 2 > ((radius + t.radius) * 4 // 5) ** 2 for t in things)
-            shape, colour = rng.pick(shapes), rng.pick(tuple(COLOURS))
+            shape, color = rng.pick(shapes), rng.pick(tuple(COLORS))
             texture = rng.pick(("plain", *TEXTURES))  # half of all are plain, a quarter striped
             if apart:
-                things.append(Thing(shape, colour, texture, x, y, radius))
+                things.append(Thing(shape, color, texture, x, y, radius))
             if len(things) == count:
                 break
         if len(things) == count and _all_visible(things):
@@ -138,9 +138,9 @@ def _visible(full: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _offsets(thing: Thing, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel centres relative to the object's, in units: ``[1, size]`` and ``[size, 1]``."""
-    centres = (2 * np.arange(size, dtype=np.int64) + 1) * UNITS // (2 * size)
-    return (centres - thing.x)[None, :], (centres - thing.y)[:, None]
+    """Pixel centers relative to the object's, in units: ``[1, size]`` and ``[size, 1]``."""
+    centers = (2 * np.arange(size, dtype=np.int64) + 1) * UNITS // (2 * size)
+    return (centers - thing.x)[None, :], (centers - thing.y)[:, None]
 
 
 def _inside(thing: Thing, size: int) -> np.ndarray:
@@ -179,7 +179,7 @@ def _in_star(dx: np.ndarray, dy: np.ndarray, radius: int) -> np.ndarray:
 def _paint(thing: Thing, size: int) -> np.ndarray:
     dx, dy = _offsets(thing, size)
     dx, dy = np.broadcast_arrays(dx, dy)
-    colour = np.array(COLOURS[thing.colour], dtype=np.int64)
+    color = np.array(COLORS[thing.color], dtype=np.int64)
     period = max(8, thing.radius * 2 // 3)
     if thing.texture == "striped":
         marked = (dx + dy + 8 * UNITS) % period < period // 2
@@ -188,15 +188,15 @@ def _paint(thing: Thing, size: int) -> np.ndarray:
         marked = 9 * (u * u + v * v) <= period * period
     else:
         marked = np.zeros(dx.shape, dtype=bool)
-    dark = colour * 2 // 5  # of the same hue, so that a texture does not turn one colour into another
+    dark = color * 2 // 5  # of the same hue, so that a texture does not turn one color into another
     # Lit from above, by an eighth.
     shade = np.clip(256 - dy * 32 // thing.radius, 208, 288)[..., None]
-    painted: np.ndarray = np.minimum(np.where(marked[..., None], dark, colour) * shade // 256, 255)
+    painted: np.ndarray = np.minimum(np.where(marked[..., None], dark, color) * shade // 256, 255)
     return painted
 
 
 def _background(scene: Scene, size: int) -> np.ndarray:
-    """A gradient between two greyish tones with blotches and grain."""
+    """A gradient between two grayish tones with blotches and grain."""
     rng = KeyedRandom(*scene.key, "background")
     first, second = rng.array(70, 216, (2, 3)) // 2 + rng.array(30, 90, (2, 1))
     direction = rng.array(-2, 3, (2,))

@@ -190,13 +190,13 @@ SIZE = 128  # of the pictures; the model sees them at 64
 
 def embedded_data(folder: Path, seed: int, images: int) -> "ReferringTable":
     """The embedded data set in the REFER layout, prepared; made only if the folder hasn't got this very one."""
-    from maskris.data.prepare import prepare
+    from maskris.data.prepare_dataset import prepare_dataset
     from maskris.data.table import ReferringTable
 
     table, made = folder / "shapes.parquet", folder / "made.json"
     what = json.dumps({"images": IMAGES | {"train": images}, "size": SIZE, "seed": seed})
     if not (table.is_file() and made.is_file() and made.read_text() == what):
         write_shapes(folder, images=IMAGES | {"train": images}, seed=seed, size=SIZE, progress=True)
-        prepare(folder, table, dataset="shapes", split_by="unc", progress=False)
+        prepare_dataset(folder, table, dataset="shapes", split_by="unc", progress=False)
         made.write_text(what)
     return ReferringTable.open(table)

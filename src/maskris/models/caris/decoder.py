@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from maskris.models.layers.attention import Attention, sine_encoding
-from maskris.models.layers.deformable import DeformableAttention, pixel_centres
+from maskris.models.layers.deformable import DeformableAttention, pixel_centers
 from maskris.models.layers.sampling import Shapes
 
 Initialization = Literal["published", "scratch"]
@@ -34,7 +34,7 @@ class CARISDecoder(nn.Module):
         init: Initialization,
     ) -> None:
         super().__init__()
-        self.checkpointing = False
+        self.gradient_checkpointing = False
         if width % 4:
             raise ValueError(f"width must be a multiple of 4 for the sine encoding, not {width}")
         coarse, fine = list(channels[::-1][:levels]), list(channels[: len(channels) - levels])
@@ -98,7 +98,7 @@ class CARISDecoder(nn.Module):
                 for i, (h, w) in enumerate(shapes)
             ]
         )  # [S, D]
-        reference = pixel_centres(shapes, vis.device)
+        reference = pixel_centers(shapes, vis.device)
         n, length, _ = words.shape
         text = torch.cat(
             [self.lang_in_norm(self.lang_in_linear(words)), self.vis_prompts.weight.expand(n, -1, -1)], dim=1
@@ -107,7 +107,7 @@ class CARISDecoder(nn.Module):
         for i, layer in enumerate(self.layers, 1):
             wanted = vis.shape[1] if i < len(self.layers) else math.prod(shapes[-1])  # only the finest level is read
             arguments = (vis, text, visible, position, reference, shapes, wanted)
-            if self.checkpointing and torch.is_grad_enabled():
+            if self.gradient_checkpointing and torch.is_grad_enabled():
                 vis, text = checkpoint(layer, *arguments, use_reentrant=False)
             else:
                 vis, text = layer(*arguments)

@@ -57,10 +57,10 @@ class CARIS(RISModel):
         encoder_lr: Learning rate of both encoders over that of the rest; 1 for encoders without pretrained weights.
         tokenizer: Hub id, folder, list of words or tokenizer; by default that of `text`.
         max_tokens: Most tokens of an expression, special ones included.
-        preprocess: Input size and normalisation; by default 448 x 448, stretched.
-        checkpointing: Keep only the input of each block of the vision encoder and each layer of the decoder in training
-            and compute the rest again in the backward pass: the same gradients, a third of the activations' memory, a
-            fourth more time.
+        preprocess: Input size and normalization; by default 448 x 448, stretched.
+        gradient_checkpointing: Keep only the input of each block of the vision encoder and each layer of the decoder
+            in training and compute the rest again in the backward pass: the same gradients, a third of the
+            activations' memory, a fourth more time.
 
     Raises:
         ValueError: If the arguments contradict each other.
@@ -87,7 +87,7 @@ class CARIS(RISModel):
         tokenizer: str | list[str] | PreTrainedTokenizerBase | None = None,
         max_tokens: int = 20,
         preprocess: Preprocess | None = None,
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if not 1 <= levels <= 4:
@@ -109,9 +109,9 @@ class CARIS(RISModel):
             attention_ratio=attention_ratio,
             init=init,
         )
-        if checkpointing:
+        if gradient_checkpointing:
             self.vision.set_checkpointing(True)
-            self.decoder.checkpointing = True
+            self.decoder.gradient_checkpointing = True
         if tokenizer is None:
             if isinstance(text, dict):
                 raise ValueError(
@@ -122,7 +122,7 @@ class CARIS(RISModel):
         self.set_config(vision=self.vision.config, text=self.text.config, prompt_levels=list(prompt_levels))
 
     def encode_image(self, images: Tensor) -> CARISFeatures:
-        """Normalised images ``[I, 3, H, W]`` of any size to the maps, prompts and decoder inputs."""
+        """Normalized images ``[I, 3, H, W]`` of any size to the maps, prompts and decoder inputs."""
         maps = self.vision(images)
         return CARISFeatures(maps, self.conditional_prompts(maps[-1]), *self.decoder.project(maps))
 
@@ -153,7 +153,10 @@ class CARIS(RISModel):
         As published (ARCHITECTURE section 8): biases and the group norms of the decoder are decayed, all embeddings of
         the text encoder, the bias tables of the vision encoder and the learned prompts are not.
         """
-        text, vision = split_decay(self.text, self.text.decays), split_decay(self.vision, self.vision.decays)
+        text, vision = (
+            split_decay(self.text, self.text.uses_weight_decay),
+            split_decay(self.vision, self.vision.uses_weight_decay),
+        )
         rest = nn.ModuleDict({"conditional_prompts": self.conditional_prompts, "decoder": self.decoder})
         own = split_decay(
             rest, lambda name, part: not (isinstance(part, nn.LayerNorm) or name.endswith("_prompts.weight"))

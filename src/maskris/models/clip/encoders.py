@@ -46,13 +46,13 @@ class ModifiedResNet(nn.Module):
         self.attnpool = AttentionPool2d(image_resolution // 32, width * 32, heads, output_dim)
 
     def stem(self, images: Tensor) -> Tensor:
-        """Normalised images ``[I, 3, H, W]`` to ``[I, width, H / 4, W / 4]``."""
+        """Normalized images ``[I, 3, H, W]`` to ``[I, width, H / 4, W / 4]``."""
         x = F.relu(self.bn1(self.conv1(images)))
         x = F.relu(self.bn2(self.conv2(x)))
         return F.avg_pool2d(F.relu(self.bn3(self.conv3(x))), 2)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised images ``[I, 3, H, W]`` to C3, C4 and the pooled C5 ``[I, c, h, w]`` at strides 8, 16 and 32."""
+        """Normalized images ``[I, 3, H, W]`` to C3, C4 and the pooled C5 ``[I, c, h, w]`` at strides 8, 16 and 32."""
         c3 = self.layer2(self.layer1(self.stem(images)))
         c4 = self.layer3(c3)
         return c3, c4, self.attnpool(self.layer4(c4))
@@ -165,7 +165,7 @@ class CLIPVisionTransformer(nn.Module):
             cast(ResidualAttentionBlock, block).reset_parameters(layers)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Normalised images ``[I, 3, H, W]`` to tokens ``[I, 1 + h w, D]`` with ``h = H // patch_size``."""
+        """Normalized images ``[I, 3, H, W]`` to tokens ``[I, 1 + h w, D]`` with ``h = H // patch_size``."""
         patches = self.conv1(images)  # [I, D, h, w]
         positions = resize_positions(self.positional_embedding, *patches.shape[-2:])
         tokens = torch.cat(
@@ -178,7 +178,7 @@ class CLIPVisionTransformer(nn.Module):
         return cast(Tensor, self.ln_post(x)) @ self.proj
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images ``[I, 3, H, W]`` to projected tokens ``[I, 1 + h w, output_dim]``."""
+        """Normalized images ``[I, 3, H, W]`` to projected tokens ``[I, 1 + h w, output_dim]``."""
         x = self.embed(images)
         for block in self.blocks:
             x = block(x)

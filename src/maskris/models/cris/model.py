@@ -56,7 +56,7 @@ class CRIS(RISModel):
         encoder_lr: Learning rate of CLIP over that of the rest (``lr_multi``); 1 for one without pretrained weights.
         tokenizer: Hub id, folder, merges file, list of words or tokenizer; by default that of OpenAI.
         max_tokens: Most tokens of an expression, start and end included: 17 for RefCOCO and RefCOCO+, 22 for RefCOCOg.
-        preprocess: Input size and normalisation; by default a letterbox of 416 x 416.
+        preprocess: Input size and normalization; by default a letterbox of 416 x 416.
 
     Raises:
         ValueError: If the arguments contradict each other.
@@ -96,7 +96,7 @@ class CRIS(RISModel):
         self.set_config(clip=config, fpn_out=list(fpn_out))
 
     def encode_image(self, images: Tensor) -> CRISFeatures:
-        """Normalised images ``[I, 3, H, W]`` of any size from 32 to CLIP's map and the neck's projections."""
+        """Normalized images ``[I, 3, H, W]`` of any size from 32 to CLIP's map and the neck's projections."""
         c3, c4, c5 = self.clip.visual(images)
         return CRISFeatures(c5, self.neck.project(c3, c4, c5))
 
@@ -161,7 +161,7 @@ class CRISNeck(nn.Module):
     def forward(self, maps: Sequence[Tensor], state: Tensor) -> Tensor:
         """Projections ``[N, c, h, w]`` and sentence vectors ``[N, E]`` to ``[N, D, H / 16, W / 16]``."""
         if self.training and len(state) == 1:
-            raise ValueError("CRIS normalises sentences over the batch: train with two expressions or more at a time")
+            raise ValueError("CRIS normalizes sentences over the batch: train with two expressions or more at a time")
         f5, f4, f3 = maps
         size = f4.shape[-2:]
         f5 = self.norm_layer(f5 * self.txt_proj(state)[:, :, None, None])  # the sentence gates the coarsest map

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maskris.models.encoders.sources import Source
 from maskris.models.encoders.vision import VisionEncoder
 
-Walk = Generator[Tensor, Tensor, None]
+StageIterator = Generator[Tensor, Tensor, None]
 """Yields the map ``[I, c, h, w]`` that leaves a stage, and is sent the map that the next stage reads in its place."""
 
 
@@ -33,10 +33,10 @@ class StagedVisionEncoder(VisionEncoder):
     def __init__(self, source: Source, drop_path: float = 0.0) -> None:
         super().__init__(source, drop_path)
         kind, backbone = self.config["model_type"], cast(Any, self.backbone)
-        if kind not in _WALKS:
+        if kind not in _ITERATORS:
             raise ValueError(
                 f"The stages of a {kind} can't be told apart, which is needed to change the image's features between "
-                f"them; choose one of {', '.join(sorted(_WALKS))}"
+                f"them; choose one of {', '.join(sorted(_ITERATORS))}"
             )
         if kind == "timm_backbone" and not hasattr(backbone._backbone, "return_layers"):
             raise ValueError(
@@ -47,18 +47,18 @@ class StagedVisionEncoder(VisionEncoder):
         if backbone.out_features[0] == "stem":
             raise ValueError(f"The stem of a {kind} is no stage; leave it out of out_features")
 
-    def walk(self, images: Tensor) -> Walk:
-        """Run normalised images ``[I, 3, H, W]`` through the four stages, stopping after each.
+    def iterate_stages(self, images: Tensor) -> StageIterator:
+        """Run normalized images ``[I, 3, H, W]`` through the four stages, stopping after each.
 
         Advance it with ``next`` to the first map and with ``send`` to the others::
 
-            walk = encoder.walk(images)
+            walk = encoder.iterate_stages(images)
             first = next(walk)  # [I, c, h, w]
             second = walk.send(change(first))
 
-        The maps are those that the next stage reads, not yet normalised; see `normalize`.
+        The maps are those that the next stage reads, not yet normalized; see `normalize`.
         """
-        return _WALKS[self.config["model_type"]](self.backbone, self.fit(images))
+        return _ITERATORS[self.config["model_type"]](self.backbone, self.fit(images))
 
     def normalize(self, stage: int, x: Tensor) -> Tensor:
         """The backbone's own norm of a stage, 0 to 3, for a map ``[I, c, h, w]``; the same map where it has none.
@@ -79,7 +79,7 @@ class StagedVisionEncoder(VisionEncoder):
         return cast(Tensor, norm(x.movedim(1, -1)).movedim(-1, 1))
 
 
-def _swin(backbone: Any, images: Tensor) -> Walk:
+def _swin(backbone: Any, images: Tensor) -> StageIterator:
     """The next stage begins with the downsampling, which therefore reads the changed map."""
     # Shifted windows at all sizes, as in the Swin of detection and in SwinBackbone.forward.
     network, options = (backbone.swin, {"always_partition": True}) if hasattr(backbone, "swin") else (backbone, {})
@@ -94,20 +94,20 @@ def _swin(backbone: Any, images: Tensor) -> Walk:
             size = ((size[0] + 1) // 2, (size[1] + 1) // 2)
 
 
-def _chain(stem: str, stages: str) -> Callable[[Any, Tensor], Walk]:
+def _chain(stem: str, stages: str) -> Callable[[Any, Tensor], StageIterator]:
     """Convolutional networks: every stage is a function from map to map."""
 
-    def walk(backbone: Any, images: Tensor) -> Walk:
+    def iterate_stages(backbone: Any, images: Tensor) -> StageIterator:
         x = backbone.get_submodule(stem)(images) if stem else images
         for name, stage in zip(backbone.stage_names[1:], backbone.get_submodule(stages), strict=True):
             x = stage(x)
             if name in backbone.out_features:
                 x = yield x
 
-    return walk
+    return iterate_stages
 
 
-def _pvt(backbone: Any, images: Tensor) -> Walk:
+def _pvt(backbone: Any, images: Tensor) -> StageIterator:
     x = images
     for name, stage in zip(backbone.stage_names, backbone.encoder.layers, strict=True):
         (x,), height, width = stage(x, False)
@@ -116,7 +116,7 @@ def _pvt(backbone: Any, images: Tensor) -> Walk:
             x = yield x
 
 
-def _vit(backbone: Any, images: Tensor) -> Walk:
+def _vit(backbone: Any, images: Tensor) -> StageIterator:
     """Patches can be changed between layers; the class token and registers go on as they are and read them."""
     x = backbone.embeddings(images)  # [I, 1 + registers + h * w, c]
     patch = backbone.config.patch_size
@@ -132,7 +132,7 @@ def _vit(backbone: Any, images: Tensor) -> Walk:
             x = torch.cat([x[:, :others], _tokens((yield _map(x[:, others:], size)))], dim=1)
 
 
-def _timm(backbone: Any, images: Tensor) -> Walk:
+def _timm(backbone: Any, images: Tensor) -> StageIterator:
     network: nn.ModuleDict = backbone._backbone
     channels_last = str(getattr(network.output_fmt, "value", network.output_fmt)) == "NHWC"
     x = images
@@ -150,7 +150,7 @@ def _tokens(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)  # [I, c, h, w] to [I, h * w, c]
 
 
-_WALKS: dict[str, Callable[[Any, Tensor], Walk]] = {
+_ITERATORS: dict[str, Callable[[Any, Tensor], StageIterator]] = {
     "swin": _swin,
     "swinv2": _swin,
     "convnext": _chain("embeddings", "encoder.stages"),

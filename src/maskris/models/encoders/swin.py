@@ -41,12 +41,12 @@ class SwinBlock(nn.Module):
         self.layernorm_after, self.mlp = layer.layernorm_after, layer.mlp
         self.drop_path = layer.drop_path
         self.window, self.shift = int(layer.window_size), int(layer.shift_size)
-        self.checkpointing = False
+        self.gradient_checkpointing = False
         """Whether training keeps the block's input alone and computes the rest again, its dropped paths included."""
 
     def forward(self, hidden_states: Tensor, size: tuple[int, int], **_: Any) -> tuple[Tensor, None]:
         """``[I, h * w, C]`` and ``(h, w)`` to the same shape; no attention weights."""
-        if self.checkpointing and torch.is_grad_enabled():
+        if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(self._block, hidden_states, size, use_reentrant=False), None
         return self._block(hidden_states, size), None
 

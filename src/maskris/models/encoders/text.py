@@ -109,7 +109,7 @@ class TextEncoder(nn.Module):
         last = attention_mask.long().sum(1).sub(1).clamp_min(0)
         return last if self.causal else torch.zeros_like(last)
 
-    def decays(self, name: str, module: nn.Module) -> bool:
+    def uses_weight_decay(self, name: str, module: nn.Module) -> bool:
         """Whether a parameter should decay: not those of norms and of tables of words, positions and distances.
 
         Args:

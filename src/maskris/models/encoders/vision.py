@@ -70,7 +70,7 @@ class VisionEncoder(nn.Module):
             self.backbone.get_parameter(name).requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Normalised images ``[I, 3, H, W]`` to four maps, finest first (strides 4, 8, 16 and 32 for Swin)."""
+        """Normalized images ``[I, 3, H, W]`` to four maps, finest first (strides 4, 8, 16 and 32 for Swin)."""
         maps = self.backbone(self.fit(images)).feature_maps
         return tuple(x.movedim(-1, 1) for x in maps) if _channels_last(self.backbone) else tuple(maps)
 
@@ -92,14 +92,14 @@ class VisionEncoder(nn.Module):
         """
         blocks = [module for module in self.backbone.modules() if isinstance(module, SwinBlock)]
         for block in blocks:
-            block.checkpointing = on
+            block.gradient_checkpointing = on
         if not blocks and on:
             try:
                 cast(Any, self.backbone).activation_checkpointing_enable({"use_reentrant": False})
             except (AttributeError, ValueError) as error:
                 raise ValueError(f"A {self.config['model_type']} has no checkpointing: {error}") from error
 
-    def decays(self, name: str, module: nn.Module) -> bool:
+    def uses_weight_decay(self, name: str, module: nn.Module) -> bool:
         """Whether a parameter should decay: not those of norms, position tables, lone tokens and scales of layers.
 
         Args:

@@ -1,1 +1,5 @@
 """ETRIS (Xu et al., ICCV 2023)."""
+
+from maskris.models.etris.model import ETRIS
+
+__all__ = ["ETRIS"]

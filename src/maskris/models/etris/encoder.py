@@ -92,7 +92,7 @@ class BridgedCLIP(nn.Module):
         )
 
     def encode_image(self, images: Tensor) -> list[ImageState]:
-        """Normalised images ``[I, 3, H, W]`` to all stages that no bridge precedes.
+        """Normalized images ``[I, 3, H, W]`` to all stages that no bridge precedes.
 
         Raises:
             ValueError: If the size is no multiple of `divisor`.

@@ -50,7 +50,7 @@ class ETRIS(RISModel):
         tokenizer: Hub id, folder, merges file, list of words or tokenizer; by default that of OpenAI.
         max_tokens: Tokens of an expression, start and end included: 17 for RefCOCO and RefCOCO+, 22 for RefCOCOg.
             Shorter ones are padded to it, because the bridges see the padding.
-        preprocess: Input size and normalisation; by default a letterbox of 416 x 416.
+        preprocess: Input size and normalization; by default a letterbox of 416 x 416.
 
     Raises:
         ValueError: If the arguments contradict each other.
@@ -98,7 +98,7 @@ class ETRIS(RISModel):
         self.set_config(clip=model.config, nhead=nhead, stride=stride)
 
     def encode_image(self, images: Tensor) -> list[ImageState]:
-        """Normalised images ``[I, 3, H, W]`` to CLIP's stages up to the first bridge.
+        """Normalized images ``[I, 3, H, W]`` to CLIP's stages up to the first bridge.
 
         Raises:
             ValueError: If the size isn't a multiple of 32 (ResNet) or of the patch size.

@@ -118,7 +118,7 @@ class Attention(nn.Module):
 
 
 def sine_encoding(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:
-    """Sine encoding of a grid of positions, normalised to one period (DETR; 1-based, eps 1e-6, temperature 10,000).
+    """Sine encoding of a grid of positions, normalized to one period (DETR; 1-based, eps 1e-6, temperature 10,000).
 
     Args:
         height: Rows of the grid.

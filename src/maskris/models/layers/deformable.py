@@ -55,7 +55,7 @@ class DeformableAttention(nn.Module):
         Args:
             query: ``[N, Q, D]``.
             value: ``[N, S, D]``, the levels one after the other, each row by row.
-            reference: ``[Q, 2]``, the centre (x, y) of each query in [0, 1].
+            reference: ``[Q, 2]``, the center (x, y) of each query in [0, 1].
             shapes: Height and width of each level; their products add up to `S`.
 
         Returns:
@@ -98,7 +98,7 @@ def sample_levels(values: Tensor, x: Tensor, y: Tensor, weights: Tensor, shapes:
 
     Args:
         values: ``[N, S, D]``.
-        x: ``[N, Q, heads, levels, points]`` in pixels of the level, 0 at the centre of the first.
+        x: ``[N, Q, heads, levels, points]`` in pixels of the level, 0 at the center of the first.
         y: As `x`, downwards.
         weights: As `x`.
         shapes: Height and width of each level.
@@ -126,11 +126,11 @@ def sample_grid(values: Tensor, x: Tensor, y: Tensor, weights: Tensor, shapes: S
     return summed.view(n, -1, q).transpose(1, 2)
 
 
-def pixel_centres(shapes: Shapes, device: torch.device | None = None) -> Tensor:
-    """The centre (x, y) in [0, 1] of every position of every level: ``[S, 2]``."""
-    centres = []
+def pixel_centers(shapes: Shapes, device: torch.device | None = None) -> Tensor:
+    """The center (x, y) in [0, 1] of every position of every level: ``[S, 2]``."""
+    centers = []
     for h, w in shapes:
         y = (torch.arange(h, device=device) + 0.5) / h
         x = (torch.arange(w, device=device) + 0.5) / w
-        centres.append(torch.stack(torch.broadcast_tensors(x[None], y[:, None]), dim=-1).flatten(0, 1))
-    return torch.cat(centres)
+        centers.append(torch.stack(torch.broadcast_tensors(x[None], y[:, None]), dim=-1).flatten(0, 1))
+    return torch.cat(centers)

@@ -35,7 +35,7 @@ def sample_rows(values: Tensor, x: Tensor, y: Tensor, weights: Tensor, shapes: S
 
     Args:
         values: ``[N, S, D]``.
-        x: ``[N, Q, heads, levels, points]`` in pixels of the level, 0 at the centre of the first.
+        x: ``[N, Q, heads, levels, points]`` in pixels of the level, 0 at the center of the first.
         y: As `x`, downwards.
         weights: As `x`.
         shapes: Height and width of each level.

@@ -34,7 +34,7 @@ class Checkpoint:
     Attributes:
         weights: The bare state dict, without ``module.`` in front of its names.
         arguments: What the training script was called with, if the file says so.
-        others: What else the file holds (optimiser, epoch, ...), by name.
+        others: What else the file holds (optimizer, epoch, ...), by name.
     """
 
     weights: dict[str, Tensor]
@@ -46,7 +46,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read the weights of a checkpoint file of any common kind, on the CPU.
 
     Known are ``.safetensors`` and PyTorch's zip and legacy formats; the weights may lie at the top or under ``model``
-    or ``state_dict``, beside optimiser states, numpy scalars and an `argparse.Namespace`. A text encoder of its own
+    or ``state_dict``, beside optimizer states, numpy scalars and an `argparse.Namespace`. A text encoder of its own
     (``bert_model``, the variant `lavt` of LAVT) joins them as ``text_encoder.*``, its name in `lavt_one`.
 
     Args:
@@ -200,7 +200,7 @@ class _RefusedError(Exception):
 
 
 class _Module(dict[str, Any]):
-    """What stands for every class that the archive's own code defines: its attributes, and no behaviour."""
+    """What stands for every class that the archive's own code defines: its attributes, and no behavior."""
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, dict):

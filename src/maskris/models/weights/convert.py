@@ -21,7 +21,7 @@ from maskris.models.base import RISModel
 from maskris.models.encoders.tokenizers import build_clip_tokenizer
 from maskris.models.weights.checkpoint import Checkpoint, read_checkpoint
 from maskris.models.weights.encoders import SWIN_IMAGENET_RULES, swin_config
-from maskris.models.weights.networks import NETWORKS, Kind, Network, Untold, kind_of
+from maskris.models.weights.networks import NETWORKS, ConversionOptions, Kind, Network, kind_of
 from maskris.models.weights.rules import Rule, dropped, rename
 
 _RULES = {network.model.__name__: network.rules for network in NETWORKS.values()}
@@ -219,7 +219,7 @@ def convert_checkpoint(
     else:
         network = NETWORKS[kind]
         rules = network.rules
-        untold = Untold(
+        untold = ConversionOptions(
             heads=heads,
             prompt_levels=prompt_levels,
             fusion_heads=fusion_heads,

@@ -1,4 +1,4 @@
-"""The published networks by kind: how a file is recognised, and what it takes to build ours from its weights."""
+"""The published networks by kind: how a file is recognized, and what it takes to build ours from its weights."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Kind = Literal["maskris", "lavt", "cris", "etris", "swin"]
 
 
 @dataclass(frozen=True)
-class Untold:
+class ConversionOptions:
     """What leaves no trace in the shapes of weights; the defaults are the published values.
 
     Attributes:
@@ -52,7 +52,7 @@ class Network:
         label: Its name for people.
         model: Our class.
         rules: Published parameter names as ours.
-        recognise: Whether weights are its own, by their names.
+        recognize: Whether weights are its own, by their names.
         configure: The model's arguments, from the weights and what they don't tell.
         preprocess: How it was trained to see images.
         tokenizer: Hub id of its tokenizer.
@@ -62,14 +62,14 @@ class Network:
     label: str
     model: type[RISModel]
     rules: list[Rule]
-    recognise: Callable[[Mapping[str, Tensor]], bool]
-    configure: Callable[[Mapping[str, Tensor], Untold], dict[str, Any]]
+    recognize: Callable[[Mapping[str, Tensor]], bool]
+    configure: Callable[[Mapping[str, Tensor], ConversionOptions], dict[str, Any]]
     preprocess: Preprocess
     tokenizer: str
     max_tokens: int
 
 
-def _caris(weights: Mapping[str, Tensor], untold: Untold) -> dict[str, Any]:
+def _caris(weights: Mapping[str, Tensor], untold: ConversionOptions) -> dict[str, Any]:
     return caris_config(
         weights,
         heads=untold.heads,
@@ -80,7 +80,7 @@ def _caris(weights: Mapping[str, Tensor], untold: Untold) -> dict[str, Any]:
     )
 
 
-def _lavt(weights: Mapping[str, Tensor], untold: Untold) -> dict[str, Any]:
+def _lavt(weights: Mapping[str, Tensor], untold: ConversionOptions) -> dict[str, Any]:
     return lavt_config(
         weights,
         fusion_heads=untold.fusion_heads,
@@ -90,11 +90,11 @@ def _lavt(weights: Mapping[str, Tensor], untold: Untold) -> dict[str, Any]:
     )
 
 
-def _cris(weights: Mapping[str, Tensor], untold: Untold) -> dict[str, Any]:
+def _cris(weights: Mapping[str, Tensor], untold: ConversionOptions) -> dict[str, Any]:
     return cris_config(weights, heads=untold.heads)
 
 
-def _etris(weights: Mapping[str, Tensor], untold: Untold) -> dict[str, Any]:
+def _etris(weights: Mapping[str, Tensor], untold: ConversionOptions) -> dict[str, Any]:
     return etris_config(weights, nhead=untold.bridge_heads, num_head=untold.heads)
 
 
@@ -115,7 +115,7 @@ def kind_of(weights: Mapping[str, Tensor]) -> Kind:
         ValueError: If they say neither.
     """
     for kind, network in NETWORKS.items():
-        if network.recognise(weights):
+        if network.recognize(weights):
             return kind  # type: ignore[return-value]
     if "patch_embed.proj.weight" in weights and any(name.startswith("layers.0.blocks.") for name in weights):
         return "swin"

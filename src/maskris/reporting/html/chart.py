@@ -1,4 +1,4 @@
-"""Charts as inline SVG: they take their colours from the page's style sheet, and so follow its dark mode and print."""
+"""Charts as inline SVG: they take their colors from the page's style sheet, and so follow its dark mode and print."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from maskris.evaluation.bootstrap import Interval
 from maskris.reporting.html.html import Html, tag
 
 STYLES = 4
-"""Colours and dashes that the style sheet has; a fifth model looks like the first."""
+"""Colors and dashes that the style sheet has; a fifth model looks like the first."""
 
 WIDTH, HEIGHT = 360, 216  # of a line chart, in the units of its text
 
@@ -27,7 +27,7 @@ class Series:
         name: What the legend calls it.
         x: Increasing numbers.
         y: As many; a gap where one is ``None``.
-        style: Its colour and dashes: class ``s<style>`` of the style sheet.
+        style: Its color and dashes: class ``s<style>`` of the style sheet.
     """
 
     name: str
@@ -93,7 +93,7 @@ def interval_strip(intervals: Mapping[int, Interval], *, width: int = 168) -> Ht
     """Values between 0 and 1 as points with their intervals, one under the other on a common scale.
 
     Args:
-        intervals: By the number of the model, which decides the colour. The numbers must stand beside the picture: it
+        intervals: By the number of the model, which decides the color. The numbers must stand beside the picture: it
             is hidden from those who can't see it.
         width: In pixels.
     """
@@ -160,7 +160,7 @@ def _path(points: Sequence[tuple[str, str] | None]) -> str:
 
 
 def _thinned(series: Series) -> Series:
-    """At most `_MOST_POINTS` points, each the mean of as many neighbours."""
+    """At most `_MOST_POINTS` points, each the mean of as many neighbors."""
     size = -(-len(series.x) // _MOST_POINTS)
     if size <= 1:
         return series

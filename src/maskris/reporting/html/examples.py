@@ -22,7 +22,7 @@ SIDE = 320
 
 _TRUTH = (28, 27, 25)
 
-_COLOURS = (PALETTE[0], PALETTE[4], PALETTE[2], PALETTE[3])  # of the models, as in the style sheet
+_COLORS = (PALETTE[0], PALETTE[4], PALETTE[2], PALETTE[3])  # of the models, as in the style sheet
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _predict(
     predictor: Predictor, table: ReferringTable, asked: Mapping[int, _Asked], protocol: Protocol
 ) -> dict[int, np.ndarray]:
     """Masks ``[h, w]`` at the photos' size under the protocol's rule, by row; each photo is encoded once."""
-    threshold = protocol.threshold if protocol.binarisation == "threshold" else 0.5
+    threshold = protocol.threshold if protocol.binarization == "threshold" else 0.5
     masks = {}
     current = None
     for row, one in sorted(asked.items(), key=lambda item: str(table.image_path(item[1].place))):
@@ -127,7 +127,7 @@ def _example(table: ReferringTable, asked: _Asked, masks: Sequence[np.ndarray], 
         Picture(f"truth{nothing}", f"Truth for {asked_for}{nothing}", _jpeg(spotlight(large, truth, _TRUTH, 5)), size),
     ]
     for i, mask in enumerate(masks):
-        drawn = np.array(spotlight(large, _resized(mask, double), _COLOURS[i % len(_COLOURS)], 9))
+        drawn = np.array(spotlight(large, _resized(mask, double), _COLORS[i % len(_COLORS)], 9))
         drawn[inner_edge(truth, 5)] = 255
         drawn[inner_edge(truth, 3)] = _TRUTH
         name = names[i] if len(names) > 1 else "prediction"
@@ -144,7 +144,7 @@ def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _jpeg(picture: Image.Image) -> bytes:
-    """At half the size; colours at full resolution, for thin coloured lines would blur."""
+    """At half the size; colors at full resolution, for thin colored lines would blur."""
     file = BytesIO()
     picture.reduce(2).save(file, "JPEG", quality=85, subsampling=0, optimize=True)
     return file.getvalue()

@@ -135,10 +135,10 @@ class Document:
                 rows.insert(0, tag("tr", tag("th", group.title, colspan=len(text), scope="rowgroup")))
             bodies.append(tag("tbody", *rows))
         top = tag("thead", *(tag("tr", *map(_heading, row)) for row in heads))
-        labelled = f"{name}-caption"
-        about = tag("figcaption", tag("b", f"Table {self._tables}."), " ", caption, id=labelled)
-        table = tag("table", top, *bodies, aria_labelledby=labelled)
-        box = tag("div", table, class_="scroll", role="region", tabindex=0, aria_labelledby=labelled)
+        labeled = f"{name}-caption"
+        about = tag("figcaption", tag("b", f"Table {self._tables}."), " ", caption, id=labeled)
+        table = tag("table", top, *bodies, aria_labeledby=labeled)
+        box = tag("div", table, class_="scroll", role="region", tabindex=0, aria_labeledby=labeled)
         return tag("figure", about, box, id=name, class_=f"captioned {class_}".strip())
 
     def render(self) -> str:
@@ -161,7 +161,7 @@ class Document:
         for number, (name, title, body) in enumerate(self._sections, 1):
             links.append(tag("li", tag("a", f"{number}\u2002{title}", href=f"#{name}")))
             heading = tag("h2", tag("span", number, class_="number"), title, id=f"{name}-title")
-            sections.append(tag("section", heading, body, id=name, aria_labelledby=f"{name}-title"))
+            sections.append(tag("section", heading, body, id=name, aria_labeledby=f"{name}-title"))
         contents = tag("nav", tag("ol", *links), aria_label="Contents")
         body = tag("body", tag("main", front, lead, contents, *sections))
         return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maskris.evaluation.bootstrap import Interval, Unit, intervals, line_up, paired
+from maskris.evaluation.bootstrap import Interval, Unit, bootstrap_intervals, line_up, paired_intervals
 from maskris.evaluation.result import Evaluation
 from maskris.training.run_record import RunRecord
 
@@ -85,7 +85,7 @@ class Report:
         subjects: The models; the others are compared with the first one.
         galleries: Pictures of what they find.
         robustness: What `maskris robustness` measured, under the names of the models; not all need be in it.
-        unit: What the intervals draw again, see `maskris.evaluation.bootstrap.intervals`.
+        unit: What the intervals draw again, see `maskris.evaluation.bootstrap.bootstrap_intervals`.
         resamples: How often.
 
     Raises:
@@ -122,9 +122,9 @@ class Report:
         """Of the page."""
         return listed([subject.name for subject in self.subjects])
 
-    def intervals(self, evaluation: Evaluation, metrics: Sequence[str] | None = None) -> dict[str, Interval]:
+    def bootstrap_intervals(self, evaluation: Evaluation, metrics: Sequence[str] | None = None) -> dict[str, Interval]:
         """Of the metrics of one evaluation."""
-        return intervals(evaluation, metrics, unit=self.unit, resamples=self.resamples)
+        return bootstrap_intervals(evaluation, metrics, unit=self.unit, resamples=self.resamples)
 
     def differences(
         self, parts: Mapping[int, Evaluation], metrics: Sequence[str] | None = None
@@ -132,7 +132,7 @@ class Report:
         """How all but the first evaluation differ from it."""
         first, *others = parts.values()
         for other in others:
-            yield paired(other, first, metrics, unit=self.unit, resamples=self.resamples)
+            yield paired_intervals(other, first, metrics, unit=self.unit, resamples=self.resamples)
 
     def to_html(self) -> str:
         """The page; the same report gives the same bytes."""

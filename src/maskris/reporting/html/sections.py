@@ -15,7 +15,7 @@ from maskris.reporting.html.report import Example, Gallery, Picture, Report, Sub
 from maskris.reporting.tables import NOTHING, percent
 from maskris.robustness.results import MEAN, RobustnessComparison
 from maskris.robustness.results import Subject as RobustSubject
-from maskris.robustness.suite import CLEAN, HARMLESS, Condition
+from maskris.robustness.suite import CLEAN, DIAGNOSTIC_FAMILIES, Condition
 
 _BREAKDOWNS = {
     "split": "Split",
@@ -32,13 +32,13 @@ Parts = Mapping[int, Evaluation]
 
 
 def key(report: Report, number: int) -> Html:
-    """The name of a model with the mark of its colour, where there are several."""
+    """The name of a model with the mark of its color, where there are several."""
     name = report.subjects[number].name
     return tag("span", name, class_=f"key s{number % STYLES}") if len(report.subjects) > 1 else join(name)
 
 
 def legend(report: Report, numbers: Sequence[int]) -> Html | None:
-    """What the colours of a figure mean, where there are several."""
+    """What the colors of a figure mean, where there are several."""
     if len(report.subjects) < 2:
         return None
     return tag("ul", *(tag("li", key(report, i)) for i in numbers), class_="legend")
@@ -361,7 +361,7 @@ def robustness(report: Report, page: Document) -> Html | None:
     families = [Group([_row(found, one) for one in found.subjects])]
     about = f"{METRIC} by family of perturbations ({size(found.runs[0].evaluation())}): the mean over its "
     about += f"conditions, and what is retained of the {METRIC} on clean input."
-    if MEAN in found.subjects and (apart := [family for family in found.families if family in HARMLESS]):
+    if MEAN in found.subjects and (apart := [family for family in found.families if family in DIAGNOSTIC_FAMILIES]):
         about += f" The mean of the families leaves out {listed(apart)}, which makes no input worse."
     short = page.table(about, _heads(report, numbers), families)
     curves = _curves(report, page, found, numbers)

@@ -1,4 +1,4 @@
-"""A model of a user's own that finds colours by their names: what it must answer can be said without running it."""
+"""A model of a user's own that finds colors by their names: what it must answer can be said without running it."""
 
 import torch
 from torch import nn
@@ -6,10 +6,10 @@ from torch import nn
 from maskris.models.base import RISModel
 from maskris.models.encoders.sources import build_tokenizer
 
-COLOURS = ("red", "green", "blue")
+COLORS = ("red", "green", "blue")
 
 
-class ColourWords(RISModel):
+class ColorWords(RISModel):
     """Marks the pixels whose named channels exceed the others; the more, the surer it is.
 
     A pixel with named channels at `v` and the others at 0 has the probability ``sigmoid(16 (v - 0.5))``.
@@ -17,7 +17,7 @@ class ColourWords(RISModel):
 
     def __init__(self, tokenizer=None, max_tokens=8, preprocess=None):
         super().__init__()
-        words = build_tokenizer(tokenizer or [*COLOURS, "the", "and", "square"])
+        words = build_tokenizer(tokenizer or [*COLORS, "the", "and", "square"])
         self.set_inputs(preprocess or {"height": 64, "width": 64}, words, max_tokens)
         self.scale = nn.Parameter(torch.tensor(16.0))
         self.encoded, self.asked = 0, 0  # how often each half of the network ran
@@ -30,7 +30,7 @@ class ColourWords(RISModel):
 
     def segment(self, features, input_ids, attention_mask, image_index):
         self.asked += 1
-        ids = [self.tokenizer.tokenizer.convert_tokens_to_ids(colour) for colour in COLOURS]
+        ids = [self.tokenizer.tokenizer.convert_tokens_to_ids(color) for color in COLORS]
         named = torch.stack([(input_ids == i).any(1) for i in ids], 1)[:, :, None, None]  # [N, 3, 1, 1]
         pixels = features[image_index]
         inside = pixels.masked_fill(~named, 0).amax(1) - pixels.masked_fill(named, 0).amax(1)

@@ -139,7 +139,7 @@ def _at_input(model: RISModel, protocol: Protocol, logits: Tensor, batch: Batch)
     maps = _upsampled(model, logits)
     probability = maps.sigmoid()
     # The sign of the logit, because the sigmoid of a tiny positive number rounds to 0.5.
-    mask = maps > 0 if protocol.binarisation == "argmax" else probability > protocol.threshold
+    mask = maps > 0 if protocol.binarization == "argmax" else probability > protocol.threshold
     return _compare(protocol, mask, probability, batch.masks > 0.5)  # a letterbox has masks with soft outlines
 
 
@@ -153,7 +153,7 @@ def _at_original(
 ) -> tuple[Tensor, Tensor]:
     """Counts ``[N, 5]`` and scores ``[N]`` at the size of each expression's photo, against the exact mask."""
     probability = _upsampled(model, logits).sigmoid()
-    threshold = 0.5 if protocol.binarisation == "argmax" else protocol.threshold
+    threshold = 0.5 if protocol.binarization == "argmax" else protocol.threshold
     counts, scores = [], []
     for start, stop in _runs(rows):  # the expressions of one referent share photo and mask
         target = torch.from_numpy(table.mask(int(rows[start]))).to(logits.device)  # [h, w]
@@ -174,7 +174,7 @@ def _compare(protocol: Protocol, mask: Tensor, probability: Tensor, target: Tens
 
 
 def _runs(values: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Where equal neighbours begin and end."""
+    """Where equal neighbors begin and end."""
     edges = np.flatnonzero(np.diff(values)) + 1
     bounds = [0, *edges.tolist(), len(values)]
     return list(pairwise(bounds)) if len(values) else []

@@ -13,7 +13,7 @@ from torch import distributed
 
 from maskris.batch import Batch
 from maskris.data.table import ReferringTable
-from maskris.evaluation.evaluate import evaluate
+from maskris.evaluation.evaluator import evaluate
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import SCHEMA, Evaluation
 from maskris.robustness.occlusion import PatchOcclusion
@@ -27,13 +27,13 @@ def by_hand(table, model, protocol):
         photo = Image.open(table.image_path(row))
         image = model.preprocess.image(photo).float() / 255
         for expression in referent.expressions:
-            channel = next(i for i, colour in enumerate(("red", "green", "blue")) if colour in expression)
+            channel = next(i for i, color in enumerate(("red", "green", "blue")) if color in expression)
             probability = torch.sigmoid(8 * (image[channel] - 0.5))
             target = model.preprocess.mask(table.mask(row)).numpy() > 0.5
             if protocol.resolution == "original":
                 probability = model.preprocess.restore(probability[None], (photo.height, photo.width))[0]
                 target = table.mask(row)
-            threshold = 0.5 if protocol.binarisation == "argmax" else protocol.threshold
+            threshold = 0.5 if protocol.binarization == "argmax" else protocol.threshold
             mask = probability.numpy() > threshold
             rows.append((int((mask & target).sum()), int(mask.sum()), int(target.sum())))
     return rows
@@ -42,8 +42,8 @@ def by_hand(table, model, protocol):
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
 @pytest.mark.parametrize("name", ["maskris", "cris"])
-def test_rows_agree_with_a_calculation_by_hand(table, colour_model, name, resize, channels):
-    model = colour_model(channels=channels, resize=resize)
+def test_rows_agree_with_a_calculation_by_hand(table, color_model, name, resize, channels):
+    model = color_model(channels=channels, resize=resize)
     protocol = Protocol.preset(name)
     result = evaluate(model, table, name, progress=False)
     columns = ("intersection", "prediction_pixels", "target_pixels")

@@ -1,0 +1,41 @@
+# In the order of the work: data, models, methods, training, evaluation, prediction, experiments.
+__version__: str
+
+from .batch import Batch as Batch
+from .data.dataset import ReferringDataset as ReferringDataset
+from .data.prepare import prepare_dataset as prepare_dataset
+from .data.readers.coco import read_coco as read_coco
+from .data.readers.jsonl import read_jsonl as read_jsonl
+from .data.readers.refer import read_grefcoco as read_grefcoco
+from .data.readers.refer import read_refer as read_refer
+from .data.table import ReferringTable as ReferringTable
+from .evaluation.bootstrap import bootstrap_intervals as bootstrap_intervals
+from .evaluation.bootstrap import paired_intervals as paired_intervals
+from .evaluation.evaluator import evaluate as evaluate
+from .evaluation.protocol import Protocol as Protocol
+from .evaluation.result import Evaluation as Evaluation
+from .experiments.recipe import Recipe as Recipe
+from .inference.batch import predict_batch as predict_batch
+from .inference.predictor import Prediction as Prediction
+from .inference.predictor import Predictor as Predictor
+from .inference.visualize import overlay as overlay
+from .models.base import RISModel as RISModel
+from .models.base import load_model as load_model
+from .models.caris import CARIS as CARIS
+from .models.clipseg import CLIPSeg as CLIPSeg
+from .models.cris import CRIS as CRIS
+from .models.etris import ETRIS as ETRIS
+from .models.lavt import LAVT as LAVT
+from .models.weights.convert import convert_checkpoint as convert_checkpoint
+from .robustness.benchmark import run_robustness as run_robustness
+from .strategies.aml import AML as AML
+from .strategies.base import Strategy as Strategy
+from .strategies.ema_teacher import EMATeacher as EMATeacher
+from .strategies.losses import MaskCriterion as MaskCriterion
+from .strategies.masked_augmentation import MaskedAugmentation as MaskedAugmentation
+from .strategies.masking import ImageMasking as ImageMasking
+from .strategies.masking import TextMasking as TextMasking
+from .strategies.maskris import MaskRIS as MaskRIS
+from .strategies.supervised import Supervised as Supervised
+from .training.config import TrainingConfig as TrainingConfig
+from .training.trainer import Trainer as Trainer
