@@ -26,8 +26,7 @@ def measure(model: Any, images: int = 150, side: int = SIDE, quality: int = 92) 
     Returns:
         ``{"full": {"oIoU": …, "mIoU": …}, "reduced": …}``, fractions.
     """
-    from maskris.data.prepare_dataset import prepare_dataset
-
+    from maskris.data.prepare import prepare_dataset
     from maskris.data.shapes.writer import write_shapes
     from maskris.data.table import ReferringTable
     from maskris.evaluation.evaluator import evaluate

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from maskris.data.prepare_dataset import prepare_dataset
 from PIL import Image, ImageDraw, ImageFilter
 
 from maskris import Predictor, ReferringDataset, ReferringTable, Trainer, evaluate
 from maskris.data.augment import HorizontalFlip
+from maskris.data.prepare import prepare_dataset
 from maskris.experiments.recipe import Recipe
 
 COLORS = {"red": "#c0392b", "blue": "#2e5fa8", "green": "#2e8b57", "yellow": "#e0b030"}

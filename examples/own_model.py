@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from maskris.data.prepare_dataset import prepare_dataset
 from torch import Tensor, nn
 
 from maskris import MaskRIS, Predictor, ReferringDataset, ReferringTable, RISModel, Trainer, evaluate
+from maskris.data.prepare import prepare_dataset
 from maskris.data.shapes.language import vocabulary
 from maskris.data.shapes.writer import write_shapes
 from maskris.models.base import load_model

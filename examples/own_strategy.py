@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from maskris.data.prepare_dataset import prepare_dataset
 from torch import Tensor
 
 from maskris import Batch, ReferringDataset, ReferringTable, RISModel, Trainer, evaluate
+from maskris.data.prepare import prepare_dataset
 from maskris.data.shapes.writer import write_shapes
 from maskris.experiments.recipe import Recipe
 from maskris.strategies.base import Strategy

@@ -44,8 +44,7 @@ def mini(shared, tmp_path_factory):
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
     """Six scenes to train on and four to evaluate on."""
-    from maskris.data.prepare_dataset import prepare_dataset
-
+    from maskris.data.prepare import prepare_dataset
     from maskris.data.shapes.writer import write_shapes
 
     folder = tmp_path_factory.mktemp("shapes")

@@ -4,10 +4,10 @@ import pickle
 
 import numpy as np
 import pytest
-from maskris.data.prepare_dataset import count, prepare_dataset
 from PIL import Image
 from rich.console import Console
 
+from maskris.data.prepare import count, prepare_dataset
 from maskris.data.published_counts import PUBLISHED
 from maskris.data.readers.collector import InvalidData
 from maskris.data.table import ReferringTable

@@ -137,8 +137,8 @@ def test_the_state_of_a_strategy_is_the_same_in_all_processes_and_after_a_stop(t
 
 
 @pytest.mark.parametrize("gradient_accumulation_steps", [1, 2])
-def test_two_processes_are_one(tmp_path, accumulation):
-    distributed(run_noiseless, 2, tmp_path / "two", accumulation)
+def test_two_processes_are_one(tmp_path, gradient_accumulation_steps):
+    distributed(run_noiseless, 2, tmp_path / "two", gradient_accumulation_steps)
     run_noiseless(tmp_path / "one", 1)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert one.keys() == two.keys()

@@ -9,7 +9,10 @@ from torch import nn
 def split_decay(
     module: nn.Module, uses_weight_decay: Callable[[str, nn.Module], bool]
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters without and with weight decay; `uses_weight_decay` sees a parameter's name and the module it belongs to."""
+    """The parameters without and with weight decay.
+
+    `uses_weight_decay` is called with a parameter's name and the module it belongs to.
+    """
     without: list[nn.Parameter] = []
     with_decay: list[nn.Parameter] = []
     for prefix, part in module.named_modules():

@@ -8,9 +8,9 @@ import re
 import numpy as np
 import pytest
 from data.shapes_english import read
-from maskris.data.prepare_dataset import prepare_dataset
 from PIL import Image
 
+from maskris.data.prepare import prepare_dataset
 from maskris.data.readers.refer import read_refer
 from maskris.data.shapes.language import KINDS, VARIANTS, vocabulary
 from maskris.data.shapes.scene import SHAPES, make_scene, masks_of, render

@@ -190,7 +190,7 @@ SIZE = 128  # of the pictures; the model sees them at 64
 
 def embedded_data(folder: Path, seed: int, images: int) -> "ReferringTable":
     """The embedded data set in the REFER layout, prepared; made only if the folder hasn't got this very one."""
-    from maskris.data.prepare_dataset import prepare_dataset
+    from maskris.data.prepare import prepare_dataset
     from maskris.data.table import ReferringTable
 
     table, made = folder / "shapes.parquet", folder / "made.json"
