@@ -11,6 +11,7 @@ from maskris.data.prepare import count, prepare_dataset
 from maskris.data.published_counts import PUBLISHED
 from maskris.data.readers.collector import InvalidData
 from maskris.data.table import ReferringTable
+from maskris.reporting import tables_of
 
 SPLITS = ["train", "val", "testA", "train", "testB", "train"]
 
@@ -45,7 +46,8 @@ def test_counts_stand_beside_the_published_ones(source, tmp_path):
     }
     assert report.published["train"].expressions == 120_624
     console = Console(file=io.StringIO(), width=120)
-    console.print(report)
+    (table,) = tables_of(report)
+    console.print(table.to_rich())
     text = console.file.getvalue()
     assert "11 / 120,624" in text
     assert "1 / 1,975" in text

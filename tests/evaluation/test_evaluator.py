@@ -16,6 +16,7 @@ from maskris.data.table import ReferringTable
 from maskris.evaluation.evaluator import evaluate
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import SCHEMA, Evaluation
+from maskris.reporting import to_markdown
 from maskris.robustness.occlusion import PatchOcclusion
 
 
@@ -195,7 +196,7 @@ def test_a_table_without_rows_gives_no_numbers(table, model):
     assert (result.scores.n, result.scores.miou) == (0, None)
     assert result.metrics["N"] == 0
     assert math.isnan(result.metrics["oIoU"])
-    assert "no expression" in result.to_markdown()
+    assert "no expression" in to_markdown(result)
 
 
 def test_half_precision_stays_close(table, model):

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from maskris.evaluation.metrics import Counts, Metrics, count
 from maskris.evaluation.protocol import Protocol
+from maskris.reporting import tables_of
 
 
 def counts(rows):
@@ -172,7 +173,8 @@ def test_wrong_masks_and_counts_are_refused():
 
 def test_scores_print_as_a_table():
     console = Console(width=200, record=True)
-    console.print(Metrics("grefcoco").add(counts(MIXED)).compute())
+    (table,) = tables_of(Metrics("grefcoco").add(counts(MIXED)).compute())
+    console.print(table.to_rich())
     text = console.export_text()
     assert "gIoU" in text
     assert "45.00" in text

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from maskris.evaluation.bootstrap import paired_intervals, paired_over_seeds
 from maskris.experiments.study_results import Run, StudyResults
+from maskris.reporting import tables_of, to_markdown
 
 
 def better(evaluation, by):
@@ -68,12 +69,11 @@ def test_a_difference_that_seeds_disagree_on_has_no_direction(results):
     assert cell.sign == 0
     assert mixed.direction("masked", "oIoU") == "undecided"
     assert results.cell("masked", 0.0, "oIoU").sign == 1
-    _, rows = mixed.difference_tables("oIoU")["Seed by seed"]
-    assert rows == [["masked", "plain", "+14.5, -1.3", "+0.0, -1.3"]]
+    assert tables_of(mixed, metric="oIoU")[-1].rows == [["masked", "plain", "+14.5, -1.3", "+0.0, -1.3"]]
 
 
 def test_the_page_holds_all_tables(results):
-    page = results.to_markdown("oIoU")
+    page = to_markdown(results, metric="oIoU")
     assert "| masked | 15.5 ± 0.6 |" in page
     assert "| plain | 0.9 ± 0.5 |" in page
     assert "| masked | plain | +14.6 [+14.6, +14.6] | +0.0 [+0.0, +0.0] | +1.82 | same |" in page
@@ -90,21 +90,22 @@ def test_a_variant_may_have_a_rival_of_its_own(results):
 
 
 def test_what_costs_as_much_is_compared_in_a_table_of_its_own(results):
-    assert [str(table.title) for table in results.tables("oIoU")] == ["T: oIoU", "Differences", "Seed by seed"]
+    assert [table.title for table in tables_of(results, metric="oIoU")] == ["T: oIoU", "Differences", "Seed by seed"]
     both = StudyResults(**{**vars(results), "same_compute": {"masked": "plain", "absent": "plain"}})
-    _, rows = both.difference_tables("oIoU")["At equal compute"]
-    assert rows == [["masked", "plain", "+14.6 [+14.6, +14.6]", "+0.0 [+0.0, +0.0]"]]
-    assert [str(table.title) for table in both.tables("oIoU")][2] == "At equal compute"
-    assert "At equal compute:\n\n| variant | against |" in both.to_markdown("oIoU")
+    equal = tables_of(both, metric="oIoU")[2]
+    assert equal.title == "At equal compute"
+    assert equal.rows == [["masked", "plain", "+14.6 [+14.6, +14.6]", "+0.0 [+0.0, +0.0]"]]
+    assert "At equal compute:\n\n| variant | against |" in to_markdown(both, metric="oIoU")
 
 
 def test_a_row_says_its_seeds_where_they_are_not_all(results):
     some = [run for run in results.runs if (run.variant, run.seed) != ("masked", 0)]
     partly = StudyResults(**{**vars(results), "runs": some})
-    assert [row[0] for row in partly.rows("oIoU")[1]] == ["plain", "masked (seed 1)"]
-    assert partly.difference_tables("oIoU")["Differences"][1][0][0] == "masked (seed 1)"
-    assert "masked (seed 1) |" in partly.to_markdown("oIoU")
-    assert "(seed" not in results.to_markdown("oIoU")
+    scores, differences = tables_of(partly, metric="oIoU")[:2]
+    assert [row[0] for row in scores.rows] == ["plain", "masked (seed 1)"]
+    assert (differences.title, differences.rows[0][0]) == ("Differences", "masked (seed 1)")
+    assert "masked (seed 1) |" in to_markdown(partly, metric="oIoU")
+    assert "(seed" not in to_markdown(results, metric="oIoU")
 
 
 def test_names_are_shown_in_a_terminal_as_they_are(results):
@@ -112,8 +113,8 @@ def test_names_are_shown_in_a_terminal_as_they_are(results):
     runs = [Run(odd[run.variant], run.seed, run.evaluations, run.done) for run in results.runs]
     renamed = StudyResults(**{**vars(results), "title": "[i]", "runs": runs, "baseline": "a[red]", "paper": {}})
     console = Console(record=True, width=120, file=StringIO())
-    for table in renamed.tables("oIoU"):
-        console.print(table)
+    for table in tables_of(renamed, metric="oIoU"):
+        console.print(table.to_rich())
     text = console.export_text()
     assert "[i]: oIoU" in text
     assert "a[red]" in text

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from maskris.evaluation.bootstrap import Interval
 from maskris.experiments.claims import Claim
-from maskris.experiments.verify import Finding, findings_markdown, findings_table, judge, reasons
+from maskris.experiments.verify import Finding, judge, reasons
+from maskris.reporting import tables_of, to_markdown
 from maskris.reporting.tables import NOTHING
 
 
@@ -68,7 +69,7 @@ def test_tables_and_json_say_the_same():
         judge(claim(76.49, 10_834, "refcoco"), made_up(), Interval(0.1234, 0.1111, 0.1414)),
         Finding(claim(50.0), "not run", ("the data has no toy unc val",)),
     ]
-    lines = findings_markdown(findings).splitlines()
+    lines = to_markdown(findings).splitlines()
     assert lines[0] == "| claim | claimed | measured | difference | 95 % interval | verdict |"
     assert lines[2] == (
         "| refcoco unc val oIoU | 76.49 | 12.34 | -64.15 | 11.11 to 14.14 | not verified: other data (40 of 10,834 "
@@ -77,7 +78,7 @@ def test_tables_and_json_say_the_same():
     assert lines[3] == f"| toy unc val oIoU | 50.00 |{f' {NOTHING} |' * 3} not run: the data has no toy unc val |"
     assert reasons(findings)["not run: the data has no toy unc val"] == ["toy unc val oIoU"]
     console = Console(width=80, record=True)
-    console.print(findings_table(findings))
+    console.print(tables_of(findings)[0].to_rich())
     text = console.export_text()
     assert "…" not in text
     assert "11.11 to 14.14" in text

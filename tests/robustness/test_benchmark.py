@@ -9,6 +9,7 @@ import torch
 
 from maskris.evaluation.evaluator import evaluate
 from maskris.evaluation.result import Evaluation
+from maskris.reporting import to_markdown
 from maskris.robustness.benchmark import run_robustness
 from maskris.robustness.corruptions import Corruption
 from maskris.robustness.occlusion import PatchOcclusion
@@ -142,8 +143,8 @@ def test_conditions_that_a_tokenizer_can_not_do_are_skipped_with_the_reason(mode
     assert {c.name for c in result.conditions} == {
         "clean", "words-dropped", "typos", "words-shuffled", "no-location", "synonyms",
     }  # fmt: skip
-    assert (
-        "not measured under words-masked 25%, words-masked 50%: the tokenizer has no mask token" in result.to_markdown()
+    assert "not measured under words-masked 25%, words-masked 50%: the tokenizer has no mask token" in to_markdown(
+        result
     )
 
 

@@ -10,7 +10,8 @@ from evaluation.made_up import made_up
 from rich.console import Console
 
 from maskris.evaluation.bootstrap import bootstrap_intervals, paired_intervals
-from maskris.reporting.robustness import rows, to_markdown, write_csv
+from maskris.reporting import tables_of, to_markdown, write_csv
+from maskris.reporting.robustness import subjects_table
 from maskris.robustness.language import language_breakdown
 from maskris.robustness.results import Robustness, RobustnessComparison
 from maskris.robustness.suite import CLEAN, Condition
@@ -116,28 +117,29 @@ def test_only_what_belongs_together_is_compared(runs, tmp_path):
 def test_a_model_that_finds_nothing_has_nothing_to_keep(tmp_path):
     result = write(tmp_path, "blind", (0.0,) * 6).compare()
     assert math.isnan(result.retained("blind", SNOW, "oIoU").mean)
-    assert "| snow 3 | 0.0 [0.0, 0.0] | – |" in result.to_markdown()  # noqa: RUF001
+    assert "| snow 3 | 0.0 [0.0, 0.0] | – |" in to_markdown(result)  # noqa: RUF001
     assert json.dumps(result.summary(), allow_nan=False)
 
 
 def test_tables_say_what_was_measured(runs):
     result = RobustnessComparison(runs)
-    headings, cells = rows(result, result.conditions, "oIoU")
-    assert headings == ["", "plain: oIoU", "retained", "masked: oIoU", "retained", "masked - plain", "changed"]
-    table = {row[0]: row[1:] for row in cells}
+    shown = subjects_table(result, result.conditions, "oIoU")
+    assert shown.headings == ["", "plain: oIoU", "retained", "masked: oIoU", "retained", "masked - plain", "changed"]
+    table = {row[0]: row[1:] for row in shown.rows}
     assert list(table) == ["clean", "fog 1", "fog 3", "snow 3", "words-dropped 50%", "context 50%"]
     assert table["words-dropped 50%"][-1] == "75%"
     assert table["clean"][1] == table["clean"][-1] == ""
     value = 100 * runs[0].evaluation(SNOW).metrics["oIoU"]
     assert table["snow 3"][0].startswith(f"{value:.1f} [")
     assert " ± " in table["snow 3"][2]
-    page = to_markdown(result, ["summary.png"])
+    page = to_markdown(result, pictures=["summary.png"])
     assert "40 expressions about 40 images" in page
     assert "![summary](summary.png)" in page
     assert "| mean of families |" in page
     assert "| location words: without |" in page
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    console.print(result)
+    for table in tables_of(result):
+        console.print(table.to_rich())
     assert "mean of families" in console.export_text()
 
 

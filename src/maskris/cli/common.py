@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,18 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def show(renderable: Any) -> None:
-    """Write a table or another object that rich can draw."""
+def show(result: Any, **options: Any) -> None:
+    """Write the tables of a result, or a table; see `tables_of`. Captions are written as `say` does."""
     import rich
 
+    from maskris.reporting.results import tables_of
+
     _take_any_name()
-    rich.print(renderable)
+    for table in tables_of(result, **options):
+        # A terminal that is too narrow even for the numbers breaks the lines itself; rich would cut their ends off.
+        rich.get_console().print(replace(table, caption="").to_rich(), crop=False)
+        if table.caption:
+            say(table.caption)
 
 
 def _take_any_name() -> None:

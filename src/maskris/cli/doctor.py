@@ -22,8 +22,7 @@ def doctor(*, data: list[Path] | None = None, steps: int = 2) -> int:
         data: Parquet files written by `maskris prepare`, or folders in the REFER or gRefCOCO layout.
         steps: Training steps of a small model on embedded scenes, on every device there is.
     """
-    from rich.markup import escape
-    from rich.table import Table
+    from maskris.reporting.tables import Table
 
     lines, problems = _packages()
     if not problems:
@@ -33,10 +32,7 @@ def doctor(*, data: list[Path] | None = None, steps: int = 2) -> int:
             lines.append((f"training on {device}", result))
             if result.startswith("failed"):
                 problems.append(f"training on {device} {result}")
-    table = Table("check", "result", title="maskris doctor", title_justify="left")
-    for name, result in lines:
-        table.add_row(name, escape(result))
-    show(table)
+    show(Table(["check", "result"], lines, "maskris doctor"))
     for source in data or []:
         problems += _check_data(source)
     say("\n".join(["Problems:", *(f"  {problem}" for problem in problems)]) if problems else "All is well.")
@@ -169,13 +165,14 @@ def _tables(source: Path) -> "Iterator[ReferringTable]":
 
 def _check_table(source: Path, table: "ReferringTable") -> list[str]:
     """Problems of one data set; shows its counts."""
-    from maskris.data.prepare import PrepareReport, count
+    from maskris.data.prepare import count
     from maskris.data.published_counts import published_counts
+    from maskris.reporting.data import counts_table
 
     first = table.row(0)
     counts, published = count(table), published_counts(first.dataset, first.split_by)
-    show(PrepareReport(first.dataset, first.split_by, source, counts, published).table())
     name = " ".join(part for part in (first.dataset, first.split_by) if part)
+    show(counts_table(name, counts, published))
     problems = []
     different = []
     for split, known in published.items():

@@ -50,7 +50,7 @@ def evaluate(
     from maskris.evaluation import evaluator as room
     from maskris.inference.predictor import fastest_device
     from maskris.models.base import load_model
-    from maskris.reporting.tables import intervals_table
+    from maskris.reporting.scores import intervals_table
     from maskris.robustness.occlusion import PatchOcclusion
     from maskris.utils.imports import model_class as import_class
 

@@ -116,18 +116,17 @@ def _refuse(option: str, given: bool) -> None:
 def _predict_one(
     predictor: "Predictor", photo: Path, expressions: list[str], out: Path, threshold: float, overwrite: bool
 ) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
     from maskris.inference.save import save_predictions
+    from maskris.reporting.tables import Table
 
     results = predictor.predict(expressions, image=photo, threshold=threshold)
     saved = save_predictions(photo, results, out, model=predictor.name, image=predictor.image, overwrite=overwrite)
-    table = Table("expression", "score", "box (x, y, w, h)")
-    for result in results:
-        box = "nothing found" if result.box is None else ", ".join(f"{value:.0f}" for value in result.box)
-        table.add_row(escape(result.expression), f"{result.score:.2f}", box)
-    show(table)
+    boxes = [None if result.box is None else ", ".join(f"{value:.0f}" for value in result.box) for result in results]
+    rows = [
+        (result.expression, f"{result.score:.2f}", box or "nothing found")
+        for result, box in zip(results, boxes, strict=True)
+    ]
+    show(Table(["expression", "score", "box (x, y, w, h)"], rows))
     say("\n".join(["Written:", *(f"  {path}" for path in (saved.overlay, *saved.masks, saved.json))]))
 
 

@@ -117,7 +117,7 @@ def _evaluate(model: "RISModel", table: "ReferringTable", folder: Path) -> "tupl
 
 
 def _report(clean: "dict[str, Evaluation]", occluded: "dict[str, Evaluation]") -> None:
-    from maskris.reporting.tables import scores_table
+    from maskris.reporting.scores import scores_table
 
     groups = {}
     for name, evaluation in clean.items():

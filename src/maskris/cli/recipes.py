@@ -13,19 +13,17 @@ def recipes(name: str | None = None) -> None:
     """
     from rich.console import Console
     from rich.syntax import Syntax
-    from rich.table import Table
 
     from maskris.experiments.recipe import find, shipped
+    from maskris.reporting.tables import Table
 
     if name is not None:
         text = find(name).read_text(encoding="utf-8").rstrip("\n")
         if Console().is_terminal:
-            show(Syntax(text, "yaml", background_color="default", word_wrap=True))
+            Console().print(Syntax(text, "yaml", background_color="default", word_wrap=True))
         else:  # rich would fill the lines with blanks and cut the long ones
             say(text)
         return
-    table = Table("recipe", "what it is")
-    for recipe in shipped():
-        table.add_row(recipe, find(recipe).read_text(encoding="utf-8").splitlines()[0].removeprefix("# "))
-    show(table)
+    lines = ((recipe, find(recipe).read_text(encoding="utf-8").splitlines()[0]) for recipe in shipped())
+    show(Table(["recipe", "what it is"], [(recipe, line.removeprefix("# ")) for recipe, line in lines]))
     say("Train by one: maskris train RECIPE --data FILE.parquet")

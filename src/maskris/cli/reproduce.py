@@ -201,13 +201,11 @@ def _report(
     """Show the findings, and write them as JSON and Markdown."""
     from importlib.metadata import version
 
-    from maskris.experiments.verify import findings_markdown, findings_table, reasons
-    from maskris.reporting.tables import summary
+    from maskris.reporting.results import to_markdown
+    from maskris.reporting.scores import describe
 
-    show(findings_table(findings))
-    for reason, names in reasons(findings).items():
-        say(f"{reason} ({'all' if len(names) == len(findings) else ', '.join(names)})")
-    measured = {f"{what} ({protocol})": summary(result) for (what, protocol), result in evaluated.items()}
+    show(findings)
+    measured = {f"{what} ({protocol})": describe(result) for (what, protocol), result in evaluated.items()}
     sources = {f"{what} ({protocol})": dict(result.data) for (what, protocol), result in evaluated.items()}
     content = {
         "maskris": version("maskris"),
@@ -223,7 +221,7 @@ def _report(
         f"# Reproduction of {about['recipe']}",
         f"Model: {about['model']}, trained {about['trained']}. Data: {', '.join(about['data'])}. Intervals: "
         f"{about['interval']['resamples']:,} bootstrap resamples over {about['interval']['unit']}s.",
-        findings_markdown(findings),
+        to_markdown(findings),
         "\n".join(f"- {what}: {summary}" for what, summary in measured.items()),
         *(["What is uncertain about the claims:", "\n".join(f"- {note}" for note in uncertain)] if uncertain else []),
     ]
@@ -235,11 +233,11 @@ def _list(claims: "Sequence[Claim]") -> None:
     """A table for people, or Markdown where the output goes to a file."""
     from rich.console import Console
 
-    from maskris.experiments.verify import claims_markdown, claims_table
+    from maskris.reporting.results import to_markdown
 
     if not claims:
         raise ValueError("There is no such claim; `maskris reproduce --list` lists all of them")
     if Console().is_terminal:
-        show(claims_table(claims))
+        show(claims)
     else:
-        say(claims_markdown(claims))
+        say(to_markdown(claims))

@@ -1,15 +1,11 @@
 """`maskris robustness`: how much of its quality a model keeps when pictures and words get worse."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from maskris.cli.common import say, show
-
-if TYPE_CHECKING:
-    from maskris.robustness.results import RobustnessComparison
 
 
 def robustness(
@@ -56,7 +52,7 @@ def robustness(
     from maskris.data.table import choose_splits, open_tables
     from maskris.inference.predictor import fastest_device
     from maskris.models.base import load_model, weights_sha256
-    from maskris.reporting.robustness import tables
+    from maskris.reporting.robustness import write_robustness
     from maskris.robustness.benchmark import run_robustness
     from maskris.robustness.results import RobustnessComparison
     from maskris.utils.imports import model_class as import_class
@@ -94,9 +90,11 @@ def robustness(
         )
     if is_first_process():
         comparison = RobustnessComparison(tuple(runs))
-        for part in tables(comparison, metric):
-            show(part)
-        say("Written:\n" + "\n".join(f"  {path}" for path in _write(comparison, out, metric)))
+        show(comparison, metric=metric)
+        written = write_robustness(comparison, out, metric)
+        if not any(path.suffix == ".png" for path in written):
+            say("No pictures: they need matplotlib (pip install 'maskris[plots]')")
+        say("Written:\n" + "\n".join(f"  {path}" for path in written))
 
 
 def _names(checkpoints: Sequence[str], names: Sequence[str] | None) -> list[str]:
@@ -108,23 +106,3 @@ def _names(checkpoints: Sequence[str], names: Sequence[str] | None) -> list[str]
     parts = [[part for part in Path(one).parts if part not in ("best", "last")] or [one] for one in checkpoints]
     short = [part[-1] for part in parts]
     return short if len(set(short)) == len(short) else list(checkpoints)
-
-
-def _write(comparison: "RobustnessComparison", folder: Path, metric: Literal["oIoU", "mIoU"]) -> list[Path]:
-    from maskris.reporting.robustness import write_csv
-
-    pictures: list[Path] = []
-    try:
-        from maskris.reporting.plots import plot_curves, plot_summary
-
-        drawn = (
-            plot_summary(comparison, folder / "summary.png", metric),
-            plot_curves(comparison, folder / "curves.png", metric),
-        )
-        pictures = [path for path in drawn if path is not None]
-    except ImportError:
-        say("No pictures: they need matplotlib (pip install 'maskris[plots]')")
-    page, numbers = folder / "robustness.md", folder / "summary.json"
-    page.write_text(comparison.to_markdown([path.name for path in pictures]), encoding="utf-8")
-    numbers.write_text(json.dumps(comparison.summary(), indent=1) + "\n", encoding="utf-8")
-    return [page, numbers, write_csv(comparison, folder / "results.csv"), *pictures]

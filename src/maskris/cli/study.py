@@ -43,8 +43,9 @@ def study(
     from maskris.data.shapes.writer import embedded_data
     from maskris.data.table import choose_splits, open_tables
     from maskris.experiments.study import StudyError, check_variant, plan_study
-    from maskris.experiments.study_results import METRICS, load_study, write_report
+    from maskris.experiments.study_results import METRICS, load_study
     from maskris.experiments.study_runner import compare_plan, data_of, job_files, recipe_file, run_all, write_plan
+    from maskris.reporting.study import write_study
     from maskris.utils.process import usable_cores
 
     if metric not in METRICS:
@@ -88,8 +89,7 @@ def study(
         paper={variant.name: variant.paper for variant in plan.variants if variant.paper is not None},
         source=plan.paper,
     )
-    written = write_report(results, folder, metric)
-    for one in results.tables(metric):
-        show(one)
+    written = write_study(results, folder, metric)
+    show(results, metric=metric)
     say("Written:\n" + "\n".join(f"  {path}" for path in written))
     return 0

@@ -13,13 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
-from maskris.data.prepare import DOUBT, UNKNOWN, beside, checked_tables, count, scan, write_rejects
-from maskris.data.published_counts import Counts, published_counts
+from maskris.data.prepare import checked_tables, scan, write_rejects
+from maskris.data.published_counts import Counts
 from maskris.data.readers.collector import Problem, Reading, load_json
 from maskris.data.readers.pickles import load_plain
 from maskris.data.readers.refer import Wording
@@ -419,14 +415,10 @@ def identities(table: ReferringTable) -> list[Hashable]:
 DEFAULT_PARTITIONS = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
 """Those that share out images; google's share out objects, so that its own train and val have photos in common."""
 
-_NAMES = ("dataset", "split_by", "split")
-
-_SHOWN = 5
-
 
 @dataclass(frozen=True)
 class CombinedReport:
-    """What `prepare_combined` did. Printing it with rich shows tables.
+    """What `prepare_combined` did.
 
     Attributes:
         out: The Parquet file.
@@ -439,78 +431,6 @@ class CombinedReport:
     combination: Combination
     problems: list[Problem] = field(default_factory=list)
     rejects: Path | None = None
-
-    def sizes(self) -> Table:
-        """The combined training data and each member's splits for evaluation, beside the published counts."""
-        raw = ", raw text" if "raw" in self.combination.table.column("text") else ""
-        table = _table(f"combined{raw}: read / published", "split")
-        whole = self.combination.table
-        table.add_row("train, combined", *beside(count(whole)[TRAIN]))
-        members: dict[tuple[str, str], list[int]] = {}
-        for row, (dataset, split_by, split) in enumerate(zip(*map(whole.column, _NAMES), strict=True)):
-            if split != TRAIN:
-                members.setdefault((dataset, split_by), []).append(row)
-        for (dataset, split_by), rows in members.items():
-            published = published_counts(dataset, split_by)
-            if any(not known.confirmed for known in published.values()):
-                table.caption = DOUBT
-            for split, counts in count(whole.take(rows)).items():
-                name = " ".join(part for part in (dataset, split_by, split) if part)
-                table.add_row(escape(name), *beside(counts, published.get(split, UNKNOWN)))
-        return table
-
-    def dropped(self) -> Table:
-        """Training data of each member on images of evaluation splits."""
-        table = _table("train data on images of evaluation splits", "train of", "also in")
-        for member, whole in self.combination.members.items():
-            table.add_row(escape(member), "", *beside(whole), end_section=False)
-            for leak in self.combination.leaks:
-                if leak.member == member:
-                    table.add_row("", escape(leak.split), *beside(leak.counts))
-            kept = self.combination.kept[member]
-            table.add_row("", "kept", *beside(kept), end_section=True)
-        table.caption = "an image may be in several splits" if self.combination.leaks else None
-        return table
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield self.dropped()
-        if self.combination.comparison is not None:
-            yield from _compared(self.combination.comparison)
-        yield self.sizes()
-        yield Text(
-            f"{self.combination.merged:,} referent(s) joined to others of the same annotation, "
-            f"{self.combination.repeated:,} repeated expression(s) left out."
-        )
-        if self.combination.contradictions:
-            yield Text(
-                f"{self.combination.contradictions:,} annotation(s) have different masks in different members; their "
-                "referents were kept apart."
-            )
-        if self.rejects is not None:
-            yield Text(f"{len({(one.file, one.where) for one in self.problems})} row(s) left out: {self.rejects}")
-        yield Text(f"Written: {self.out}")
-
-
-def _table(title: str, *names: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in names:
-        table.add_column(name)
-    for name in ("images", "referents", "expressions"):
-        table.add_column(name, justify="right")
-    return table
-
-
-def _compared(comparison: Comparison) -> RenderResult:
-    table = _table(escape(f"training data by {comparison.file.name}, which is used"), "kept by")
-    table.add_row("the list and our rule", *beside(comparison.both))
-    table.add_row("our rule only: left out", *beside(comparison.only_rule))
-    table.add_row("the list only: kept", *beside(comparison.only_list))
-    yield table
-    if comparison.only_list.images:
-        yield Text("What only the list keeps is on images of evaluation splits: results on those will be too good.")
-    if comparison.unknown:
-        few = ", ".join(map(str, comparison.unknown[:_SHOWN])) + (", …" if len(comparison.unknown) > _SHOWN else "")
-        yield Text(f"{len(comparison.unknown):,} of its entries, in no member's train split: {few}")
 
 
 def prepare_combined(

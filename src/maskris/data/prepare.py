@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from PIL import Image
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.markup import escape
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from maskris.data.published_counts import Counts, published_counts
 from maskris.data.readers.coco import scan_coco
@@ -28,7 +25,7 @@ Format = Literal["auto", "refer", "grefcoco", "coco", "jsonl"]
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What `prepare` did. Printing it with rich shows a table.
+    """What `prepare` did.
 
     Attributes:
         dataset: Name of the data set.
@@ -54,30 +51,6 @@ class PrepareReport:
     def num_rejected(self) -> int:
         """Rows that were left out."""
         return len({(problem.file, problem.where) for problem in self.problems})
-
-    def table(self) -> Table:
-        """The counts, beside the published ones where they exist."""
-        name = escape(" ".join(part for part in (self.dataset, self.split_by) if part))
-        name += ", raw text" if self.text == "raw" else ""
-        table = Table(title=f"{name}: read / published" if self.published else name, title_justify="left")
-        table.add_column("split")
-        for column in ("images", "referents", "expressions"):
-            table.add_column(column, justify="right")
-        for split in dict.fromkeys([*self.counts, *self.published]):
-            read, known = self.counts.get(split, Counts(0, 0, 0)), self.published.get(split, UNKNOWN)
-            table.add_row(
-                split,
-                *beside(read, known),
-            )
-        if any(not known.confirmed for known in self.published.values()):
-            table.caption = DOUBT
-        return table
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield self.table()
-        if self.rejects is not None:
-            yield Text(f"{self.num_rejected} row(s) left out: {self.rejects}")
-        yield Text(f"Written: {self.out}")
 
 
 def prepare_dataset(
@@ -207,22 +180,6 @@ def count(table: ReferringTable) -> dict[str, Counts]:
         split = table.split(name)
         counts[name] = Counts(split.num_images, len(split), split.num_expressions)
     return counts
-
-
-UNKNOWN = Counts(None, None, None)
-
-DOUBT = "? quoted in the literature, without a second source"
-
-
-def beside(read: Counts, known: Counts = UNKNOWN) -> tuple[str, str, str]:
-    """Images, referents and expressions, each with a slash and the published number where there is one."""
-
-    def pair(ours: int | None, theirs: int | None) -> str:
-        return f"{ours:,}" if theirs is None else f"{ours:,} / {theirs:,}"
-
-    expressions = pair(read.expressions, known.expressions)
-    doubt = "" if known.confirmed else " ?"
-    return pair(read.images, known.images), pair(read.referents, known.referents), expressions + doubt
 
 
 def checked_tables(

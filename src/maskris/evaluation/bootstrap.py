@@ -4,7 +4,6 @@ Every metric here is a ratio of two sums over the expressions (oIoU: intersectio
 so one draw of the expressions gives all metrics at once, as a matrix product. The draws depend on the seed alone.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
@@ -16,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maskris.evaluation.result import Evaluation
-from maskris.reporting.tables import NOTHING
 from maskris.utils.rng import KeyedRandom
 
 Floats = npt.NDArray[np.float64]
@@ -376,21 +374,3 @@ class SeedScores:
     def deviation(self) -> float | None:
         """Standard deviation over the seeds; ``None`` for a single one."""
         return stdev(self.values) if len(self.values) > 1 else None
-
-    def text(self) -> str:
-        """Mean ± deviation, in per cent; a dash where a seed has no value."""
-        if any(map(math.isnan, self.values)):
-            return NOTHING
-        return f"{100 * self.mean:.1f}" + (f" ± {100 * self.deviation:.1f}" if self.deviation is not None else "")
-
-
-def difference_text(interval: Interval, missing: str = NOTHING) -> str:
-    """A difference and its interval, in points.
-
-    Args:
-        interval: Fractions.
-        missing: What to say where the difference is undefined.
-    """
-    if interval.value is None or interval.low is None or interval.high is None:
-        return missing
-    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"

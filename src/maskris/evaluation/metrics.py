@@ -5,7 +5,7 @@ how they were spread over batches and processes.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,6 @@ import torch
 from torch import Tensor
 
 from maskris.evaluation.protocol import Comparison, Protocol, exact
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
 
 Integers = npt.NDArray[np.int64]
 
@@ -179,11 +175,6 @@ class Scores:
         if self.n_empty:
             named |= {"gIoU": self.giou, "N-acc": self.n_acc, "T-acc": self.t_acc}
         return {"N": self.n, **{name: float("nan") if value is None else value for name, value in named.items()}}
-
-    def __rich__(self) -> "Table":
-        from maskris.reporting.tables import scores_table
-
-        return scores_table({"all": self}, caption=self.protocol.describe())
 
 
 class Metrics:

@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Group
-from rich.table import Table
 
 from maskris.evaluation.metrics import Counts, Metrics, Scores
 from maskris.evaluation.protocol import Protocol
@@ -167,21 +165,6 @@ class Evaluation:
     def _score(self, chosen: npt.NDArray[np.int64]) -> Scores:
         counts = Counts(*(values[chosen] for values in vars(self.counts).values()))
         return Metrics(self.protocol).add(counts, self.exists[chosen]).compute()
-
-    def tables(self) -> list[Table]:
-        """Tables for the terminal; see `report.tables`."""
-        from maskris.reporting.tables import tables
-
-        return tables(self)
-
-    def to_markdown(self) -> str:
-        """The same as Markdown; see `report.to_markdown`."""
-        from maskris.reporting.tables import to_markdown
-
-        return to_markdown(self)
-
-    def __rich__(self) -> Group:
-        return Group(*self.tables())
 
     def save(self, path: str | Path) -> Path:
         """Write the rows as Parquet, with protocol, model, data and settings as JSON in the schema's metadata."""

@@ -1,8 +1,7 @@
-"""`judge`: whether a measurement verifies a claim, and why not; findings as tables and as JSON."""
+"""`judge`: whether a measurement verifies a claim, and why not; findings as JSON."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,11 +12,8 @@ from maskris.data.published_counts import published_counts
 from maskris.evaluation.bootstrap import Interval
 from maskris.evaluation.result import Evaluation
 from maskris.experiments.claims import Claim
-from maskris.reporting.tables import NOTHING
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from maskris.data.table import ReferringTable
     from maskris.experiments.claims import Claim
     from maskris.experiments.recipe import Recipe, Splits
@@ -107,21 +103,6 @@ def _other_data(claim: Claim, evaluation: Evaluation) -> str | None:
     return None
 
 
-def findings_table(findings: Iterable[Finding]) -> "Table":
-    """A table for the terminal, as the Markdown one of `findings_markdown` but for the reasons."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in _HEADINGS:
-        number = heading not in ("claim", "verdict")
-        table.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
-    for finding in findings:
-        table.add_row(*map(escape, [*_cells(finding)[:-1], finding.verdict]))
-    return table
-
-
 def reasons(findings: Sequence[Finding]) -> dict[str, list[str]]:
     """Every reason, with the claims that it speaks against, such as ``refcoco unc val oIoU``."""
     against: dict[str, list[str]] = {}
@@ -129,60 +110,6 @@ def reasons(findings: Sequence[Finding]) -> dict[str, list[str]]:
         for reason in finding.reasons:
             against.setdefault(f"{finding.verdict}: {reason}", []).append(finding.claim.name)
     return against
-
-
-def findings_markdown(findings: Iterable[Finding]) -> str:
-    """Claimed, measured, difference, interval and verdict, one row per claim."""
-    lines = [f"| {' | '.join(_HEADINGS)} |", "|---|---:|---:|---:|---:|---|"]
-    lines += [f"| {' | '.join(_cells(finding))} |" for finding in findings]
-    return "\n".join(lines)
-
-
-_HEADINGS = ("claim", "claimed", "measured", "difference", "95 % interval", "verdict")
-
-
-def _cells(finding: Finding) -> list[str]:
-    claim, difference = finding.claim, finding.difference
-    measured = NOTHING if finding.measured is None else f"{finding.measured:.2f}"
-    between = NOTHING if finding.low is None else f"{finding.low:.2f} to {finding.high:.2f}"
-    apart = NOTHING if difference is None else f"{difference:+.2f}"
-    return [claim.name, f"{claim.value:.2f}", measured, apart, between, str(finding)]
-
-
-def claims_table(claims: Sequence[Claim]) -> "Table":
-    """Claims as a table for the terminal."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*_CLAIM_HEADINGS, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for row in _claim_rows(claims):
-        table.add_row(*map(escape, row))
-    return table
-
-
-def claims_markdown(claims: Sequence[Claim]) -> str:
-    """Claims as a Markdown page, with what is uncertain about them."""
-    lines = [f"| {' | '.join(_CLAIM_HEADINGS)} |", f"|{'---|' * len(_CLAIM_HEADINGS)}"]
-    lines += [f"| {' | '.join(row)} |" for row in _claim_rows(claims)]
-    return "\n".join(lines)
-
-
-_CLAIM_HEADINGS = ("method", "data", "metric", "claimed", "protocol", "recipe", "source", "verdict")
-
-
-def _claim_rows(claims: Sequence[Claim]) -> list[list[str]]:
-    """One row for claims that differ in the split alone."""
-    rows = []
-    for same, group in groupby(
-        claims, lambda c: (c.method, c.dataset, c.split_by, c.metric, c.protocol, c.recipe, c.source)
-    ):
-        method, dataset, split_by, metric, protocol, recipe, source = same
-        values = ", ".join(f"{claim.split} {claim.value:.2f}" for claim in group)
-        state = "not run" if recipe else "not supported"
-        how = [protocol or NOTHING, recipe or NOTHING]
-        rows.append([method, f"{dataset} {split_by}", metric, values, *how, source, state])
-    return rows
 
 
 # Training settings that may differ: they are meant to vary, or change how a run computes but not what.

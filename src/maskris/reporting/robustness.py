@@ -1,27 +1,64 @@
-"""Robustness as tables for the terminal and for Markdown, as JSON and as CSV; in tables all numbers are per cent."""
+"""Robustness as tables, as a page of Markdown and as files; in tables all numbers are per cent."""
 
-import csv
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
-
-from maskris.evaluation.bootstrap import Interval, SeedScores, difference_text
-from maskris.reporting.tables import NOTHING, markdown_table
+from maskris.evaluation.bootstrap import Interval, SeedScores
+from maskris.reporting.results import write_csv
+from maskris.reporting.scores import difference_text, seeds_text
+from maskris.reporting.tables import NOTHING, Table
 from maskris.robustness.language import language_breakdown
-from maskris.robustness.results import MEAN, METRICS, Metric, RobustnessComparison, Score, Subject
+from maskris.robustness.results import MEAN, METRICS, Metric, Robustness, RobustnessComparison, Score, Subject
 from maskris.robustness.suite import CLEAN, Condition
 
-Rows = tuple[list[str], list[list[str]]]
-"""Headings and cells."""
+
+def tables(result: Robustness | RobustnessComparison, metric: Metric = "oIoU") -> list[Table]:
+    """Conditions, the language of the clean expressions, and families with what the numbers are; the shortest last.
+
+    Args:
+        result: One model or several.
+        metric: ``"oIoU"`` or ``"mIoU"``.
+    """
+    comparison = _comparison(result)
+    brief = len(comparison.methods) > 1
+    return [
+        subjects_table(comparison, comparison.conditions, metric, brief, title=f"{metric} by condition"),
+        language_table(comparison, metric),
+        subjects_table(
+            comparison, comparison.subjects, metric, brief, title=f"{metric} by family", caption=describe(comparison)
+        ),
+    ]
 
 
-def rows(comparison: RobustnessComparison, of: Sequence[Subject], metric: Metric, brief: bool = False) -> Rows:
+def markdown(result: Robustness | RobustnessComparison, pictures: Sequence[str] = ()) -> str:
+    """A page with the same tables for both metrics.
+
+    Args:
+        result: One model or several.
+        pictures: Files to show, relative to the page.
+    """
+    comparison = _comparison(result)
+    parts = ["# Robustness", describe(comparison)]
+    for metric in METRICS:
+        parts += [f"## {metric} by family", subjects_table(comparison, comparison.subjects, metric).to_markdown()]
+    parts += [f"![{Path(picture).stem}]({picture})" for picture in pictures]
+    for metric in METRICS:
+        parts += [f"## {metric} by condition", subjects_table(comparison, comparison.conditions, metric).to_markdown()]
+    for metric in METRICS:
+        parts += [f"## {metric} by language, nothing changed", language_table(comparison, metric).to_markdown()]
+    return "\n\n".join(parts) + "\n"
+
+
+def subjects_table(
+    comparison: RobustnessComparison,
+    of: Sequence[Subject],
+    metric: Metric,
+    brief: bool = False,
+    title: str = "",
+    caption: str = "",
+) -> Table:
     """One row for each condition or family: metric and what is retained by method, and differences to the first.
 
     Args:
@@ -30,6 +67,8 @@ def rows(comparison: RobustnessComparison, of: Sequence[Subject], metric: Metric
         metric: ``"oIoU"`` or ``"mIoU"``.
         brief: Without intervals, and with means only of what is retained; differences whose interval is on one side
             of 0 have a star.
+        title: Above the table.
+        caption: Below it.
     """
     first, *others = comparison.methods
     headings = [""]
@@ -39,60 +78,31 @@ def rows(comparison: RobustnessComparison, of: Sequence[Subject], metric: Metric
     changed = {c: comparison.runs[0].changed(c) for c in of if isinstance(c, Condition)}
     if with_changes := any(share is not None for share in changed.values()):
         headings.append("changed")
-    cells = []
+    rows = []
     for one in of:
         row = [_label(one)]
         for method in comparison.methods:
             score, kept = comparison.score(method, one, metric), comparison.retained(method, one, metric)
-            retained = SeedScores((kept.mean,)).text() if brief else score_text(kept)
-            row += [score_text(score, brief), "" if one == CLEAN else retained]
+            retained = seeds_text(SeedScores((kept.mean,))) if brief else _score_text(kept)
+            row += [_score_text(score, brief), "" if one == CLEAN else retained]
         apart = [comparison.difference(method, one, metric) for method in others]
         row += map(_starred if brief else difference_text, apart)
         if with_changes:
             share = changed.get(one) if isinstance(one, Condition) else None
             row.append("" if share is None else f"{share:.0%}")
-        cells.append(row)
-    return headings, cells
+        rows.append(row)
+    return Table(headings, rows, title, caption)
 
 
-def language_rows(comparison: RobustnessComparison, metric: Metric) -> Rows:
+def language_table(comparison: RobustnessComparison, metric: Metric) -> Table:
     """The metric of clean expressions by their language: one row for each group of each breakdown."""
     parts = [language_breakdown(run.evaluation(CLEAN)) for run in comparison.runs]
-    cells = []
+    rows = []
     for by, groups in parts[0].items():
         for group, scores in groups.items():
             values = [[parts[i][by][group].flat()[metric] for i in runs] for runs in comparison.methods.values()]
-            cells.append([f"{by}: {group}", f"{scores.n:,}", *(SeedScores(tuple(one)).text() for one in values)])
-    return ["clean", "N", *comparison.methods], cells
-
-
-def tables(comparison: RobustnessComparison, metric: Metric = "oIoU") -> list[Table | Text]:
-    """For the terminal, the shortest last: conditions, the language of the clean expressions, families, what it is."""
-    brief = len(comparison.methods) > 1
-    return [
-        _table(rows(comparison, comparison.conditions, metric, brief), f"{metric} by condition"),
-        _table(language_rows(comparison, metric), f"{metric} by language"),
-        _table(rows(comparison, comparison.subjects, metric, brief), f"{metric} by family"),
-        Text(describe(comparison)),
-    ]
-
-
-def to_markdown(comparison: RobustnessComparison, pictures: Sequence[str] = ()) -> str:
-    """A page with the same tables for both metrics.
-
-    Args:
-        comparison: The models.
-        pictures: Files to show, relative to the page.
-    """
-    parts = ["# Robustness", describe(comparison)]
-    for metric in METRICS:
-        parts += [f"## {metric} by family", markdown_table(*rows(comparison, comparison.subjects, metric))]
-    parts += [f"![{Path(picture).stem}]({picture})" for picture in pictures]
-    for metric in METRICS:
-        parts += [f"## {metric} by condition", markdown_table(*rows(comparison, comparison.conditions, metric))]
-    for metric in METRICS:
-        parts += [f"## {metric} by language, nothing changed", markdown_table(*language_rows(comparison, metric))]
-    return "\n\n".join(parts) + "\n"
+            rows.append([f"{by}: {group}", f"{scores.n:,}", *(seeds_text(SeedScores(tuple(one))) for one in values)])
+    return Table(["clean", "N", *comparison.methods], rows, f"{metric} by language")
 
 
 def describe(comparison: RobustnessComparison) -> str:
@@ -113,52 +123,57 @@ def describe(comparison: RobustnessComparison) -> str:
     return " ".join(dict.fromkeys(text))
 
 
-def summary(comparison: RobustnessComparison) -> dict[str, Any]:
-    """Both metrics and what is retained, for families and conditions of each method, as JSON types; fractions."""
-
-    def numbers(method: str, of: Subject) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for metric in METRICS:
-            for name, score in (
-                (metric, comparison.score(method, of, metric)),
-                (f"{metric} retained", comparison.retained(method, of, metric)),
-            ):
-                ends = score.interval.low, score.interval.high
-                values = [None if math.isnan(value) else value for value in score.values]
-                found[name] = {"mean": score.interval.value, "values": values, "interval": list(ends)}
-        return found
-
-    return {
-        method: {
-            "clean": numbers(method, CLEAN),
-            "families": {str(family): numbers(method, family) for family in comparison.subjects[1:]},
-            "conditions": {c.key: numbers(method, c) for c in comparison.conditions if c != CLEAN},
-        }
-        for method in comparison.methods
-    }
+def runs_table(result: Robustness | RobustnessComparison) -> Table:
+    """One row for each model and condition; fractions."""
+    comparison = _comparison(result)
+    retained = [f"{metric} retained" for metric in METRICS]
+    rows: list[list[object]] = []
+    for i, run in enumerate(comparison.runs):
+        for c, condition in enumerate(comparison.conditions):
+            share = run.changed(condition)
+            where = [run.name, run.folder.name, condition.family, condition.name, condition.severity]
+            numbers = [comparison.values[metric][i] for metric in METRICS]
+            kept = [float(own[c] / own[0]) if own[0] else math.nan for own in numbers]
+            rows.append([*where, run.expressions, share, *(float(own[c]) for own in numbers), *kept])
+    return Table(["name", "folder", "family", "condition", "severity", "N", "changed", *METRICS, *retained], rows)
 
 
-def write_csv(comparison: RobustnessComparison, path: Path) -> Path:
-    """One line for each model and condition; fractions."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        retained = [f"{metric} retained" for metric in METRICS]
-        writer.writerow(["name", "folder", "family", "condition", "severity", "N", "changed", *METRICS, *retained])
-        for i, run in enumerate(comparison.runs):
-            for c, condition in enumerate(comparison.conditions):
-                share = run.changed(condition)
-                where = [run.name, run.folder.name, condition.family, condition.name, condition.severity]
-                numbers = [comparison.values[metric][i] for metric in METRICS]
-                kept = [float(own[c] / own[0]) if own[0] else math.nan for own in numbers]
-                row = [*(float(own[c]) for own in numbers), *kept]
-                writer.writerow([*where, run.expressions, "" if share is None else share, *row])
-    return path
+def write_robustness(comparison: RobustnessComparison, folder: Path, metric: Metric = "oIoU") -> list[Path]:
+    """Write ``robustness.md``, ``summary.json``, ``results.csv`` and, where matplotlib is installed, two pictures.
+
+    Args:
+        comparison: The models.
+        folder: Where to; it exists.
+        metric: Of the pictures; the files have both.
+
+    Returns:
+        The paths.
+    """
+    pictures: list[Path] = []
+    try:
+        from maskris.reporting.plots import plot_curves, plot_summary
+
+        drawn = (
+            plot_summary(comparison, folder / "summary.png", metric),
+            plot_curves(comparison, folder / "curves.png", metric),
+        )
+        pictures = [path for path in drawn if path is not None]
+    except ImportError:
+        pass
+    page, numbers = folder / "robustness.md", folder / "summary.json"
+    page.write_text(markdown(comparison, [path.name for path in pictures]), encoding="utf-8")
+    numbers.write_text(json.dumps(comparison.summary(), indent=1) + "\n", encoding="utf-8")
+    return [page, numbers, write_csv(comparison, folder / "results.csv"), *pictures]
 
 
-def score_text(score: Score, brief: bool = False) -> str:
+def _comparison(result: Robustness | RobustnessComparison) -> RobustnessComparison:
+    return result.compare() if isinstance(result, Robustness) else result
+
+
+def _score_text(score: Score, brief: bool = False) -> str:
     """Mean ± deviation over several seeds, or a value with its interval; per cent."""
     if len(score.values) > 1 or brief:
-        return score.text()
+        return seeds_text(score)
     value, low, high = score.interval.value, score.interval.low, score.interval.high
     if value is None or low is None or high is None:
         return NOTHING
@@ -176,14 +191,3 @@ def _label(of: Subject) -> str:
     if isinstance(of, Condition):
         return of.label
     return "mean of families" if of == MEAN else of
-
-
-def _table(part: Rows, title: str) -> Table:
-    headings, cells = part
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
-    for i, heading in enumerate(headings):
-        heading = escape(heading).replace(": ", "\n").replace(" - ", "\n- ")
-        table.add_column(heading, justify="right" if i else "left", overflow="fold", no_wrap=not i)
-    for row in cells:
-        table.add_row(*map(escape, row))
-    return table

@@ -1,6 +1,7 @@
 """`Robustness`: what one model's files say, and the way from there to numbers."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Group
 
 from maskris.evaluation.bootstrap import Interval, SeedScores, percentile_interval, ratio, ratios, resample
 from maskris.evaluation.result import Evaluation
@@ -113,13 +113,6 @@ class Robustness:
         """Metrics and what is retained of them by family and condition, as JSON types; fractions."""
         return self.compare().summary()
 
-    def to_markdown(self) -> str:
-        """Tables as Markdown."""
-        return self.compare().to_markdown()
-
-    def __rich__(self) -> Group:
-        return self.compare().__rich__()
-
 
 def _summed(images: npt.NDArray[np.int64], column: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.bincount(images, weights=column).astype(np.float64)
@@ -156,7 +149,7 @@ class Score(SeedScores):
 
 @dataclass(frozen=True)
 class RobustnessComparison:
-    """Numbers, tables and pictures of several models.
+    """Numbers of several models.
 
     Only conditions that all of them were measured under are compared. What is retained is a metric divided by that of
     the same model on the clean pictures.
@@ -261,20 +254,27 @@ class RobustnessComparison:
 
     def summary(self) -> dict[str, Any]:
         """Metrics and what is retained by method, for families and conditions, as JSON types; fractions."""
-        from maskris.reporting.robustness import summary
 
-        return summary(self)
+        def numbers(method: str, of: Subject) -> dict[str, Any]:
+            found: dict[str, Any] = {}
+            for metric in METRICS:
+                for name, score in (
+                    (metric, self.score(method, of, metric)),
+                    (f"{metric} retained", self.retained(method, of, metric)),
+                ):
+                    ends = [score.interval.low, score.interval.high]
+                    values = [None if math.isnan(value) else value for value in score.values]
+                    found[name] = {"mean": score.interval.value, "values": values, "interval": ends}
+            return found
 
-    def to_markdown(self, pictures: Sequence[str] = ()) -> str:
-        """Tables as Markdown."""
-        from maskris.reporting.robustness import to_markdown
-
-        return to_markdown(self, pictures)
-
-    def __rich__(self) -> Group:
-        from maskris.reporting.robustness import tables
-
-        return Group(*tables(self))
+        return {
+            method: {
+                "clean": numbers(method, CLEAN),
+                "families": {str(family): numbers(method, family) for family in self.subjects[1:]},
+                "conditions": {c.key: numbers(method, c) for c in self.conditions if c != CLEAN},
+            }
+            for method in self.methods
+        }
 
 
 def _over(pairs: Floats) -> Floats:

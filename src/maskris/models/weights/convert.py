@@ -152,12 +152,6 @@ class ConversionReport:
             lines.append(f"left behind {some} ({len(names)}): {reason}")
         return "\n".join([*lines, f"written to {self.out}"])
 
-    def __rich__(self) -> str:
-        """The same for `rich.print`, which would show a data class as code and take brackets for markup."""
-        from rich.markup import escape
-
-        return escape(str(self))
-
 
 def convert_checkpoint(
     source: str | Path,

@@ -1,0 +1,134 @@
+"""Scores, evaluations and intervals as tables and as text, in per cent as papers print them."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from maskris.evaluation.bootstrap import Interval, SeedScores, Unit, bootstrap_intervals
+from maskris.evaluation.metrics import Scores
+from maskris.evaluation.result import Evaluation
+from maskris.reporting.tables import NOTHING, Table, percent
+
+_BREAKDOWNS = ("split", "length", "size", "kind")
+
+
+def tables(result: Evaluation | Scores, by: Sequence[str] = _BREAKDOWNS) -> list[Table]:
+    """By split first, then every breakdown that has more than one group.
+
+    Args:
+        result: An evaluation; scores are a table of one row.
+        by: Breakdowns; see `Evaluation.breakdown`.
+    """
+    if isinstance(result, Scores):
+        return [scores_table({"all": result}, caption=result.protocol.describe())]
+    made: list[Table] = []
+    for i, key in enumerate(by):
+        groups = result.breakdown(key)
+        if i == 0 and len(groups) != 1:  # also without any: a line of dashes
+            groups["all"] = result.scores
+        if i == 0 or len(groups) > 1:
+            made.append(scores_table(groups, f"By {key}", key, "" if made else describe(result)))
+    return made
+
+
+def markdown(result: Evaluation | Scores, by: Sequence[str] = _BREAKDOWNS) -> str:
+    """The same as `tables` as a Markdown text, what was measured first."""
+    first, *others = tables(result, by)
+    parts = [first.caption]
+    for table in (first, *others):
+        parts += [f"### {table.title}" if table.title else "", table.to_markdown()]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def scores_table(groups: Mapping[str, Scores], title: str = "", heading: str = "", caption: str = "") -> Table:
+    """One row per group; gRefCOCO's columns appear only where expressions without referent do.
+
+    Args:
+        groups: Scores by name of the group.
+        title: Above the table.
+        heading: Over the names.
+        caption: Below the table; the protocol belongs here.
+    """
+    columns = _columns(groups)
+    rows = [[name, *_cells(scores, columns)] for name, scores in groups.items()]
+    return Table([heading, *columns], rows, title, caption)
+
+
+def _columns(groups: Mapping[str, Scores]) -> list[str]:
+    scores = next(iter(groups.values()), None)
+    if scores is None:
+        return ["N"]
+    # GRES calls the same two numbers cIoU and gIoU.
+    pair = ["cIoU", "gIoU"] if scores.protocol.empty_target == "hit" else ["oIoU", "mIoU"]
+    headings = ["N", *pair, *(f"Pr@{label}" for label in scores.precision), "box acc."]
+    if any(s.n_empty for s in groups.values()):
+        headings += ["no target", *(["gIoU"] if "gIoU" not in pair else []), "N-acc", "T-acc"]
+    return headings
+
+
+def _cells(scores: Scores, headings: Sequence[str]) -> list[str]:
+    hit = scores.protocol.empty_target == "hit"
+    values = {
+        "N": f"{scores.n:,}",
+        "oIoU": percent(scores.oiou),
+        "cIoU": percent(scores.oiou),
+        "mIoU": percent(scores.miou),
+        "gIoU": percent(scores.miou if hit else scores.giou),
+        "box acc.": percent(scores.box_accuracy),
+        "no target": f"{scores.n_empty:,}",
+        "N-acc": percent(scores.n_acc),
+        "T-acc": percent(scores.t_acc),
+        **{f"Pr@{label}": percent(value) for label, value in scores.precision.items()},
+    }
+    return [values[heading] for heading in headings]
+
+
+def intervals_table(evaluation: Evaluation, unit: Unit = "expression") -> Table:
+    """Every metric of every split with its 95 % bootstrap interval, in per cent.
+
+    Args:
+        evaluation: The result.
+        unit: What is drawn again; see `bootstrap_intervals`.
+    """
+    rows = []
+    for split, part in evaluation.parts("split").items():
+        for i, (metric, interval) in enumerate(bootstrap_intervals(part, unit=unit).items()):
+            rows.append(["" if i else split, metric, *map(percent, (interval.value, interval.low, interval.high))])
+    return Table(["split", "metric", "value", "from", "to"], rows, f"95 % bootstrap intervals over {unit}s")
+
+
+def describe(evaluation: Evaluation) -> str:
+    """What was measured, in a sentence or two: protocol, model, perturbation, truncated sentences."""
+    model, settings = evaluation.model, evaluation.settings
+    size = model.get("input_size")
+    parts = [evaluation.protocol.describe((size[0], size[1]) if size else None)]
+    if name := model.get("name") or model.get("class"):
+        parts.append(f"model {name}")
+    if settings.get("perturbation"):
+        parts.append(f"under {settings['perturbation']}")
+    if not len(evaluation):
+        parts.append("the table holds no expression, so there was nothing to evaluate")
+    if settings.get("reduced_decoding"):
+        parts.append("large JPEGs decoded at a reduced size")
+    if settings.get("truncated"):
+        parts.append(f"{settings['truncated']:,} expressions were too long and lost their last words")
+    return "; ".join(parts)
+
+
+def seeds_text(scores: SeedScores) -> str:
+    """Mean ± standard deviation over the seeds, in per cent; a dash where a seed has no value."""
+    if any(map(math.isnan, scores.values)):
+        return NOTHING
+    deviation = "" if scores.deviation is None else f" ± {100 * scores.deviation:.1f}"
+    return f"{100 * scores.mean:.1f}{deviation}"
+
+
+def difference_text(interval: Interval | None, missing: str = NOTHING) -> str:
+    """A difference and its interval, in points.
+
+    Args:
+        interval: Fractions.
+        missing: What stands where there is no difference, or none that is defined.
+    """
+    if interval is None or interval.value is None or interval.low is None or interval.high is None:
+        return missing
+    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"

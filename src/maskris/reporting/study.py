@@ -1,0 +1,161 @@
+"""A study as tables, as a section of Markdown and as files."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import fmean
+
+from maskris.experiments.study_results import Cell, StudyResults
+from maskris.reporting.results import write_csv
+from maskris.reporting.scores import difference_text, seeds_text
+from maskris.reporting.tables import Table
+
+
+def tables(results: StudyResults, metric: str = "mIoU") -> list[Table]:
+    """Scores of the variants, and their differences to what they are compared with.
+
+    Args:
+        results: Of a study.
+        metric: ``"mIoU"`` or ``"oIoU"``.
+    """
+    rows = []
+    for variant in results.variants:
+        seconds = [run.done["training_seconds"] for run in results.runs if run.variant == variant and run.done]
+        cells = (seeds_text(results.cell(variant, share, metric)) for share in results.occlusion)
+        rows.append([_label(results, variant), *cells, f"{fmean(seconds):.0f}" if seconds else ""])
+    headings = ["variant", *map(_condition, results.occlusion), "s / run"]
+    return [Table(headings, rows, f"{results.title}: {metric}"), *_differences(results, metric)]
+
+
+def markdown(results: StudyResults, metric: str = "mIoU", plot: str | None = None) -> str:
+    """The study as a section of a page.
+
+    Args:
+        results: Of a study.
+        metric: ``"mIoU"`` or ``"oIoU"``.
+        plot: File of a picture to show, relative to the page.
+    """
+    scores, *differences = tables(results, metric)
+    own = {table.title: table.to_markdown() for table in differences}
+    seeds = ", ".join(map(str, results.seeds))
+    parts = [f"## {results.title}", results.about.strip()]
+    parts.append(f"{metric} in per cent, mean ± standard deviation over seeds {seeds}.")
+    parts.append(scores.to_markdown())
+    if "Differences" in own:
+        title = "Differences in points with the 95 % interval of a paired bootstrap over images"
+        if results.source:
+            title += (
+                f"; the paper's are those of {results.source.get('table', '')} "
+                f"({results.source.get('metric', 'oIoU')}). The direction is that of the clean difference, undecided "
+                "where its interval holds 0 or seeds disagree"
+            )
+        parts += [f"{title}:", own["Differences"]]
+    if "At equal compute" in own:
+        parts += ["At equal compute:", own["At equal compute"]]
+    if "Seed by seed" in own:
+        parts.append(_folded("Differences seed by seed", own["Seed by seed"]))
+    if kinds := results.kinds():
+        clean = results.occlusion[0]
+        by_kind = [
+            [_label(results, name), *(seeds_text(results.kind_cell(name, clean, metric, kind)) for kind in kinds)]
+            for name in results.variants
+        ]
+        text = Table(["variant", *kinds], by_kind).to_markdown()
+        parts.append(_folded("By kind of expression, nothing hidden", text))
+    if plot:
+        parts.append(f"![{results.title}]({plot})")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def runs_table(results: StudyResults) -> Table:
+    """One row for each run, share hidden and kind of expression; fractions."""
+    rows = []
+    for run in results.runs:
+        for hidden, evaluation in run.evaluations.items():
+            kinds = {kind: scores.flat() for kind, scores in evaluation.breakdown("kind").items()}
+            for kind, m in {"all": evaluation.metrics, **(kinds if results.kinds() else {})}.items():
+                numbers = [round(m[key], 6) if key in m else "" for key in ("N", "oIoU", "mIoU", "Pr@0.5")]
+                cost = run.done.get("steps", ""), round(run.done.get("training_seconds", 0), 1) or ""
+                rows.append([run.variant, run.seed, hidden, kind, *numbers, *cost])
+    return Table(["variant", "seed", "hidden", "kind", "N", "oIoU", "mIoU", "Pr@0.5", "steps", "seconds"], rows)
+
+
+def write_study(results: StudyResults, folder: Path, metric: str = "mIoU") -> list[Path]:
+    """Write ``study.md``, ``results.csv`` and, where matplotlib is installed, ``study.png``; their paths."""
+    written = [write_csv(results, folder / "results.csv")]
+    plot = None
+    try:
+        from maskris.reporting.plots import plot_study
+
+        written.append(plot_study(results, metric, folder / "study.png"))
+        plot = "study.png"
+    except ImportError:
+        pass
+    page = folder / "study.md"
+    page.write_text(markdown(results, metric, plot), encoding="utf-8")
+    return [page, *written]
+
+
+def _differences(results: StudyResults, metric: str) -> list[Table]:
+    """What is compared, by title; a table without rows is left out."""
+    rivals = {name: results.rival(name) for name in results.variants if name != results.rival(name)}
+    headings = ["variant", "against", *map(_condition, results.occlusion)]
+    main = _compared(results, rivals, metric, _difference)
+    if results.paper:
+        headings_of_main = [*headings, "paper", "direction"]
+        for variant, row in zip(_comparable(results, rivals), main, strict=True):
+            paper = results.paper_difference(variant)
+            row += ["" if paper is None else f"{paper:+.2f}", results.direction(variant, metric)]
+    else:
+        headings_of_main = headings
+    equal = _compared(results, results.same_compute, metric, _difference)
+    by_seed = _compared(results, rivals if len(results.seeds) > 1 else {}, metric, _by_seed)
+    made = [
+        Table(headings_of_main, main, "Differences"),
+        Table(headings, equal, "At equal compute"),
+        Table(headings, by_seed, "Seed by seed"),
+    ]
+    return [table for table in made if table.rows]
+
+
+def _compared(
+    results: StudyResults, rivals: Mapping[str, str], metric: str, text: Callable[[Cell], str]
+) -> list[list[str]]:
+    return [
+        [
+            _label(results, variant, rivals[variant]),
+            rivals[variant],
+            *(text(results.cell(variant, share, metric, rivals[variant])) for share in results.occlusion),
+        ]
+        for variant in _comparable(results, rivals)
+    ]
+
+
+def _comparable(results: StudyResults, rivals: Mapping[str, str]) -> list[str]:
+    """Variants that have runs and whose rival has."""
+    return [variant for variant, rival in rivals.items() if {variant, rival} <= set(results.variants)]
+
+
+def _difference(cell: Cell) -> str:
+    return difference_text(cell.difference, missing="")
+
+
+def _by_seed(cell: Cell) -> str:
+    """The difference of every seed, in points."""
+    return ", ".join(f"{100 * value:+.1f}" for value in cell.by_seed)
+
+
+def _label(results: StudyResults, variant: str, rival: str | None = None) -> str:
+    """Its name, with the seeds that are in a cell (with a rival: that both have) where that isn't all of them."""
+    own, others = ({run.seed for run in results.runs if run.variant == name} for name in (variant, rival or variant))
+    seeds = sorted(own & others)
+    few = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else "no common seed"
+    return variant if seeds == results.seeds else f"{variant} ({few})"
+
+
+def _folded(title: str, text: str) -> str:
+    """A part of a page that is seen when its title is clicked, on GitHub as in the documentation."""
+    return f"<details markdown>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
+
+
+def _condition(share: float) -> str:
+    return f"{share:.0%} hidden" if share else "clean"
