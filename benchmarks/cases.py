@@ -171,7 +171,7 @@ def _training(model: Any, batch: Batch, autocast: Any, setting: Setting) -> Call
     if setting.side == "literal":  # the published code's optimizer is a loop over the parameters
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
     else:
-        optimizer = torch.optim.AdamW(model.parameter_groups(1e-5, 1e-2), lr=1e-5, single_forward=True)
+        optimizer = torch.optim.AdamW(model.parameter_groups(1e-5, 1e-2), lr=1e-5, fused=True)
     step = 0
 
     def train() -> float:

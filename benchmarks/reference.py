@@ -1,4 +1,4 @@
-"""The published network as plain modules: every formula as written, nothing shared, single_forward, folded or left out.
+"""The published network as plain modules: every formula as written, nothing shared, fused, folded or left out.
 
 This is the yardstick of the benchmarks. It computes what the published code computes in eager PyTorch (deformable
 attention by `grid_sample`, as mmcv does where its own kernels are absent), with the weights of one of our models:

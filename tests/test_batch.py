@@ -15,7 +15,7 @@ def batch(**changes):
         "attention_mask": torch.ones(3, 5, dtype=torch.int64),
         "image_index": torch.tensor([0, 0, 1]),
         "masks": torch.zeros(3, 8, 6, dtype=torch.bool),
-        "index": torch.zeros(3, 2, dtype=torch.int64),
+        "expression_id": torch.zeros(3, 2, dtype=torch.int64),
     }
     return Batch(**{**parts, **changes})
 
@@ -32,10 +32,10 @@ def test_its_length_is_the_number_of_expressions():
         ({"image_index": torch.zeros(2, dtype=torch.int64)}, r"image_index must be \[3\]"),
         ({"masks": torch.zeros(2, 8, 6)}, r"masks must be \[3, H, W\]"),
         ({"masks": torch.zeros(3, 1, 8, 6)}, r"masks must be \[3, H, W\]"),
-        ({"index": torch.zeros(3, dtype=torch.int64)}, r"index must be \[3, 2\].*not \[3\]"),
-        ({"index": torch.zeros(2, 2, dtype=torch.int64)}, r"index must be \[3, 2\]"),
-        ({"image_index": torch.tensor([0, 2, 1])}, r"speaks of image 2, but there are 2 images"),
-        ({"image_index": torch.tensor([0, -1, 1])}, r"speaks of image -1"),
+        ({"expression_id": torch.zeros(3, dtype=torch.int64)}, r"expression_id must be \[3, 2\].*not \[3\]"),
+        ({"expression_id": torch.zeros(2, 2, dtype=torch.int64)}, r"expression_id must be \[3, 2\]"),
+        ({"image_index": torch.tensor([0, 2, 1])}, r"names image 2, but there are 2 images"),
+        ({"image_index": torch.tensor([0, -1, 1])}, r"names image -1"),
     ],
 )
 def test_contradicting_shapes_are_refused(changes, message):
@@ -49,7 +49,7 @@ def test_a_batch_without_expressions_is_possible():
         attention_mask=torch.ones(0, 5),
         image_index=torch.zeros(0, dtype=torch.int64),
         masks=None,
-        index=None,
+        expression_id=None,
     )
     assert len(empty) == 0
 
@@ -61,20 +61,20 @@ def test_it_is_frozen():
 
 def test_it_moves_as_a_whole():
     moved = batch().to("meta")
-    assert {moved.images.device, moved.input_ids.device, moved.masks.device, moved.index.device} == {
+    assert {moved.images.device, moved.input_ids.device, moved.masks.device, moved.expression_id.device} == {
         torch.device("meta")
     }
     assert moved.images.dtype == torch.uint8
 
 
 def test_absent_parts_stay_absent():
-    moved = replace(batch(), masks=None, index=None).to("cpu")
+    moved = replace(batch(), masks=None, expression_id=None).to("cpu")
     assert moved.masks is None
-    assert moved.index is None
+    assert moved.expression_id is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs CUDA")
 def test_it_can_be_pinned():
     pinned = batch().pin_memory()
     assert pinned.images.is_pinned()
-    assert pinned.index.is_pinned()
+    assert pinned.expression_id.is_pinned()

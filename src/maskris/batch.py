@@ -1,5 +1,6 @@
-"""The one object that every room after the data reads: images, expressions and which belongs to which."""
+"""Images and expressions as tensors, the input of models, training methods and evaluation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -8,16 +9,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """`I` images and `N` expressions about them; one image may carry many expressions.
+    """`I` images and `N` expressions about them; several expressions may refer to one image.
 
     Attributes:
         images: ``[I, 3, H, W]``; ``uint8`` in [0, 255] as loaded, or ``float32`` once `Preprocess.normalize` has run.
         input_ids: ``[N, L]`` int64 token ids, padded at the right.
         attention_mask: ``[N, L]`` int64, 1 for tokens and 0 for padding.
-        image_index: ``[N]`` int64, the image that each expression speaks of.
+        image_index: ``[N]`` int64, the image that each expression refers to.
         masks: ``[N, H, W]`` bool, or float in [0, 1] where outlines are soft: the referents; ``None`` where there is no
             ground truth.
-        index: ``[N, 2]`` int64, the row of the table and the number of the expression in it, for reports;
+        expression_id: ``[N, 2]`` int64, the row of the table and the number of the expression in it, for reports;
             ``None`` where the batch does not come from a table.
     """
 
@@ -26,7 +27,7 @@ class Batch:
     attention_mask: Tensor
     image_index: Tensor
     masks: Tensor | None = None
-    index: Tensor | None = None
+    expression_id: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit together.
@@ -46,14 +47,17 @@ class Batch:
             raise ValueError(f"image_index must be [{n}], one image per expression, not {list(self.image_index.shape)}")
         if self.masks is not None and (self.masks.ndim != 3 or self.masks.shape[0] != n):
             raise ValueError(f"masks must be [{n}, H, W], one per expression, not {list(self.masks.shape)}")
-        if self.index is not None and self.index.shape != (n, 2):
-            raise ValueError(f"index must be [{n}, 2], row and number of each expression, not {list(self.index.shape)}")
+        if self.expression_id is not None and self.expression_id.shape != (n, 2):
+            raise ValueError(
+                f"expression_id must be [{n}, 2], row and number of each expression, "
+                f"not {list(self.expression_id.shape)}"
+            )
         # Values are looked at on the CPU alone: elsewhere that would wait for the device.
         if n and self.image_index.device.type == "cpu":
             low, high = (int(value) for value in self.image_index.aminmax())
             if low < 0 or high >= len(self.images):
                 raise ValueError(
-                    f"image_index speaks of image {low if low < 0 else high}, but there are {len(self.images)} images"
+                    f"image_index names image {low if low < 0 else high}, but there are {len(self.images)} images"
                 )
 
     def __len__(self) -> int:
@@ -62,18 +66,12 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same batch on another device."""
-        moved = {
-            field.name: value.to(device, non_blocking=non_blocking)
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
-        return replace(self, **moved)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory; `DataLoader(pin_memory=True)` calls this."""
-        pinned = {
-            field.name: value.pin_memory()
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
-        return replace(self, **pinned)
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(value) for name, value in values.items() if value is not None})

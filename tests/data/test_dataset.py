@@ -72,7 +72,7 @@ def test_a_training_item_is_a_referent_with_one_of_its_expressions(table, tokeni
     assert len(dataset) == len(table) == 8
     for i in range(8):
         sample = dataset[3, i]
-        ((row, number),) = sample.index.tolist()
+        ((row, number),) = sample.expression_id.tolist()
         assert row == i
         assert sample.expressions == (table.expressions(i)[number],)
         assert np.array_equal(sample.masks[0].numpy(), table.mask(i))
@@ -83,7 +83,7 @@ def test_a_training_item_is_a_referent_with_one_of_its_expressions(table, tokeni
 def test_draws_are_a_function_of_seed_epoch_and_referent(table, tokenizer):
     def draws(seed, epochs=range(30), k=1):
         dataset = dataset_of(table, tokenizer, seed=seed, referents_per_image=k)
-        return [dataset[e, i].index.tolist() for e in epochs for i in range(len(dataset))]
+        return [dataset[e, i].expression_id.tolist() for e in epochs for i in range(len(dataset))]
 
     for k in (1, 3):
         assert draws(0, k=k) == draws(0, k=k)
@@ -96,11 +96,11 @@ def test_draws_are_a_function_of_seed_epoch_and_referent(table, tokenizer):
 
 def test_every_expression_is_drawn_equally_often(table, tokenizer):
     one = dataset_of(table, tokenizer, masks=False, cache_images=True)
-    drawn = Counter(int(one[epoch, 7].index[0, 1]) for epoch in range(1000))
+    drawn = Counter(int(one[epoch, 7].expression_id[0, 1]) for epoch in range(1000))
     assert set(drawn) == set(range(5))
     assert all(150 < n < 250 for n in drawn.values())
     two = dataset_of(table, tokenizer, masks=False, cache_images=True, referents_per_image=2)
-    pairs = Counter(tuple(two[epoch, 2].index[:, 0].tolist()) for epoch in range(1200))
+    pairs = Counter(tuple(two[epoch, 2].expression_id[:, 0].tolist()) for epoch in range(1200))
     assert len(pairs) == 4 * 3, "every ordered pair of the four referents"
     assert all(60 < n < 140 for n in pairs.values())
 
@@ -110,7 +110,7 @@ def test_every_expression_is_drawn_equally_often(table, tokenizer):
 def test_several_referents_repeat_nothing_before_everything_was_drawn(table, tokenizer, k, epoch, image):
     dataset = dataset_of(table, tokenizer, referents_per_image=k, masks=False)
     assert len(dataset) == len(COUNTS)
-    pairs = [tuple(pair) for pair in dataset[epoch, image].index.tolist()]
+    pairs = [tuple(pair) for pair in dataset[epoch, image].expression_id.tolist()]
     assert len(pairs) == k
     counts = {row: int(table.expressions_per_row[row]) for row in table.by_image()[image].tolist()}
     referents = Counter(row for row, _ in pairs)
@@ -130,7 +130,7 @@ def test_samples_of_several_referents_share_the_image(table, tokenizer):
     assert batch.masks.shape == (6, 20, 30)
     assert batch.masks.dtype == torch.bool
     assert batch.image_index.tolist() == [0, 0, 0, 1, 1, 1]
-    for i, (row, number) in enumerate(batch.index.tolist()):
+    for i, (row, number) in enumerate(batch.expression_id.tolist()):
         assert np.array_equal(batch.masks[i].numpy(), table.mask(row))
         words = tokenizer.tokenizer.decode(batch.input_ids[i][1 : batch.attention_mask[i].sum() - 1])
         assert words == table.expressions(row)[number]
@@ -154,9 +154,9 @@ def test_evaluation_gives_an_image_with_all_its_expressions(table, tokenizer):
     samples = list(dataset)
     assert [len(sample.expressions) for sample in samples] == dataset.expressions_per_image
     everything = [(row, e) for row in range(8) for e in range(table.expressions_per_row[row])]
-    assert [tuple(pair) for sample in samples for pair in sample.index.tolist()] == everything
+    assert [tuple(pair) for sample in samples for pair in sample.expression_id.tolist()] == everything
     part = dataset[2, 1, 4]
-    assert torch.equal(part.index, samples[2].index[1:4])
+    assert torch.equal(part.expression_id, samples[2].expression_id[1:4])
     assert torch.equal(part.masks, samples[2].masks[1:4])
     assert part.expressions == samples[2].expressions[1:4]
 
@@ -169,13 +169,13 @@ def test_evaluation_is_independent_of_batches_and_ranks(table, tokenizer, room, 
     for rank in range(world):
         for batch in evaluation_loader(dataset, EvaluationBatches(dataset.expressions_per_image, room, rank, world)):
             assert len(batch) <= room
-            for i, key in enumerate(map(tuple, batch.index.tolist())):
+            for i, key in enumerate(map(tuple, batch.expression_id.tolist())):
                 assert key not in found, "seen twice"
                 ids = batch.input_ids[i][batch.attention_mask[i].bool()].tolist()
                 found[key] = (ids, batch.images[batch.image_index[i]].sum().item(), batch.masks[i].sum().item())
     one = dataset.collate(list(dataset))
     assert len(found) == len(one) == 19
-    for i, key in enumerate(map(tuple, one.index.tolist())):
+    for i, key in enumerate(map(tuple, one.expression_id.tolist())):
         ids = one.input_ids[i][one.attention_mask[i].bool()].tolist()
         assert found[key] == (ids, one.images[one.image_index[i]].sum().item(), one.masks[i].sum().item())
 
@@ -426,7 +426,7 @@ def test_a_batch_is_described_for_people(tmp_path, tokenizer):
         *(f"refcoco unc train, ref_id 17, expression {e} 'the man 1 {e}'" for e in range(3)),
         "train, ref_id 100, expression 0 'the man 0 0'",
     ]
-    with pytest.raises(ValueError, match="no index"):
+    with pytest.raises(ValueError, match="no expression_id"):
         dataset.describe(type(batch)(batch.images, batch.input_ids, batch.attention_mask, batch.image_index))
 
 
@@ -443,9 +443,9 @@ def test_images_and_masks_of_the_synthetic_data_set_equal_the_official_ones(shar
     batch = dataset.collate(list(dataset))
     assert len(batch) == mini["sizes"]["val_sentences"]
     ref_ids = dataset.table.column("ref_id")
-    order = sorted(range(len(batch)), key=lambda i: tuple(batch.index[i].tolist()))
+    order = sorted(range(len(batch)), key=lambda i: tuple(batch.expression_id[i].tolist()))
     for i, expected in zip(order, mini["val"], strict=True):
-        assert ref_ids[int(batch.index[i, 0])] == expected["ref_id"]
+        assert ref_ids[int(batch.expression_id[i, 0])] == expected["ref_id"]
         assert int(batch.masks[i].sum()) == expected["mask_pixels"]
         image = preprocess.normalize(batch.images[batch.image_index[i]])
         assert image.mean().item() == pytest.approx(expected["image_mean"], abs=1e-6)

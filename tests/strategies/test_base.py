@@ -16,13 +16,13 @@ IMAGE = ImageMasking(0.5, 8)
 STRATEGIES = {
     "supervised": lambda: Supervised(),
     "maskris": lambda: MaskRIS(IMAGE),
-    "maskris, fused": lambda: MaskRIS(IMAGE, single_forward=True),
+    "maskris, single forward": lambda: MaskRIS(IMAGE, single_forward=True),
     "image only": lambda: MaskRIS(IMAGE, text=None),
     "text only": lambda: MaskRIS(image=None, text=TextMasking(0.5)),
     "augmentation": lambda: MaskedAugmentation(IMAGE),
     "augmentation, two passes": lambda: MaskedAugmentation(IMAGE, clean_weight=0.5),
     "ema": lambda: EMATeacher(image=IMAGE),
-    "ema, fused": lambda: EMATeacher(image=IMAGE, single_forward=True),
+    "ema, single forward": lambda: EMATeacher(image=IMAGE, single_forward=True),
     "aml": lambda: AML(patch_size=8),
 }
 every_strategy = pytest.mark.parametrize("make", STRATEGIES.values(), ids=STRATEGIES.keys())

@@ -142,8 +142,8 @@ class ToyData:
         )
 
     def describe(self, batch: Batch) -> list[str]:
-        assert batch.index is not None
-        return [f"toys, ref_id {row}" for row in batch.index[:, 0].tolist()]
+        assert batch.expression_id is not None
+        return [f"toys, ref_id {row}" for row in batch.expression_id[:, 0].tolist()]
 
     def preload(self) -> None:
         pass

@@ -30,13 +30,13 @@ class Sample:
         image: ``[3, H, W]`` uint8.
         expressions: ``n`` sentences.
         masks: ``[n, H, W]`` bool, or ``None`` where the data set was asked for none.
-        index: ``[n, 2]`` int64, row of the table and number of the expression in it.
+        expression_id: ``[n, 2]`` int64, row of the table and number of the expression in it.
     """
 
     image: Tensor
     expressions: tuple[str, ...]
     masks: Tensor | None
-    index: Tensor
+    expression_id: Tensor
 
 
 class ReferringDataset(Dataset[Sample]):
@@ -192,7 +192,7 @@ class ReferringDataset(Dataset[Sample]):
             image=self._image(rows[0]),
             expressions=tuple(self._expressions(row)[number] for row, number in pairs),
             masks=masks,
-            index=torch.from_numpy(np.array(pairs, dtype=np.int64)),
+            expression_id=torch.from_numpy(np.array(pairs, dtype=np.int64)),
         )
 
     def _image(self, row: int) -> Tensor:
@@ -264,7 +264,7 @@ class ReferringDataset(Dataset[Sample]):
             attention_mask=attention_mask,  # [N, L]
             image_index=torch.from_numpy(np.repeat(np.arange(len(samples)), counts)),  # [N]
             masks=torch.cat(masks) if masks else None,  # [N, H, W]
-            index=torch.cat([sample.index for sample in samples]),  # [N, 2]
+            expression_id=torch.cat([sample.expression_id for sample in samples]),  # [N, 2]
         )
 
     def count_truncated(self) -> tuple[int, int]:
@@ -276,15 +276,15 @@ class ReferringDataset(Dataset[Sample]):
     def describe(self, batch: Batch) -> list[str]:
         """What each expression of a batch is, for people, such as ``refcoco unc train, ref_id 17, expression 2 'man'``.
 
-        Expressions are counted from 0, as in ``Batch.index`` and in the table.
+        Expressions are counted from 0, as in ``Batch.expression_id`` and in the table.
 
         Raises:
             ValueError: If the batch does not come from a table.
         """
-        if batch.index is None:
-            raise ValueError("The batch has no index: it wasn't made by a ReferringDataset")
+        if batch.expression_id is None:
+            raise ValueError("The batch has no expression_id: it wasn't made by a ReferringDataset")
         names = []
-        for row, number in batch.index.tolist():
+        for row, number in batch.expression_id.tolist():
             referent = self.table.row(row)
             origin = " ".join(part for part in (referent.dataset, referent.split_by, referent.split) if part)
             names.append(f"{origin}, ref_id {referent.ref_id}, expression {number} {referent.expressions[number]!r}")

@@ -110,8 +110,8 @@ def evaluate(
     parts: list[Part] = []
     with evaluation_mode(model), _bar(progress and rank == 0, len(loader)) as advance:
         for batch in loader:
-            assert batch.index is not None
-            where = batch.index.numpy()  # [N, 2]
+            assert batch.expression_id is not None
+            where = batch.expression_id.numpy()  # [N, 2]
             if perturb is not None:
                 batch = _perturbed(perturb, batch, Origin.of(batch, table, model))
             batch = batch.to(device, non_blocking=True)

@@ -38,11 +38,11 @@ class Origin:
         """The origin of a batch that was loaded from a table; images that no expression speaks of don't occur.
 
         Raises:
-            ValueError: If the batch has no index.
+            ValueError: If the batch has no `expression_id`.
         """
-        if batch.index is None:
-            raise ValueError("The batch has no index: it wasn't made by a ReferringDataset")
-        rows, numbers = batch.index[:, 0].tolist(), batch.index[:, 1].tolist()
+        if batch.expression_id is None:
+            raise ValueError("The batch has no expression_id: it wasn't made by a ReferringDataset")
+        rows, numbers = batch.expression_id[:, 0].tolist(), batch.expression_id[:, 1].tolist()
         row_of = dict(zip(batch.image_index.tolist(), rows, strict=True))
         ids = {row: (table.arrow["image_id"][row].as_py(), table.arrow["ref_id"][row].as_py()) for row in set(rows)}
         expressions = {row: table.expressions(row) for row in ids}
