@@ -35,7 +35,7 @@ def find_class(kind: str, name: str, base: type | None = None) -> type:
     Raises:
         ValueError: If there is no such class, or it doesn't derive from `base`; says what there is.
     """
-    found = _by_path(name) if "." in name else _by_short_name(PACKAGES[kind], name)
+    found = load_by_path(name) if "." in name else _by_short_name(PACKAGES[kind], name)
     if found is None:
         close = get_close_matches(_plain(name), short_names(kind), n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(short_names(kind))}."
@@ -71,7 +71,15 @@ def _by_short_name(package: str, name: str) -> Any:
     return None
 
 
-def _by_path(path: str) -> Any:
+def load_by_path(path: str) -> Any:
+    """What a dotted path names, such as ``my_module.read``; modules in the working folder are found too.
+
+    Returns:
+        A class, a function, …; ``None`` if the module has nothing of that name.
+
+    Raises:
+        ValueError: If there is no such module.
+    """
     module, _, name = path.rpartition(".")
     try:
         with working_folder():

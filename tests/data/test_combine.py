@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from maskris.data import masks
-from maskris.data.combine import coco_id, combine, identities, read_published_list
+from maskris.data.combine import coco_id, combine_tables, identities, read_published_list
 from maskris.data.table import ReferringTable
 
 TINY = [masks.encode(np.array(plane, dtype=bool)) for plane in ([[1, 0]], [[0, 1]])]
@@ -88,9 +88,9 @@ def test_nothing_leaks_and_nothing_else_is_lost(tables):
     groups, evaluated = literal(tables)
     if not groups:
         with pytest.raises(ValueError, match="No training row is left"):
-            combine(tables)
+            combine_tables(tables)
         return
-    made = combine(tables)
+    made = combine_tables(tables)
     train = made.table.split("train").to_pylist()
     assert not {one["image"] for one in train} & evaluated
     expected = [
@@ -114,10 +114,10 @@ def test_nothing_leaks_and_nothing_else_is_lost(tables):
 def test_the_order_of_the_members_does_not_matter(tables, rng):
     shuffled = rng.sample(tables, len(tables))
     try:
-        first, second = combine(tables), combine(shuffled)
+        first, second = combine_tables(tables), combine_tables(shuffled)
     except ValueError:
         with pytest.raises(ValueError, match="No training row"):
-            combine(shuffled)
+            combine_tables(shuffled)
         return
     assert content(first.table) == content(second.table)
     assert (first.members, first.kept, first.merged, first.repeated) == (
@@ -129,7 +129,7 @@ def test_the_order_of_the_members_does_not_matter(tables, rng):
 def test_what_was_dropped_and_why():
     coco = table_of([row(1, 11, "ab"), row(2, 21, "a"), row(2, 22, "abc"), row(3, 31, "a", "val"), row(4, 41, "x")])
     plus = table_of([row(1, 11, "c"), row(3, 32, "a"), row(2, 21, "q", "testB"), row(4, 41, "y", "val")], "refcoco+")
-    made = combine([coco, plus])
+    made = combine_tables([coco, plus])
     assert [(leak.member, leak.split, leak.counts.images, leak.counts.referents, leak.counts.expressions)
             for leak in made.leaks] == [
         ("refcoco unc", "refcoco+ unc testB", 1, 2, 4),
@@ -147,7 +147,7 @@ def test_one_object_in_three_data_sets_becomes_one_referent():
         table_of([row(1, 11, ["man"], ref_id=9, kinds=["short"], category="person")], "refcoco+"),
         table_of([row(1, 11, ["a man", "man"], ref_id=2), row(1, 12, ["dog"], ref_id=3)], "refcocog", "umd"),
     ]
-    made = combine(tables)
+    made = combine_tables(tables)
     joined, other = made.table
     assert joined.dataset == "refcoco, refcoco+, refcocog"
     assert joined.split_by == "unc, unc, umd"
@@ -161,7 +161,7 @@ def test_one_object_in_three_data_sets_becomes_one_referent():
 
 
 def test_different_masks_of_one_annotation_are_kept_apart():
-    made = combine([table_of([row(1, 11, "a")]), table_of([row(1, 11, "b", mask=TINY[1])], "refcoco+")])
+    made = combine_tables([table_of([row(1, 11, "a")]), table_of([row(1, 11, "b", mask=TINY[1])], "refcoco+")])
     assert (len(made.table), made.merged, made.contradictions) == (2, 0, 1)
 
 
@@ -171,7 +171,7 @@ def test_images_are_known_by_their_number_in_coco_or_by_their_path(tmp_path):
     first = table_of([row(1, 11, "a"), row("1.jpg", 5, "a"), row("sub/2.jpg", 6, "a")], root=tmp_path / "a")
     rows = [row("x/000000000001.jpg", 11, "b"), row("1.jpg", 7, "a", "val"), row("2.jpg", 8, "b", "val")]
     second = table_of(rows, "mine", root=tmp_path / "a" / "sub")
-    made = combine([first, second])
+    made = combine_tables([first, second])
     # One photo under two names becomes one image; 1.jpg are two photos, 2.jpg is one.
     assert [(one["image"], one["expressions"]) for one in made.table.split("train").to_pylist()] == [
         (str(tmp_path / "a" / "COCO_train2014_000000000001.jpg"), ["a", "b"]),
@@ -182,20 +182,20 @@ def test_images_are_known_by_their_number_in_coco_or_by_their_path(tmp_path):
 def test_the_same_members_give_the_same_bytes(tmp_path):
     tables = [table_of([row(1, 11, "ab"), row(2, 21, "a", "val")]), table_of([row(1, 11, "c")], "refcoco+")]
     for name in ("a", "b"):
-        combine(tables).table.save(tmp_path / name)
+        combine_tables(tables).table.save(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_what_cannot_be_combined():
     table, plus = table_of([row(1, 11, "a")]), table_of([row(1, 11, "a", text="raw")], "refcoco+")
     with pytest.raises(ValueError, match=r"Two members are refcoco unc; `maskris prepare --dataset NAME` names"):
-        combine([table, table])
+        combine_tables([table, table])
     with pytest.raises(ValueError, match=r"Member 1 consists of several data sets \(refcoco unc; refcoco\+ unc\)"):
-        combine([table_of([row(5, 1, "a")], "x"), ReferringTable.concat([table, plus])])
+        combine_tables([table_of([row(5, 1, "a")], "x"), ReferringTable.concat([table, plus])])
     with pytest.raises(ValueError, match=r"of several kinds \(raw, sent\); use the same --text"):
-        combine([plus, table_of([row(1, 11, "a", text="sent")])])
+        combine_tables([plus, table_of([row(1, 11, "a", text="sent")])])
     with pytest.raises(ValueError, match="Member 0 has no rows"):
-        combine([table.take([])])
+        combine_tables([table.take([])])
 
 
 LISTED = {
@@ -209,10 +209,10 @@ LISTED = {
 def test_a_published_list_of_images_is_used_and_compared(tmp_path, name):
     (tmp_path / name).write_text(LISTED[name])
     published = read_published_list(tmp_path / name)
-    assert published.annotations is None
+    assert not any(isinstance(entry, tuple) for entry in published.entries)
     tables = [table_of([row(1, 11, "a"), row(1, 12, "ab"), row(2, 21, "abc"), row(3, 31, "a")])]
     tables.append(table_of([row(2, 21, "d", "val"), row(3, 31, "c")], "refcoco+"))
-    made = combine(tables, published)
+    made = combine_tables(tables, published)
     assert [one.ann_id for one in made.table.split("train")] == [11, 12, 21]
     found = made.comparison
     assert (found.both.images, found.both.referents, found.both.expressions) == (1, 2, 3)
@@ -231,7 +231,7 @@ def test_a_published_list_of_annotations(tmp_path, name):
         {"image_id": 9, "ann_id": 90, "split": "train"},
     ]
     (tmp_path / name).write_bytes(pickle.dumps(refs, 2) if name.endswith(".p") else json.dumps(refs).encode())
-    made = combine(
+    made = combine_tables(
         [table_of([row(1, 11, "a"), row(1, 12, "b"), row(3, None, "c", ann_ids=[30, 31])])],
         read_published_list(tmp_path / name),
     )
@@ -265,8 +265,10 @@ def test_lists_that_are_none(tmp_path, name, content, message):
 def test_a_list_of_other_data_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("5")
     with pytest.raises(ValueError, match=r"a\.txt names no image of the members' train splits"):
-        combine([table_of([row(1, 11, "a")])], read_published_list(tmp_path / "a.txt"))
+        combine_tables([table_of([row(1, 11, "a")])], read_published_list(tmp_path / "a.txt"))
     (tmp_path / "a.txt").write_text("b.jpg")  # images of one's own are found by their names
     Image.new("RGB", (2, 1)).save(tmp_path / "b.jpg")
-    made = combine([table_of([row("x/b.jpg", 1, "a"), row("c.jpg", 2, "b")])], read_published_list(tmp_path / "a.txt"))
+    made = combine_tables(
+        [table_of([row("x/b.jpg", 1, "a"), row("c.jpg", 2, "b")])], read_published_list(tmp_path / "a.txt")
+    )
     assert [one.image for one in made.table] == ["x/b.jpg"]

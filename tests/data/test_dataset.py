@@ -435,7 +435,7 @@ def test_images_and_masks_of_the_synthetic_data_set_equal_the_official_ones(shar
     root = shared / "reference/maskris/minidata"
     mini = json.loads((shared / "reference/maskris/minidata.json").read_text())
     golden = load_file(shared / "reference/maskris/minidata_case.safetensors")
-    table = readers.read_refer(root, "refcoco", "unc")
+    table = readers.read_refer(root, "refcoco", "unc").table()
     words = (root / "vocab.txt").read_text().splitlines()
     tokenizer = ExpressionTokenizer(BertTokenizer(vocab={word: i for i, word in enumerate(words)}))
     preprocess = Preprocess(224, 224)

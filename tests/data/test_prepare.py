@@ -9,7 +9,7 @@ from rich.console import Console
 
 from maskris.data.prepare import count, prepare_dataset
 from maskris.data.published_counts import PUBLISHED
-from maskris.data.readers.collector import InvalidData
+from maskris.data.readers.validation import InvalidData
 from maskris.data.table import ReferringTable
 from maskris.reporting import tables_of
 
@@ -150,8 +150,11 @@ def test_which_data_set_is_meant_must_be_clear(source, tmp_path):
         prepare_dataset(source / "none", out, progress=False)
     with pytest.raises(ValueError, match="needs a file"):
         prepare_dataset(source, out, format="jsonl", progress=False)
+    photos = tmp_path / "data" / "train2014"
+    with pytest.raises(ValueError, match=r"train2014 fits no format \(.*refer: a folder with .*refs\(<split by>\)\.p"):
+        prepare_dataset(photos, out, progress=False)
     with pytest.raises(FileNotFoundError, match="holds no refs"):
-        prepare_dataset(tmp_path / "data" / "train2014", out, progress=False)
+        prepare_dataset(photos, out, format="refer", progress=False)
 
 
 def test_own_data_in_json_lines_and_coco(tmp_path):

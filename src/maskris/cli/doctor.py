@@ -108,7 +108,7 @@ def _train(device: str, steps: int) -> str:
             write_shapes(folder, images={"train": 4})
             model, strategy = Recipe("shapes-maskris").instantiate()
             data = ReferringDataset(
-                read_refer(folder, "shapes", "unc"), model.preprocess, model.tokenizer, training=True
+                read_refer(folder, "shapes", "unc").table(), model.preprocess, model.tokenizer, training=True
             )
             model.to(device).train()
             optimizer = torch.optim.AdamW(model.parameter_groups(1e-3, 0.01))
@@ -142,7 +142,7 @@ def _check_data(source: Path) -> list[str]:
 
 def _tables(source: Path) -> "Iterator[ReferringTable]":
     """One table for each data set and partition of a file or folder; of a folder without what is invalid in it."""
-    from maskris.data.prepare import scan
+    from maskris.data.readers import read_annotations
     from maskris.data.readers.refer import partitions
     from maskris.data.table import ReferringTable
 
@@ -152,7 +152,7 @@ def _tables(source: Path) -> "Iterator[ReferringTable]":
         if not found:
             raise FileNotFoundError(f"{source} holds no refs(*).p or grefs(*).json in it or in its folders")
         for dataset, by in found:
-            reading = scan(source, dataset=dataset, split_by=by)
+            reading = read_annotations(source, dataset=dataset, split_by=by)
             if reading.problems:
                 say(f"{source}: {len(reading.problems)} problem(s) in {dataset} {by}; `maskris prepare` lists them")
             yield reading.table(skip_invalid=True)
@@ -166,11 +166,11 @@ def _tables(source: Path) -> "Iterator[ReferringTable]":
 def _check_table(source: Path, table: "ReferringTable") -> list[str]:
     """Problems of one data set; shows its counts."""
     from maskris.data.prepare import count
-    from maskris.data.published_counts import published_counts
+    from maskris.data.published_counts import published_sizes
     from maskris.reporting.data import counts_table
 
     first = table.row(0)
-    counts, published = count(table), published_counts(first.dataset, first.split_by)
+    counts, published = count(table), published_sizes(first.dataset, first.split_by)
     name = " ".join(part for part in (first.dataset, first.split_by) if part)
     show(counts_table(name, counts, published))
     problems = []

@@ -10,7 +10,7 @@ def prepare(
     source: Path | None = None,
     *,
     out: Path,
-    format: Literal["auto", "refer", "grefcoco", "coco", "jsonl"] = "auto",  # noqa: A002 (the option's name)
+    format: str = "auto",  # noqa: A002 (the option's name)
     dataset: str | None = None,
     split_by: str | None = None,
     images: Path | None = None,
@@ -27,7 +27,8 @@ def prepare(
     Args:
         source: Folder in the REFER or gRefCOCO layout, a COCO-style JSON file, or a JSON Lines file.
         out: The Parquet file to write.
-        format: What the source is; auto goes by its ending and contents.
+        format: What the source is: refer, grefcoco, coco, jsonl, or the path of a reader of your own, such as
+            my_module.read; auto goes by its ending and contents.
         dataset: Which data set of the folder, such as refcoco+.
         split_by: Which partition, such as unc, umd or google; with --combine, those that aren't unc, unc and umd, such
             as refcocog=google.

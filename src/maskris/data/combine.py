@@ -1,8 +1,8 @@
 """Several data sets as one, without training on any image that one of them evaluates on.
 
 RefCOCO, RefCOCO+ and RefCOCOg describe the same photos of COCO, and each shares them out in its own way: photos in the
-train split of one are in val or test of another. `combine` drops those from the training rows, joins what different
-members say about the same object, and leaves the splits for evaluation as they are.
+train split of one are in val or test of another. `combine_tables` drops those from the training rows, joins the
+expressions of different members about the same object, and leaves the splits for evaluation as they are.
 """
 
 import re
@@ -14,15 +14,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from maskris.data.prepare import checked_tables, scan, write_rejects
+
+from maskris.data.prepare import checked_tables, write_rejects
 from maskris.data.published_counts import Counts
-from maskris.data.readers.collector import Problem, Reading, load_json
+from maskris.data.readers import read_annotations
 from maskris.data.readers.pickles import load_plain
 from maskris.data.readers.refer import Wording
-from maskris.data.table import SCHEMA, ReferringTable
+from maskris.data.readers.validation import Problem, ReadResult
+from maskris.data.table import SCHEMA, TRAIN, ReferringTable
+from maskris.utils.files import read_json
 
 Name = int | str
 """An image: COCO's id where its file is named as in COCO, otherwise the name that is given."""
+
+Entry = Name | tuple[Name, tuple[int, ...]]
+"""An image, or some annotations of it: its name and their sorted ids."""
 
 _COCO = re.compile(r"(?:COCO_(?:train|val)2014_)?(\d{12})(?:_\d+)?\.(?:jpe?g|png)", re.IGNORECASE)
 
@@ -40,47 +46,23 @@ def coco_id(file: str) -> int | None:
 
 @dataclass(frozen=True)
 class PublishedList:
-    """Which images, or which annotations of them, a publication trained on.
+    """The images, or the annotations of them, that a publication trained on.
 
     Attributes:
-        file: Where it comes from.
-        images: The images that it names.
-        annotations: Pairs of an image and its sorted annotation ids; ``None`` where the list names images only.
+        file: Where the list comes from.
+        entries: Images only, or annotations only.
     """
 
     file: Path
-    images: frozenset[Name]
-    annotations: frozenset[tuple[Name, tuple[int, ...]]] | None = None
-
-    def find(self, image: str, image_id: int, ann_ids: Sequence[int]) -> Name | tuple[Name, tuple[int, ...]] | None:
-        """The entry that a referent answers to, or ``None``.
-
-        Args:
-            image: File of its image, relative to the folder of images.
-            image_id: Number of its image in its source.
-            ann_ids: Its annotations.
-        """
-        number = coco_id(image)
-        names: tuple[Name, ...] = (image_id, image, PurePosixPath(image).name) if number is None else (number,)
-        for name in names:
-            if self.annotations is None:
-                if name in self.images:
-                    return name
-            elif (entry := (name, tuple(sorted(ann_ids)))) in self.annotations:
-                return entry
-        return None
-
-    @property
-    def entries(self) -> frozenset[Any]:
-        """What `find` may return."""
-        return self.images if self.annotations is None else self.annotations
+    entries: frozenset[Entry]
 
 
 def read_published_list(file: str | Path) -> PublishedList:
-    """Read a list; see the top of this file for the formats.
+    """Read which images or annotations a publication trained on.
 
-    Of records with a ``split``, those of ``"train"`` count. A pickle is read by the unpickler that builds plain values
-    only.
+    Text holds one image per line, JSON and pickles a list of images, or of referents with ``image_id`` (or
+    ``file_name``) and perhaps ``ann_id``. Of referents with a ``split``, those of ``"train"`` count. A pickle is read
+    by the unpickler that builds plain values only.
 
     Args:
         file: ``.p`` or ``.pkl`` for a pickle, ``.json`` for JSON, anything else for text.
@@ -93,71 +75,52 @@ def read_published_list(file: str | Path) -> PublishedList:
     if not file.is_file():
         raise FileNotFoundError(f"The published list {file} does not exist")
     kind = file.suffix.lower()
-    content = load_plain(file) if kind in (".p", ".pkl", ".pickle") else load_json(file) if kind == ".json" else None
-    if content is None:
+    if kind in (".p", ".pkl", ".pickle", ".json"):
+        content = read_json(file, object) if kind == ".json" else load_plain(file)
+        if not isinstance(content, list):
+            raise ValueError(f"{file} must hold a list of images or of referents, not a {type(content).__name__}")
+        listed = [(f"{file}: entry {number}", entry) for number, entry in enumerate(content)]
+    else:
         try:
             lines = file.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise ValueError(f"{file} is no text of one image per line: {error}") from error
-        return _of_images(file, [(f"line {n}", line.strip()) for n, line in enumerate(lines, 1) if line.strip()])
-    if not isinstance(content, list):
-        raise ValueError(f"{file} must hold a list of images or of referents, not a {type(content).__name__}")
-    entries = [(f"entry {number}", entry) for number, entry in enumerate(content)]
-    if any(isinstance(entry, dict) for _, entry in entries):
-        return _of_records(file, entries)
-    return _of_images(file, entries)
+        listed = [(f"{file}: line {n}", line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+    referents = any(isinstance(entry, dict) for _, entry in listed)
+    if referents:
+        for where, entry in listed:
+            if not isinstance(entry, dict):
+                raise ValueError(f"{where} is {str(entry)[:60]!r}, but others are referents (dicts)")
+        listed = [(where, entry) for where, entry in listed if entry.get("split", TRAIN) == TRAIN]
+    entries = [_entry(where, entry) if referents else _name(where, entry) for where, entry in listed]
+    if not entries:
+        raise ValueError(f"{file} names no images" + (": no entry has the split 'train'" if referents else ""))
+    lacking = sum(not isinstance(entry, tuple) for entry in entries)
+    if referents and 0 < lacking < len(entries):
+        raise ValueError(f"{file}: {lacking} of {len(entries)} referents lack ann_id, so it is unclear what is meant")
+    return PublishedList(file, frozenset(entries))
 
 
-def _of_images(file: Path, entries: Iterable[tuple[str, Any]]) -> PublishedList:
-    images = frozenset(_name(file, where, entry) for where, entry in entries)
-    if not images:
-        raise ValueError(f"{file} names no images")
-    return PublishedList(file, images)
-
-
-def _of_records(file: Path, entries: Sequence[tuple[str, Any]]) -> PublishedList:
-    found: list[tuple[Name, tuple[int, ...] | None]] = []
-    for where, entry in entries:
-        if not isinstance(entry, dict):
-            raise ValueError(f"{file}: {where} is {str(entry)[:60]!r}, but others are referents (dicts)")
-        if entry.get("split", "train") != "train":
-            continue
-        image = entry.get("image_id", entry.get("file_name"))
-        found.append((_name(file, where, image), _ann_ids(file, where, entry) if _ID_KEYS & entry.keys() else None))
-    if not found:
-        raise ValueError(f"{file} names nothing to train on: no entry has the split 'train'")
-    images = frozenset(image for image, _ in found)
-    if lacking := sum(ann_ids is None for _, ann_ids in found):
-        if lacking < len(found):
-            raise ValueError(f"{file}: {lacking} of {len(found)} referents lack ann_id, so it is unclear what is meant")
-        return PublishedList(file, images)
-    return PublishedList(file, images, frozenset((image, ann_ids) for image, ann_ids in found if ann_ids is not None))
-
-
-_ID_KEYS = {"ann_id", "ann_ids"}
-
-
-def _ann_ids(file: Path, where: str, entry: dict[str, Any]) -> tuple[int, ...]:
-    value = entry.get("ann_ids", entry.get("ann_id"))
+def _entry(where: str, referent: dict[str, Any]) -> Entry:
+    name = _name(where, referent.get("image_id", referent.get("file_name")))
+    if not {"ann_id", "ann_ids"} & referent.keys():
+        return name
+    value = referent.get("ann_ids", referent.get("ann_id"))
     ids = [one for one in (value if isinstance(value, list) else [value]) if one not in (None, -1)]
     if not all(isinstance(one, int) and not isinstance(one, bool) for one in ids):
-        raise ValueError(f"{file}: {where} has the annotations {value!r}; whole numbers are expected")
-    return tuple(sorted(ids))
+        raise ValueError(f"{where} has the annotations {value!r}; whole numbers are expected")
+    return name, tuple(sorted(ids))
 
 
-def _name(file: Path, where: str, value: Any) -> Name:
+def _name(where: str, value: Any) -> Name:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{file}: {where} names no image: {str(value)[:60]!r} is neither a number nor a file name")
+        raise ValueError(f"{where} names no image: {str(value)[:60]!r} is neither a number nor a file name")
     if value.isdecimal():
         return int(value)
     number = coco_id(value)
     return PurePosixPath(value).as_posix() if number is None else number
-
-
-TRAIN = "train"
-"""The split to train on; all others are for evaluation."""
 
 
 @dataclass(frozen=True)
@@ -184,19 +147,19 @@ class Comparison:
         both: What both keep.
         only_rule: What the rule keeps and the list does not; it is left out.
         only_list: What the list keeps although an evaluation split has the image; it stays in.
-        unknown: Entries that no member's training data answers to.
+        unknown: Entries that name nothing in the members' train splits.
     """
 
     file: Path
     both: Counts
     only_rule: Counts
     only_list: Counts
-    unknown: tuple[Any, ...]
+    unknown: tuple[Entry, ...]
 
 
 @dataclass(frozen=True)
 class Combination:
-    """What `combine` made.
+    """Result of `combine_tables`.
 
     Attributes:
         table: The combined table: the members' rows one after the other, without what was dropped or merged.
@@ -219,7 +182,7 @@ class Combination:
     comparison: Comparison | None = None
 
 
-def combine(tables: Sequence[ReferringTable], published: PublishedList | None = None) -> Combination:
+def combine_tables(tables: Sequence[ReferringTable], published: PublishedList | None = None) -> Combination:
     """Combine data sets for training.
 
     - A training row whose image occurs in any evaluation split of any member (its own included) is dropped. Images are
@@ -239,111 +202,109 @@ def combine(tables: Sequence[ReferringTable], published: PublishedList | None = 
         ValueError: If a member is no single data set, two are the same, their texts are of different kinds, or no
             training row is left.
     """
-    members = _Members(tables)
-    train = [row for row, split in enumerate(members.splits) if split == TRAIN]
-    places = members.places_of_evaluation()
-    clean = {row for row in train if members.images[row] not in places}
-    kept = set(clean)
-    comparison = None
+    rows = _Rows(tables)
+    clean = {row for row in rows.train if rows.images[row] not in rows.places}
+    kept, comparison = clean, None
     if published is not None:
-        kept, comparison = _compare(published, members, train, clean)
+        found = {row: entry for row in rows.train if (entry := rows.find(row, published.entries)) is not None}
+        if not found:
+            raise ValueError(
+                f"{published.file} names no image of the members' train splits; does it belong to other data?"
+            )
+        kept = set(found)
+        sizes = (rows.count(part) for part in (clean & kept, clean - kept, kept - clean))
+        unknown = tuple(sorted(published.entries - set(found.values()), key=str))
+        comparison = Comparison(published.file, *sizes, unknown)
     if not kept:
         raise ValueError("No training row is left: every image of the train splits occurs in an evaluation split")
+    by_member = {name: [row for row in rows.train if rows.members[row] == name] for name in rows.names}
     leaks = []
-    for name in dict.fromkeys(members.names):
+    for name, own in by_member.items():
         leaking: dict[str, list[int]] = defaultdict(list)
-        for row in train:
-            if members.names[row] == name and row not in clean:
-                for place in places[members.images[row]]:
-                    leaking[place].append(row)
-        leaks += [Leak(name, place, members.count(leaking[place])) for place in members.places if place in leaking]
-    groups = members.group(row for row in train if row in kept)
-    table = members.merge(groups, [row for row, split in enumerate(members.splits) if split != TRAIN])
-    by_member = {name: [row for row in train if members.names[row] == name] for name in dict.fromkeys(members.names)}
+        for row in own:
+            for place in rows.places.get(rows.images[row], ()):
+                leaking[place].append(row)
+        leaks += [Leak(name, place, rows.count(leaking[place])) for place in rows.all_places if place in leaking]
+    groups = rows.group(row for row in rows.train if row in kept)
+    table = rows.merge(groups)
     return Combination(
         table,
-        {name: members.count(rows) for name, rows in by_member.items()},
-        {name: members.count([row for row in rows if row in kept]) for name, rows in by_member.items()},
+        {name: rows.count(own) for name, own in by_member.items()},
+        {name: rows.count(kept.intersection(own)) for name, own in by_member.items()},
         leaks,
         len(kept) - len(groups),
-        sum(len(members.expressions[row]) for row in kept) - table.split(TRAIN).num_expressions,
-        members.contradictions(groups),
+        rows.count(kept).expressions - table.split(TRAIN).num_expressions,
+        rows.contradictions(groups),
         comparison,
     )
 
 
-def _compare(
-    published: PublishedList, members: "_Members", train: Sequence[int], clean: set[int]
-) -> tuple[set[int], Comparison]:
-    """The rows that a list keeps, and how they differ from those that the rule keeps."""
-    columns = (members.table.column(name) for name in ("image", "image_id", "ann_ids"))
-    facts = list(zip(*columns, strict=True))
-    found = {row: entry for row in train if (entry := published.find(*facts[row])) is not None}
-    if not found:
-        raise ValueError(f"{published.file} names no image of the members' train splits; does it belong to other data?")
-    answered = set(found.values())
-    unknown = sorted((entry for entry in published.entries if entry not in answered), key=str)
-    both, only_rule, only_list = (
-        members.count(sorted(rows)) for rows in (clean & found.keys(), clean - found.keys(), found.keys() - clean)
-    )
-    return set(found), Comparison(published.file, both, only_rule, only_list, tuple(unknown))
+class _Rows:
+    """The rows of all members one after the other, with the columns of `combine_tables` as lists.
 
-
-class _Members:
-    """The rows of all members, one after the other, with what `combine` asks of them as plain lists."""
+    Attributes:
+        names: The members, such as ``"refcoco unc"``.
+        members: Of each row.
+        images: Of each row, see `identities`.
+        train: The numbers of the training rows.
+        places: For each image of an evaluation split the splits that have it, such as ``"refcoco unc val"``.
+        all_places: All of these splits, in their order.
+    """
 
     def __init__(self, tables: Sequence[ReferringTable]) -> None:
-        labels = [_name_of(number, table) for number, table in enumerate(tables)]
-        if twice := [name for number, name in enumerate(labels) if name in labels[:number]]:
+        self.names = [_name_of(number, table) for number, table in enumerate(tables)]
+        if twice := [name for number, name in enumerate(self.names) if name in self.names[:number]]:
             raise ValueError(f"Two members are {twice[0]}; `maskris prepare --dataset NAME` names data of one's own")
         self.table = ReferringTable.concat(tables)
-        self.names = [label for label, table in zip(labels, tables, strict=True) for _ in range(len(table))]
-        self.splits = self.table.column("split")
-        self.images = identities(self.table)
-        self.expressions = self.table.column("expressions")
-        self.places = list(dict.fromkeys(self._place(row) for row, split in enumerate(self.splits) if split != TRAIN))
-        if len(texts := sorted(set(self.table.column("text")) - {""})) > 1:
+        self.columns = {name: self.table.column(name) for name in SCHEMA.names if name not in ("area", "box")}
+        if len(texts := sorted(set(self.columns["text"]) - {""})) > 1:
             raise ValueError(
                 f"The members' texts are of several kinds ({', '.join(texts)}); use the same --text for all"
             )
-
-    def _place(self, row: int) -> str:
-        return f"{self.names[row]} {self.splits[row]}"
-
-    def places_of_evaluation(self) -> dict[Hashable, set[str]]:
-        """For each image of an evaluation split the splits that have it, such as ``"refcoco unc val"``."""
-        places: dict[Hashable, set[str]] = defaultdict(set)
-        for row, split in enumerate(self.splits):
+        self.members = [name for name, table in zip(self.names, tables, strict=True) for _ in range(len(table))]
+        self.images = identities(self.table)
+        self.train = [row for row, split in enumerate(self.columns["split"]) if split == TRAIN]
+        self.places: dict[Hashable, set[str]] = defaultdict(set)
+        self.all_places: dict[str, None] = {}
+        for row, split in enumerate(self.columns["split"]):
             if split != TRAIN:
-                places[self.images[row]].add(self._place(row))
-        return dict(places)
+                place = f"{self.members[row]} {split}"
+                self.places[self.images[row]].add(place)
+                self.all_places[place] = None
 
-    def count(self, rows: Sequence[int]) -> Counts:
+    def find(self, row: int, entries: frozenset[Entry]) -> Entry | None:
+        """The entry of a published list that names a row's image or its annotations."""
+        image, image_id, ann_ids = (self.columns[name][row] for name in ("image", "image_id", "ann_ids"))
+        number = coco_id(image)
+        names: tuple[Name, ...] = (image_id, image, PurePosixPath(image).name) if number is None else (number,)
+        candidates = (entry for name in names for entry in (name, (name, tuple(sorted(ann_ids)))))
+        return next((entry for entry in candidates if entry in entries), None)
+
+    def count(self, rows: Iterable[int]) -> Counts:
         """The size of some rows."""
-        expressions = sum(len(self.expressions[row]) for row in rows)
+        rows = list(rows)
+        expressions = sum(len(self.columns["expressions"][row]) for row in rows)
         return Counts(len({self.images[row] for row in rows}), len(rows), expressions)
 
     def group(self, rows: Iterable[int]) -> list[list[int]]:
         """Rows of the same referent together, in the order of their first ones."""
-        columns = ("ann_ids", "mask", "mask_source", "height", "width")
-        keys = zip(self.images, *(self.table.column(name) for name in columns), strict=True)
-        known = [(image, tuple(sorted(ann_ids)), *mask) for image, ann_ids, *mask in keys]
+        mask = [self.columns[name] for name in ("mask", "mask_source", "height", "width")]
         groups: dict[Hashable, list[int]] = defaultdict(list)
         for row in rows:  # without an annotation (no target) nobody knows that two rows mean the same
-            groups[known[row] if known[row][1] else row].append(row)
+            ann_ids = tuple(sorted(self.columns["ann_ids"][row]))
+            groups[(self.images[row], ann_ids, *(column[row] for column in mask)) if ann_ids else row].append(row)
         return list(groups.values())
 
     def contradictions(self, groups: Sequence[Sequence[int]]) -> int:
         """Annotations that belong to more than one group, because their masks differ."""
-        ann_ids = self.table.column("ann_ids")
+        ann_ids = self.columns["ann_ids"]
         found = Counter((self.images[rows[0]], tuple(sorted(ann_ids[rows[0]]))) for rows in groups if ann_ids[rows[0]])
         return sum(count > 1 for count in found.values())
 
-    def merge(self, groups: Sequence[Sequence[int]], others: Sequence[int]) -> ReferringTable:
-        """A row for each group, and the other rows, in the order of the members."""
-        arrow = self.table.arrow
-        columns: dict[str, list[Any]] = {name: arrow[name].to_pylist() for name in _CHANGED}
-        ref_ids = arrow["ref_id"].to_pylist()
+    def merge(self, groups: Sequence[Sequence[int]]) -> ReferringTable:
+        """A row for each group, and the evaluation rows, in the order of the members."""
+        columns, arrow = self.columns, self.table.arrow
+        joined = {name: list(columns[name]) for name in _JOINED}
         path_of: dict[Hashable, str] = {}
         for rows in groups:
             first = rows[0]
@@ -351,7 +312,7 @@ class _Members:
             files = list(dict.fromkeys((columns["source"][row], columns["source_sha256"][row]) for row in rows))
             said: dict[str, list[str]] = {}  # expression -> its kind, and where it comes from
             for row in rows:
-                origin = f"{self.names[row]} {ref_ids[row]}"
+                origin = f"{self.members[row]} {columns['ref_id'][row]}"
                 for text, kind in zip(columns["expressions"][row], columns["kinds"][row], strict=True):
                     entry = said.setdefault(text, [""])
                     entry[0] = entry[0] or kind
@@ -369,25 +330,17 @@ class _Members:
                 "source_sha256": ", ".join(digest for _, digest in files),
             }
             for name, value in changed.items():
-                columns[name][first] = value
-        for name, values in columns.items():
+                joined[name][first] = value
+        for name, values in joined.items():
             place = SCHEMA.get_field_index(name)
             arrow = arrow.set_column(place, name, pa.array(values, SCHEMA.field(name).type))
-        firsts = sorted([*(rows[0] for rows in groups), *others])
-        return ReferringTable(arrow, self.table.images_root).take(firsts)
+        evaluation = set(range(len(self.table))) - set(self.train)
+        kept = sorted(evaluation.union(rows[0] for rows in groups))
+        return ReferringTable(arrow, self.table.images_root).take(kept)
 
 
-_CHANGED = (
-    "dataset",
-    "split_by",
-    "category",
-    "image",
-    "expressions",
-    "kinds",
-    "origins",
-    "source",
-    "source_sha256",
-)
+_JOINED = ("dataset", "split_by", "category", "image", "expressions", "kinds", "origins", "source", "source_sha256")
+"""Columns in which a merged row differs from the first of its group."""
 
 
 def _name_of(number: int, table: ReferringTable) -> str:
@@ -418,7 +371,7 @@ DEFAULT_PARTITIONS = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
 
 @dataclass(frozen=True)
 class CombinedReport:
-    """What `prepare_combined` did.
+    """Result of `prepare_combined`.
 
     Attributes:
         out: The Parquet file.
@@ -446,43 +399,44 @@ def prepare_combined(
     check_images: bool = True,
     progress: bool = True,
 ) -> CombinedReport:
-    """Combine data sets into one table without training images of any evaluation split, see `combine`.
+    """Combine data sets into one table without training images of any evaluation split, see `combine_tables`.
 
     The same sources give the same bytes.
 
     Args:
         source: Folder that holds the members in the REFER or gRefCOCO layout; ``None`` if all are Parquet files.
-        members: Names of data sets in `source`, or Parquet files that `prepare` wrote.
+        members: Names of data sets in `source`, or Parquet files that `prepare_dataset` wrote.
         out: The Parquet file to write; it is replaced atomically, and not touched if the data is refused.
         split_by: Partitions, such as ``"refcocog=google,refcoco=unc"``, where they aren't `DEFAULT_PARTITIONS`.
         images: Folder of the images of the members in `source`.
-        text: See `prepare`; Parquet files keep what they have.
-        published_list: File that names the training data to use instead; see `maskris.data.combine`.
-        skip_invalid: See `prepare`.
-        check_images: See `prepare`; those of Parquet files were checked when they were written.
+        text: See `prepare_dataset`; Parquet files keep what they have.
+        published_list: File that names the training data to use instead; see `read_published_list`.
+        skip_invalid: See `prepare_dataset`.
+        check_images: See `prepare_dataset`; those of Parquet files were checked when they were written.
         progress: Whether to show a progress bar.
 
     Raises:
         FileNotFoundError: If a member or a file is missing.
         InvalidData: If there are problems in the members' annotations; the error holds all of them.
-        ValueError: If it isn't clear what to read, a file is damaged or unsafe, or `combine` refuses.
+        ValueError: If it isn't clear what to read, a file is damaged or unsafe, or `combine_tables` refuses.
     """
     partitions = _partitions(split_by, members)
     published = None if published_list is None else read_published_list(published_list)
     _check_sources(source, members, images, text)
-    parts: list[ReferringTable | Reading] = []
+    parts: list[ReferringTable | ReadResult] = []
     for member in members:
         if _is_table(member):
             parts.append(ReferringTable.open(member))
         else:
             assert source is not None
-            parts.append(scan(source, dataset=member, split_by=partitions.get(member), images=images, text=text))
-    readings = [part for part in parts if isinstance(part, Reading)]
-    read = iter(checked_tables(readings, skip_invalid=skip_invalid, check_images=check_images, progress=progress))
-    combination = combine([next(read) if isinstance(part, Reading) else part for part in parts], published)
+            split_by = partitions.get(member)
+            parts.append(read_annotations(source, dataset=member, split_by=split_by, images=images, text=text))
+    results = [part for part in parts if isinstance(part, ReadResult)]
+    read = iter(checked_tables(results, skip_invalid=skip_invalid, check_images=check_images, progress=progress))
+    combination = combine_tables([next(read) if isinstance(part, ReadResult) else part for part in parts], published)
     combination.table.save(out)
-    problems = [problem for reading in readings for problem in reading.problems]
-    return CombinedReport(out, combination, problems, write_rejects(readings, out))
+    problems = [problem for result in results for problem in result.problems]
+    return CombinedReport(out, combination, problems, write_rejects(results, out))
 
 
 def _is_table(member: str) -> bool:

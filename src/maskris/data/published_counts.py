@@ -1,4 +1,4 @@
-"""Published sizes of the data sets, to compare with what was read. This file is light.
+"""Published sizes of the data sets, to compare with what was read.
 
 Images and referents: the catalog of TensorFlow Datasets (``ref_coco``). Expressions of RefCOCO: FlagEval's
 documentation; the others are quoted across the literature without a second source, hence ``confirmed=False``.
@@ -14,7 +14,7 @@ class Counts:
 
     Attributes:
         images: Different images.
-        referents: Objects (or groups) that expressions speak of.
+        referents: Objects (or groups) that expressions refer to.
         expressions: Sentences.
         confirmed: Whether the number of expressions has a second source.
 
@@ -58,6 +58,6 @@ PUBLISHED: dict[tuple[str, str], dict[str, Counts]] = {
 """By data set and partition, then by split."""
 
 
-def published_counts(dataset: str, split_by: str) -> dict[str, Counts]:
+def published_sizes(dataset: str, split_by: str) -> dict[str, Counts]:
     """The published sizes of each split; empty where none are known."""
     return PUBLISHED.get((dataset, split_by), {})

@@ -4,7 +4,6 @@ The rows live in Arrow buffers, which forked worker processes share and which ho
 expressions open in a fraction of a second.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from maskris.data import masks
+from maskris.utils.files import atomic_path
 
 SCHEMA = pa.schema(
     [
@@ -43,6 +43,12 @@ SCHEMA = pa.schema(
     ]
 )
 """The columns; `Referent` says what each holds."""
+
+SPLITS = ("train", "val", "test", "testA", "testB", "testC")
+"""Names that a split may have; anything else is more likely a slip than a split. (testC is RefCLEF's.)"""
+
+TRAIN = SPLITS[0]
+"""The split to train on; all others are for evaluation."""
 
 MASK_SOURCES = ("annotated", "pseudo", "none")
 
@@ -157,8 +163,7 @@ class ReferringTable:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; `maskris prepare SOURCE --out {path}` makes such a file")
         try:
-            # One thread is as fast for a local file, and leaves no threads behind for workers to be forked from.
-            table = pq.read_table(path, memory_map=True, use_threads=False)
+            table = read_parquet(path)
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is not a Parquet file: {error}") from error
         if images_root is None:
@@ -178,16 +183,11 @@ class ReferringTable:
         together), otherwise absolute.
         """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         root, folder = self.images_root.resolve(), path.parent.resolve()
         stored = root.relative_to(folder).as_posix() if root.is_relative_to(folder) else root.as_posix()
         table = self.arrow.replace_schema_metadata({_ROOT_KEY: stored.encode()})
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            pq.write_table(table, temporary, compression="zstd", use_dictionary=_REPEATED)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_path(path) as partial, partial.open("wb") as file:  # pyarrow would take "a:b.parquet" for a URI
+            pq.write_table(table, file, compression="zstd", use_dictionary=_REPEATED)
 
     @classmethod
     def concat(cls, tables: Sequence["ReferringTable"]) -> "ReferringTable":
@@ -332,6 +332,18 @@ def _reopen(path: str, images_root: str, rows: np.ndarray | None) -> ReferringTa
     return table if rows is None else table.take(rows)
 
 
+def read_parquet(path: Path) -> pa.Table:
+    """A Parquet file, mapped into memory.
+
+    Raises:
+        pa.ArrowInvalid: If it is none.
+    """
+    # By its name alone, pyarrow would take "a:b.parquet" for a URI.
+    with pa.memory_map(str(path)) as file:
+        # One thread is as fast for a local file, and leaves no threads behind for workers to be forked from.
+        return pq.read_table(file, use_threads=False)
+
+
 def _numpy(array: Any) -> np.ndarray:
     values: np.ndarray = array.to_numpy(zero_copy_only=False) if isinstance(array, pa.Array) else array.to_numpy()
     return values
@@ -358,7 +370,7 @@ def _complete(number: int, row: Mapping[str, Any], image_ids: dict[str, int]) ->
     ann_ids = list(given.get("ann_ids", [given["ann_id"]] if given.get("ann_id", -1) >= 0 else []))
     defaults: dict[str, Any] = {
         **dict.fromkeys(("dataset", "split_by", "category", "text", "source", "source_sha256"), ""),
-        "split": "train",
+        "split": TRAIN,
         "ref_id": number,
         "image_id": image_ids.setdefault(image, len(image_ids)),
         "ann_id": ann_ids[0] if ann_ids else -1,
@@ -411,7 +423,7 @@ def choose_splits(table: "ReferringTable", names: list[str] | None, option: str)
     Raises:
         ValueError: If one of them does not exist.
     """
-    names = names or [name for name in table.splits if name != "train"] or table.splits
+    names = names or [name for name in table.splits if name != TRAIN] or table.splits
     if missing := [name for name in names if name not in table.splits]:
         raise ValueError(
             f"The data has no split {', '.join(missing)}, but {', '.join(table.splits)}; choose with {option}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from maskris.data.published_counts import published_counts
+from maskris.data.published_counts import published_sizes
 from maskris.evaluation.protocol import PRESETS, Protocol
 
 _REQUIRED = ("method", "dataset", "split_by", "metric", "source", "protocol", "recipe", "values")
@@ -142,7 +142,7 @@ def _claims(
                 raise ClaimError(f"{where}: {error}") from error
     if (text := entry.get("text", "sent")) not in ("sent", "raw"):
         raise ClaimError(f"{where}: text must be sent or raw, not {text!r}")
-    sizes = {name: counts.expressions for name, counts in published_counts(entry["dataset"], entry["split_by"]).items()}
+    sizes = {name: counts.expressions for name, counts in published_sizes(entry["dataset"], entry["split_by"]).items()}
     sizes |= _checked(entry.get("expressions") or {}, dict, f"{where}: expressions")
     for split, value in _checked(entry["values"], dict, f"{where}: values").items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow.compute as pc
 import yaml
 
-from maskris.data.published_counts import published_counts
+from maskris.data.published_counts import published_sizes
 from maskris.evaluation.bootstrap import Interval
 from maskris.evaluation.result import Evaluation
 from maskris.experiments.claims import Claim
@@ -87,7 +87,7 @@ def judge(claim: Claim, evaluation: Evaluation, interval: Interval, doubts: Sequ
 
 def _other_data(claim: Claim, evaluation: Evaluation) -> str | None:
     """What shows that these are not the data of the claim."""
-    published = published_counts(claim.dataset, claim.split_by).get(claim.split)
+    published = published_sizes(claim.dataset, claim.split_by).get(claim.split)
     wanted = {"expressions": claim.expressions}
     if published is not None and published.expressions == claim.expressions:
         wanted |= {"referents": published.referents, "images": published.images}
@@ -154,7 +154,7 @@ def training_data_differences(claims: "Sequence[Claim]", table: "ReferringTable"
         table: The data at hand.
         splits: Of the recipe.
     """
-    from maskris.data.published_counts import published_counts
+    from maskris.data.published_counts import published_sizes
 
     sizes: dict[tuple[str, str], int] = {}
     combined: set[tuple[str, ...]] = set()  # of these, images of other splits were left out, so sizes say nothing
@@ -166,7 +166,7 @@ def training_data_differences(claims: "Sequence[Claim]", table: "ReferringTable"
             sizes[dataset, split_by] = sizes.get((dataset, split_by), 0) + len(expressions)
     doubts = []
     for dataset, split_by in dict.fromkeys((claim.dataset, claim.split_by) for claim in claims):
-        published = published_counts(dataset, split_by).get(splits.train)
+        published = published_sizes(dataset, split_by).get(splits.train)
         found = sizes.pop((dataset, split_by), 0)
         if published is None or published.expressions in (None, found) or (dataset, split_by) in combined:
             continue

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from maskris.data.combine import TRAIN, CombinedReport, Comparison
+from maskris.data.combine import CombinedReport, Comparison
 from maskris.data.prepare import PrepareReport, count
-from maskris.data.published_counts import Counts, published_counts
+from maskris.data.published_counts import Counts, published_sizes
+from maskris.data.table import TRAIN
 from maskris.reporting.tables import Table
 
 _COUNTED = ("images", "referents", "expressions")
@@ -105,7 +106,7 @@ def _sizes(report: CombinedReport) -> Table:
         if split != TRAIN:
             members.setdefault((dataset, split_by), []).append(row)
     for (dataset, split_by), own in members.items():
-        published = published_counts(dataset, split_by)
+        published = published_sizes(dataset, split_by)
         doubt = doubt or _doubt(published)
         for split, counts in count(whole.take(own)).items():
             name = " ".join(part for part in (dataset, split_by, split) if part)

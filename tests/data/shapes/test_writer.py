@@ -58,7 +58,7 @@ def test_the_layout(written):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_readers_give_back_what_was_meant(written, variant):
     root, counts = written
-    table = read_refer(root, variant, "unc")
+    table = read_refer(root, variant, "unc").table()
     assert list(counts[variant]) == table.splits == list(OBJECTS)
     for split, expected in counts[variant].items():
         part = table.split(split)
@@ -87,7 +87,7 @@ def test_it_is_prepared_without_a_problem(written, tmp_path, variant):
     report = prepare_dataset(root, tmp_path / "t.parquet", dataset=variant, progress=False)
     assert (report.problems, report.rejects, report.dataset, report.split_by) == ([], None, variant, "unc")
     assert {s: Count(c.images, c.referents, c.expressions) for s, c in report.counts.items()} == counts[variant]
-    assert ReferringTable.open(report.out).to_pylist() == read_refer(root, variant, "unc").to_pylist()
+    assert ReferringTable.open(report.out).to_pylist() == read_refer(root, variant, "unc").table().to_pylist()
 
 
 def test_the_same_arguments_give_the_same_bytes(written, tmp_path):
@@ -149,7 +149,7 @@ def test_another_seed_gives_other_pictures_and_sentences(written, tmp_path):
 def test_at_another_size_the_same_is_said(written, tmp_path):
     write_shapes(tmp_path, images=IMAGES, seed=3, size=100)
     assert refs(tmp_path) == refs(written[0])
-    table = read_refer(tmp_path, "shapes", "unc")
+    table = read_refer(tmp_path, "shapes", "unc").table()
     assert table.size(0) == Image.open(table.image_path(0)).size == (100, 100)
 
 

@@ -1,1 +1,135 @@
-"""Readers of annotations, one file for each format."""
+"""Readers of annotations: one file per format, with a function ``read_…`` and its `Reader`; files are found by being here.
+
+A reader of one's own needs no file here: it is named by a dotted path (``my_module.read``) or by `register_reader`.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from maskris.data.readers.validation import ReadResult
+from maskris.registry import load_by_path
+
+Detect = Callable[[Path, str | None, str | None], bool]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A format of annotations and the function that reads it.
+
+    Attributes:
+        name: Short name, such as ``"coco"``.
+        read: Called with the source, and by name with those of ``images``, ``dataset``, ``split_by`` and ``text`` that
+            were given; each must then be one of its parameters.
+        expects: What it reads in a few words, for messages, such as ``"a .jsonl file"``.
+        source: Whether the source must be a file or a folder.
+        detect: Whether a source (with ``dataset`` and ``split_by`` as given) has this format. Without it, the format is
+            used only where it is named.
+    """
+
+    name: str
+    read: Callable[..., ReadResult]
+    expects: str = ""
+    source: Literal["file", "folder", "any"] = "any"
+    detect: Detect | None = None
+
+    @property
+    def options(self) -> set[str]:
+        """Names of the options that `read` takes."""
+        return set(inspect.signature(self.read).parameters)
+
+
+_REGISTERED: dict[str, Reader] = {}
+
+
+def builtin_readers() -> dict[str, Reader]:
+    """The readers of this package by name."""
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    return {one.name: one for module in modules for one in vars(module).values() if isinstance(one, Reader)}
+
+
+def register_reader(
+    name: str, read: Callable[..., ReadResult], expects: str = "", detect: Detect | None = None
+) -> None:
+    """Give a reader a name, for ``format=…`` in this process; the arguments are those of `Reader`.
+
+    Raises:
+        ValueError: If the name is one of maskris' own, or has a dot.
+    """
+    if name == "auto" or "." in name or name in builtin_readers():
+        raise ValueError(f"A reader can't have the name {name!r}: it is taken, or has a dot as only paths have")
+    _REGISTERED[name] = Reader(name, read, expects, detect=detect)
+
+
+def find_reader(name: str) -> Reader:
+    """The reader with a short name, or of a function (or `Reader`) with a dotted path, such as ``my_module.read``.
+
+    Raises:
+        ValueError: If there is none; says what there is.
+    """
+    if "." in name:
+        found = load_by_path(name)
+        if not isinstance(found, Reader) and not callable(found):
+            raise ValueError(f"{name} is no reader: the module has no such function")
+        return found if isinstance(found, Reader) else Reader(name, found)
+    readers = builtin_readers() | _REGISTERED
+    if name not in readers:
+        close = get_close_matches(name, readers, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(readers))}."
+        raise ValueError(f"There is no format {name!r}; {hint} A reader of your own needs its module: my_module.read")
+    return readers[name]
+
+
+def detect_reader(source: Path, dataset: str | None = None, split_by: str | None = None) -> Reader:
+    """The reader that suits a file or folder.
+
+    Raises:
+        ValueError: If none does, or several do.
+    """
+    readers = (builtin_readers() | _REGISTERED).values()
+    kinds = ("any", "file" if source.is_file() else "folder")
+    fitting = [one for one in readers if one.source in kinds and one.detect and one.detect(source, dataset, split_by)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = ", ".join(one.name for one in fitting)
+        raise ValueError(f"Several formats fit {source}: {names}; choose one with --format")
+    expected = "; ".join(f"{one.name}: {one.expects}" for one in readers if one.expects)
+    raise ValueError(f"{source} fits no format ({expected}); choose one with --format")
+
+
+def read_annotations(
+    source: str | Path,
+    *,
+    format: str = "auto",  # noqa: A002 - the name of the command's option
+    dataset: str | None = None,
+    split_by: str | None = None,
+    images: str | Path | None = None,
+    text: str = "sent",
+) -> ReadResult:
+    """Read rows and problems with the reader that is named, or else suits; `prepare_dataset` explains the arguments.
+
+    Raises:
+        FileNotFoundError: If the source is missing or incomplete.
+        ValueError: If it isn't clear what to read, the format lacks an option, or a file is damaged or unsafe.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise FileNotFoundError(f"{source} does not exist")
+    reader = detect_reader(source, dataset, split_by) if format == "auto" else find_reader(format)
+    if reader.source not in ("any", "file" if source.is_file() else "folder"):
+        raise ValueError(f"The format {reader.name} needs a {reader.source} ({reader.expects}), which {source} isn't")
+    options = {"dataset": dataset, "split_by": split_by, "images": images, "text": None if text == "sent" else text}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if unknown := sorted(given.keys() - reader.options):
+        able = [one.name for one in builtin_readers().values() if set(unknown) <= one.options]
+        raise ValueError(
+            f"{', '.join(unknown)} can't be chosen for the format {reader.name}, only for "
+            f"{', '.join(sorted(able)) or 'others'}; leave it out"
+        )
+    return reader.read(source, **given)

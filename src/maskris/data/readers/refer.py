@@ -1,38 +1,24 @@
-"""Readers of the published layouts: REFER (RefCOCO, RefCOCO+, RefCOCOg, RefCLEF) and gRefCOCO.
+"""Reader of the published layouts: REFER (RefCOCO, RefCOCO+, RefCOCOg, RefCLEF) and gRefCOCO.
 
     root/<dataset>/refs(<split_by>).p     list of referents: ann_id, image_id, split, sentences
     root/<dataset>/instances.json         COCO annotations: polygons or RLE
     root/train2014/COCO_train2014_000000000009.jpg
 
-``read_*`` gives a table or raises `InvalidData` with all problems; ``scan_*`` gives the rows and the problems, for
-`maskris.data.prepare`. Neither opens an image: `prepare` does.
+No image is opened: `prepare_dataset` does that.
 """
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from maskris.data.readers.coco import read_coco, scan_coco
-from maskris.data.readers.collector import InvalidData, Problem, Reading, RowCollector, load_json
-from maskris.data.readers.jsonl import read_jsonl, scan_jsonl
+from maskris.data.readers import Reader
+from maskris.data.readers.coco import CocoFile
 from maskris.data.readers.pickles import load_plain
-from maskris.data.table import ReferringTable
-
-__all__ = [
-    "InvalidData",
-    "Problem",
-    "Reading",
-    "read_coco",
-    "read_grefcoco",
-    "read_jsonl",
-    "read_refer",
-    "scan_coco",
-    "scan_grefcoco",
-    "scan_jsonl",
-    "scan_refer",
-]
+from maskris.data.readers.validation import ReadResult, RowValidator
+from maskris.utils.files import read_json
 
 IMAGE_FOLDERS = (
     "train2014",
@@ -48,59 +34,48 @@ Wording = Literal["sent", "raw"]
 
 
 def read_refer(
-    root: str | Path, dataset: str, split_by: str, images: str | Path | None = None, *, text: Wording = "sent"
-) -> ReferringTable:
+    root: str | Path,
+    dataset: str | None = None,
+    split_by: str | None = None,
+    images: str | Path | None = None,
+    *,
+    text: Wording = "sent",
+) -> ReadResult:
     """Read the REFER layout.
 
     Args:
-        root: Folder that holds the data sets and, unless `images` is given, the images (see `IMAGE_FOLDERS`).
-        dataset: Name of the data set's folder, for example ``"refcoco+"``.
-        split_by: ``"unc"``, ``"umd"``, ``"google"``, … as in ``refs(unc).p``.
+        root: Folder that holds the data sets and, unless `images` is given, the images (see `IMAGE_FOLDERS`); or the
+            folder of one data set in it.
+        dataset: Name of the data set's folder, for example ``"refcoco+"``; not needed if there is only one.
+        split_by: ``"unc"``, ``"umd"``, ``"google"``, … as in ``refs(unc).p``; not needed if there is only one.
         images: Folder of the images; files may be named as in COCO 2014 or as in COCO 2017.
         text: ``"sent"`` is the cleaned sentence, ``"raw"`` what the annotator typed (LAVT trains on the latter).
 
+    Returns:
+        Rows and problems; ``read_refer(…).table()`` is the table.
+
     Raises:
         FileNotFoundError: If an annotation file is missing.
-        InvalidData: If annotations have problems; the error holds all of them.
-        ValueError: If a file is damaged, or a pickle that wants more than plain values.
+        ValueError: If several data sets or none fit, a file is damaged, or a pickle wants more than plain values.
     """
-    return scan_refer(root, dataset, split_by, images, text=text).table()
-
-
-def scan_refer(
-    root: str | Path, dataset: str, split_by: str, images: str | Path | None = None, *, text: Wording = "sent"
-) -> Reading:
-    """As `read_refer`, but the problems are returned."""
-    return _scan(Path(root), dataset, split_by, images, text, ("refs({}).p",), no_target=False)
+    return _read(Path(root), dataset, split_by, images, text, ("refs({}).p",), no_target=False)
 
 
 def read_grefcoco(
     root: str | Path,
-    dataset: str = "grefcoco",
-    split_by: str = "unc",
+    dataset: str | None = "grefcoco",
+    split_by: str | None = "unc",
     images: str | Path | None = None,
     *,
     text: Wording = "sent",
-) -> ReferringTable:
+) -> ReadResult:
     """Read the gRefCOCO layout: ``grefs(unc).json`` (or ``.p``, or ``refs(*).p``), where a referent may be several
     objects (``ann_id`` is a list, the mask their union) or none (``[-1]``, the mask is empty).
 
-    Arguments and errors are those of `read_refer`.
+    Arguments, result and errors are those of `read_refer`.
     """  # noqa: D205
-    return scan_grefcoco(root, dataset, split_by, images, text=text).table()
-
-
-def scan_grefcoco(
-    root: str | Path,
-    dataset: str = "grefcoco",
-    split_by: str = "unc",
-    images: str | Path | None = None,
-    *,
-    text: Wording = "sent",
-) -> Reading:
-    """As `read_grefcoco`, but the problems are returned."""
     names = ("grefs({}).json", "grefs({}).p", "refs({}).json", "refs({}).p")
-    return _scan(Path(root), dataset, split_by, images, text, names, no_target=True)
+    return _read(Path(root), dataset, split_by, images, text, names, no_target=True)
 
 
 def partitions(folder: Path) -> list[tuple[str, str]]:
@@ -109,46 +84,82 @@ def partitions(folder: Path) -> list[tuple[str, str]]:
     return [(name, match[1]) for name, match in found if match]
 
 
-def _scan(
-    root: Path,
-    dataset: str,
-    split_by: str,
+def _choose(source: Path, dataset: str | None, split_by: str | None) -> tuple[Path, str, str]:
+    """Folder, partition and name of the annotation file that a folder and two optional names mean."""
+    if partitions(source) and dataset in (None, source.resolve().name):
+        folders = [source.resolve()]
+    elif dataset is not None:
+        folders = [source / dataset]
+        if not folders[0].is_dir():
+            there = [folder.name for folder in sorted(source.iterdir()) if folder.is_dir() and partitions(folder)]
+            raise FileNotFoundError(
+                f"{source} has no folder {dataset!r}; data sets in it: {', '.join(there) or 'none'}"
+            )
+    else:
+        folders = [folder for folder in sorted(source.iterdir()) if folder.is_dir()]
+    choices = [(folder, by, name) for folder in folders for name, by in partitions(folder)]
+    matching = [choice for choice in choices if split_by in (None, choice[1])]
+    if len({(folder, by) for folder, by, _ in matching}) == 1:
+        return matching[0]
+    listed = ", ".join(sorted({f"--dataset {folder.name} --split-by {by}" for folder, by, _ in choices}))
+    if not choices:
+        raise FileNotFoundError(f"{source} holds no refs(*).p or grefs(*).json: expected <data set>/refs(<split by>).p")
+    raise ValueError(f"{'Several data sets fit' if matching else 'Nothing fits'} in {source}; choose one of: {listed}")
+
+
+def _is_grefcoco(source: Path, dataset: str | None, split_by: str | None) -> bool:
+    try:
+        folder, _, name = _choose(source, dataset, split_by)
+    except (OSError, ValueError):
+        return False
+    return name.startswith("grefs") or folder.name.startswith("grefcoco")
+
+
+def _is_refer(source: Path, dataset: str | None, split_by: str | None) -> bool:
+    # Where it isn't clear which data set is meant, `_choose` says so when this reader calls it.
+    folders = [source, *(folder for folder in source.iterdir() if folder.is_dir())]
+    return any(map(partitions, folders)) and not _is_grefcoco(source, dataset, split_by)
+
+
+def _read(
+    source: Path,
+    dataset: str | None,
+    split_by: str | None,
     images: str | Path | None,
     text: Wording,
     names: Sequence[str],
     *,
     no_target: bool,
-) -> Reading:
+) -> ReadResult:
     if text not in ("sent", "raw"):
         raise ValueError(f"text must be 'sent' or 'raw', not {text!r}")
-    folder = root / dataset
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} does not exist: expected the folder of the data set {dataset!r} in {root}")
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source} is no folder that holds data sets")
+    folder, split_by, _ = _choose(source, dataset, split_by)
     file = next((path for name in names if (path := folder / name.format(split_by)).is_file()), None)
     if file is None:
-        available = ", ".join(sorted({name for _, name in partitions(folder)}))
-        raise FileNotFoundError(
-            f"{folder / names[0].format(split_by)} does not exist; split_by can be: {available or '(nothing is there)'}"
-        )
-    refs = load_plain(file) if file.suffix == ".p" else load_json(file)
+        raise FileNotFoundError(f"{folder / names[0].format(split_by)} does not exist")
+    refs = load_plain(file) if file.suffix == ".p" else read_json(file, object)
     if not isinstance(refs, list):
         raise ValueError(f"{file} must hold a list of referents, not a {type(refs).__name__}")
-    instances = _Instances(folder / "instances.json")
-    photos = _Photos(images_root(root, images))
-    collector = RowCollector(file, root, photos.folder, dataset, split_by, text)
+    if not (folder / "instances.json").is_file():
+        raise FileNotFoundError(f"{folder / 'instances.json'} does not exist: it holds the masks of the referents")
+    instances = CocoFile(folder / "instances.json")
+    photos = _Photos(images_root(folder.parent, images))
+    rows = RowValidator(file, photos.folder, folder.name, root=folder.parent, split_by=split_by, text=text)
     for number, ref in enumerate(refs):
-        if not isinstance(ref, dict):
-            collector.unreadable(f"row {number}", "bad value", f"a referent is a dict, not a {type(ref).__name__}")
-            continue
-        _add(collector, number, ref, instances, photos, text, no_target)
-    return collector.reading
+        if isinstance(ref, dict):
+            _add(rows, number, ref, instances, photos, text, no_target)
+        else:
+            rows.reject(f"row {number}", "bad value", f"a referent is a dict, not a {type(ref).__name__}")
+    return rows.result
 
 
 def _add(
-    collector: RowCollector,
+    rows: RowValidator,
     number: int,
     ref: dict[str, Any],
-    instances: "_Instances",
+    instances: CocoFile,
     photos: "_Photos",
     text: Wording,
     no_target: bool,
@@ -157,16 +168,15 @@ def _add(
     if missing := [key for key in ("ref_id", "ann_id", "image_id", "split", "sentences") if key not in ref]:
         problems.append(("missing key", f"the referent lacks {', '.join(missing)}"))
     image_id = ref.get("image_id")
-    photo = instances.images.get(image_id) if isinstance(image_id, int) else None
-    if photo is None:
+    photo = instances.image(image_id)
+    if not photo:
         problems.append(("missing annotation", f"image_id {image_id!r} is not in {instances.file}"))
-        photo = {}
     ann_ids = _ann_ids(ref)
     if not ann_ids and not no_target and "ann_id" in ref:
         problems.append(("empty mask", "the referent has no annotation; only gRefCOCO has expressions without target"))
     annotations = []
     for ann_id in ann_ids:
-        annotation = instances.annotations.get(ann_id) if isinstance(ann_id, int) else None
+        annotation = instances.annotation(ann_id)
         if annotation is None:
             problems.append(("missing annotation", f"ann_id {ann_id!r} is not in {instances.file}"))
         elif annotation.get("image_id") != image_id:
@@ -175,24 +185,28 @@ def _add(
             )
         else:
             annotations.append(annotation)
-    expressions, kinds, trouble = _sentences(ref.get("sentences"), text)
+    sentences = ref.get("sentences")
+    if not isinstance(sentences, list) or not all(isinstance(sentence, dict) for sentence in sentences):
+        problems.append(("bad value", f"sentences must be a list of dicts, not {str(sentences)[:60]}"))
+        sentences = []
+    lacking = [number for number, sentence in enumerate(sentences) if text not in sentence]
+    problems += [("missing key", f"sentence {number} lacks {text!r}") for number in lacking]
+    classes = [annotation.get("category_id") for annotation in annotations] or [ref.get("category_id")]
     values = {
         "split": ref.get("split"),
         "image_id": image_id,
         "ref_id": ref.get("ref_id"),
         "ann_ids": ann_ids,
-        "category": instances.category(annotations, ref),
+        "category": instances.category(classes),
         "image": photos.name(image_id, photo.get("file_name"), ref.get("file_name")),
         "height": photo.get("height"),
         "width": photo.get("width"),
-        "expressions": expressions,
-        "kinds": kinds,
+        "expressions": [sentence.get(text) for sentence in sentences],
+        "kinds": [str(sentence.get("kind", "")) for sentence in sentences],
     }
-    complete = len(annotations) == len(ann_ids)
+    complete = photo and len(annotations) == len(ann_ids) and (ann_ids or no_target)
     segmentations = [annotation.get("segmentation") for annotation in annotations] if complete else None
-    if not ann_ids and not no_target:
-        segmentations = None
-    collector.add(f"ref_id {ref.get('ref_id')} (row {number})", values, segmentations, [*problems, *trouble])
+    rows.add(f"ref_id {ref.get('ref_id')} (row {number})", values, segmentations, problems)
 
 
 def _ann_ids(ref: dict[str, Any]) -> list[Any]:
@@ -200,42 +214,6 @@ def _ann_ids(ref: dict[str, Any]) -> list[Any]:
     ann_ids = ref.get("ann_id")
     ann_ids = ann_ids if isinstance(ann_ids, list) else [ann_ids]
     return [] if ref.get("no_target") else [ann_id for ann_id in ann_ids if ann_id is not None and ann_id != -1]
-
-
-def _sentences(sentences: Any, text: Wording) -> tuple[list[Any], list[str], Iterator[tuple[str, str]]]:
-    if not isinstance(sentences, list) or not all(isinstance(sentence, dict) for sentence in sentences):
-        return [], [], iter([("bad value", f"sentences must be a list of dicts, not {str(sentences)[:60]}")])
-    expressions = [sentence.get(text) for sentence in sentences]
-    kinds = [str(sentence.get("kind", "")) for sentence in sentences]
-    lacking = [number for number, sentence in enumerate(sentences) if text not in sentence]
-    return expressions, kinds, (("missing key", f"sentence {number} lacks {text!r}") for number in lacking)
-
-
-class _Instances:
-    """``instances.json`` by id."""
-
-    def __init__(self, file: Path) -> None:
-        if not file.is_file():
-            raise FileNotFoundError(f"{file} does not exist: it holds the masks of the referents")
-        self.file = file
-        content = load_json(file)
-        try:
-            self.images: dict[int, dict[str, Any]] = {image["id"]: image for image in content["images"]}
-            self.annotations: dict[int, dict[str, Any]] = {one["id"]: one for one in content["annotations"]}
-            self.categories: dict[int, str] = {one["id"]: str(one["name"]) for one in content.get("categories", [])}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{file} is no COCO file: it needs lists of images, annotations and categories with ids ({error!r})"
-            ) from error
-
-    def category(self, annotations: Sequence[dict[str, Any]], ref: dict[str, Any]) -> str:
-        """Names of the objects' classes; those of several kinds are joined with commas."""
-        ids = [annotation.get("category_id") for annotation in annotations]
-        if not ids and isinstance(ref.get("category_id"), int):
-            ids = [ref["category_id"]]
-        return ", ".join(
-            dict.fromkeys(self.categories[one] for one in ids if isinstance(one, int) and one in self.categories)
-        )
 
 
 class _Photos:
@@ -264,3 +242,14 @@ def images_root(root: Path, images: str | Path | None) -> Path:
         return Path(images)
     candidates = [root / folder for folder in IMAGE_FOLDERS]
     return next((folder for folder in candidates if folder.is_dir()), candidates[0])
+
+
+REFER = Reader("refer", read_refer, "a folder with <data set>/refs(<split by>).p", "folder", _is_refer)
+
+GREFCOCO = Reader(
+    "grefcoco",
+    partial(read_grefcoco, dataset=None, split_by=None),
+    "a folder with <data set>/grefs(<split by>).json",
+    "folder",
+    _is_grefcoco,
+)

@@ -1,24 +1,27 @@
-"""What a reader collects: one row per referent, and every problem of every row instead of the first one only."""
+"""The result of a reader: one row per referent, and every problem of every row instead of the first one only."""
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from maskris.data import masks
-from maskris.data.table import MASK_SOURCES, ReferringTable
-from maskris.utils.text import invalid_text_reason
+from PIL import Image
 
-SPLITS = ("train", "val", "test", "testA", "testB", "testC")
-"""Names that a split may have; anything else is more likely a slip than a split. (testC is RefCLEF's.)"""
+from maskris.data import masks
+from maskris.data.table import MASK_SOURCES, SPLITS, ReferringTable
+from maskris.utils.files import sha256_of
+from maskris.utils.text import invalid_text_reason
 
 BORDER_TOLERANCE = 2.0
 """Pixels that a polygon may reach beyond the image: COCO's own do by rounding. The mask ends at the border anyway."""
 
+EXPRESSION_KEYS = {"expressions", "expression", "sentences", "captions", "caption"}
+"""Keys of JSON records under which expressions stand."""
+
 _SHOWN_PER_KIND = 20
+
+_IMAGE_FOLDERS = (".", "images", "train2014", "train2017", "val2017")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Problem:
         where: The row in it, for example ``"ref_id 17 (row 4)"`` or ``"line 12"``; ``""`` for the file as a whole.
         kind: A few words that problems have in common, for example ``"missing image"``.
         message: What is wrong, in full.
-        row: Number of the row in `Reading.rows`; ``None`` where the row could not be read at all.
+        row: Number of the row in `ReadResult.rows`; ``None`` where the row could not be read at all.
         fatal: Whether the data can't be used even without the rows that have problems.
     """
 
@@ -64,8 +67,8 @@ class InvalidData(ValueError):  # noqa: N818 - named as users say it
 
 
 @dataclass
-class Reading:
-    """What was read from a source: all rows, good and bad, and the problems.
+class ReadResult:
+    """All rows of a source, valid and invalid, and their problems.
 
     Attributes:
         rows: As `ReferringTable.from_rows` takes them; those with problems may be incomplete.
@@ -102,35 +105,43 @@ class Reading:
         return ReferringTable.from_rows(rows, self.images_root)
 
 
-class RowCollector:
-    """Checks what a reader finds, row by row, and keeps both the rows and the problems.
+class RowValidator:
+    """Checks the referents of a reader one by one and keeps both the rows and the problems, in `result`.
 
     Args:
         file: The annotation file, for hashes and messages.
-        root: Folder that the ``source`` column is relative to.
         images_root: Folder of the images.
-        dataset: Name of the data set.
+        dataset: Name of the data set; by default that of the file.
+        root: Folder that the ``source`` column is relative to; by default the file's.
         split_by: Who split it.
         text: Which of several sentences were read; ``""`` where there is no choice.
     """
 
     def __init__(
-        self, file: Path, root: Path, images_root: Path, dataset: str, split_by: str = "", text: str = ""
+        self,
+        file: Path,
+        images_root: Path,
+        dataset: str | None = None,
+        *,
+        root: Path | None = None,
+        split_by: str = "",
+        text: str = "",
     ) -> None:
         self.file = file
-        self.reading = Reading([], [], images_root)
+        self.result = ReadResult([], [], images_root)
         self._common = {
-            "dataset": dataset,
+            "dataset": dataset or file.stem,
             "split_by": split_by,
             "text": text,
-            "source": file.relative_to(root).as_posix(),
+            "source": file.relative_to(root or file.parent).as_posix(),
             "source_sha256": sha256_of(file),
         }
         self._ref_ids: dict[int, str] = {}
+        self._sizes: dict[str, tuple[int, int] | tuple[str, str]] = {}
 
-    def unreadable(self, where: str, kind: str, message: str, fatal: bool = False) -> None:
+    def reject(self, where: str, kind: str, message: str, fatal: bool = False) -> None:
         """Note a row of which nothing can be kept, or a problem of the whole file."""
-        self.reading.problems.append(Problem(str(self.file), where, kind, message, None, fatal))
+        self.result.problems.append(Problem(str(self.file), where, kind, message, None, fatal))
 
     def add(
         self,
@@ -143,16 +154,23 @@ class RowCollector:
 
         Args:
             where: The place in the file.
-            values: Columns, without those of the mask; ``height`` and ``width`` may be ``None`` where unknown.
+            values: Columns, without those of the mask: ``image``, ``split``, ``expressions`` and what else is known.
+                Without ``height`` and ``width``, the size is that of the image file.
             segmentations: Whose union the mask is; none at all (an empty list) for an expression without a target;
-                ``None`` where the reader has already reported why there is no mask.
+                ``None`` where `problems` says why there is no mask.
             problems: What the reader has noticed itself: kinds and messages.
         """
-        number = len(self.reading.rows)
+        number = len(self.result.rows)
         row = {**self._common, **values}
-        self.reading.rows.append(row)
-        self.reading.places.append((str(self.file), where))
+        self.result.rows.append(row)
+        self.result.places.append((str(self.file), where))
         found = [*problems, *_problems_of_text(row), *self._problems_of_ids(where, row)]
+        if segmentations is not None and (row.get("height"), row.get("width")) == (None, None) and row.get("image"):
+            size = self._size_of(row["image"])
+            if isinstance(size[0], str):
+                found.append((size[0], str(size[1])))
+            else:
+                row["height"], row["width"] = size
         height, width = row.get("height"), row.get("width")
         if not (_is_side(height) and _is_side(width)):
             if (height, width) != (None, None):
@@ -160,7 +178,20 @@ class RowCollector:
         elif segmentations is not None:
             found += self._add_mask(row, segmentations, height, width)
         for kind, message in found:
-            self.reading.report(number, kind, message)
+            self.result.report(number, kind, message)
+
+    def _size_of(self, image: str) -> tuple[int, int] | tuple[str, str]:
+        """Height and width by the image's header, or kind and message of a problem."""
+        if image not in self._sizes:
+            path = self.result.images_root / image
+            try:
+                with Image.open(path) as photo:
+                    self._sizes[image] = photo.height, photo.width
+            except FileNotFoundError:
+                self._sizes[image] = "missing image", f"{path} does not exist"
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                self._sizes[image] = "undecodable image", f"{path} can't be decoded: {error}"
+        return self._sizes[image]
 
     def _problems_of_ids(self, where: str, row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         for name in ("ref_id", "image_id"):
@@ -178,14 +209,13 @@ class RowCollector:
         parts, found = [], []
         for segmentation in segmentations:
             try:
-                part = masks.from_segmentation(segmentation, height, width)
+                parts.append(masks.from_segmentation(segmentation, height, width))
             except masks.SizeMismatchError as error:
                 found.append(("size mismatch", str(error)))
                 continue
             except (ValueError, TypeError, OverflowError) as error:
                 found.append(("damaged mask", str(error)))
                 continue
-            parts.append(part)
             if isinstance(segmentation, (list, tuple)) and not isinstance(segmentation[0], dict):
                 polygons = segmentation if isinstance(segmentation[0], (list, tuple)) else [segmentation]
                 reach = masks.reach_outside(polygons, height, width)
@@ -198,9 +228,7 @@ class RowCollector:
         counts = parts[0] if len(parts) == 1 else masks.union(parts, height, width)
         row["mask"] = counts
         row["area"] = masks.area_of(counts, height, width)
-        if parts and not row["area"]:
-            return [("empty mask", "the mask has no pixels")]
-        return []
+        return [("empty mask", "the mask has no pixels")] if parts and not row["area"] else []
 
 
 def _is_side(value: object) -> TypeGuard[int]:
@@ -208,9 +236,9 @@ def _is_side(value: object) -> TypeGuard[int]:
 
 
 def _problems_of_text(row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    if row["split"] not in SPLITS:
-        yield "unknown split", f"the split is {row['split']!r}, but it must be one of {', '.join(SPLITS)}"
-    expressions, kinds = row["expressions"], row.get("kinds")
+    if row.get("split") not in SPLITS:
+        yield "unknown split", f"the split is {row.get('split')!r}, but it must be one of {', '.join(SPLITS)}"
+    expressions, kinds = row.get("expressions"), row.get("kinds")
     if not isinstance(expressions, list) or not expressions:
         yield "empty expressions", "there is no expression (a list of sentences is expected)"
         return
@@ -219,38 +247,31 @@ def _problems_of_text(row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             yield "bad value", f"expression {number} is not a string but {expression!r}"
         elif not expression.strip():
             yield "empty expressions", f"expression {number} is empty"
-        elif trouble := invalid_text_reason(expression):
-            yield "bad value", f"expression {number} {trouble}"
+        elif reason := invalid_text_reason(expression):
+            yield "bad value", f"expression {number} {reason}"
     if kinds is not None and (
         not isinstance(kinds, list) or len(kinds) != len(expressions) or not all(isinstance(k, str) for k in kinds)
     ):
         yield "bad value", f"kinds must be {len(expressions)} strings, one per expression, not {kinds!r}"
-    elif kinds is not None and (trouble := invalid_text_reason(" ".join(kinds))):
-        yield "bad value", f"kinds {trouble}"
+    elif kinds is not None and (reason := invalid_text_reason(" ".join(kinds))):
+        yield "bad value", f"kinds {reason}"
     for name in ("image", "category"):
-        if trouble := invalid_text_reason(row.get(name, "")):
-            yield "bad value", f"{name} {trouble}"
+        if reason := invalid_text_reason(row.get(name, "")):
+            yield "bad value", f"{name} {reason}"
     if row.get("mask_source", "annotated") not in MASK_SOURCES:
         yield "bad value", f"mask_source must be one of {', '.join(MASK_SOURCES)}, not {row['mask_source']!r}"
 
 
-def sha256_of(file: Path) -> str:
-    """The hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def expressions_of(record: Mapping[str, Any]) -> list[Any]:
+    """The sentences of a JSON record: under any of `EXPRESSION_KEYS`, a list of strings or of dicts, or one string."""
+    sentences: Any = next((record[key] for key in sorted(EXPRESSION_KEYS, reverse=True) if record.get(key)), [])
+    sentences = sentences if isinstance(sentences, list) else [sentences]
+    return [one.get("sent", one.get("raw")) if isinstance(one, dict) else one for one in sentences]
 
 
-def load_json(file: Path) -> Any:
-    """A JSON file.
-
-    Raises:
-        FileNotFoundError: If it does not exist.
-        ValueError: If it is no JSON, with the file's name in the message.
-    """
-    try:
-        return json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is no valid JSON: {error}") from error
+def images_folder(folder: Path, images: str | Path | None, names: Sequence[str]) -> Path:
+    """The folder of the images: `images` if given, else where one of the first ten is found, else `folder`."""
+    if images is not None:
+        return Path(images)
+    roots = (folder / name for name in _IMAGE_FOLDERS)
+    return next((root for root in roots if any((root / name).is_file() for name in names[:10])), folder)
