@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import BertTokenizer
 
-from maskris.data import augment as room
+from maskris.data import augment as module
 from maskris.data.augment import (
     Augmentation,
     ColorJitter,
@@ -22,8 +22,8 @@ from maskris.data.augment import (
     HorizontalFlip,
     RandomResizedCrop,
     Rotation,
-    View,
-    augment,
+    Sample,
+    apply_augmentations,
 )
 from maskris.data.dataset import ReferringDataset, training_loader
 from maskris.data.preprocess import Preprocess
@@ -43,7 +43,7 @@ def view_of(masks=None, soft=False, size=SIZE):
         masks[1, 14:20, 20:33] = True
     noise = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     noise[0] = torch.where(masks[0], 200, 50)
-    return View(noise, masks.float() * 0.75 if soft else masks, ("the left one", "right"))
+    return Sample(noise, masks.float() * 0.75 if soft else masks, ("the left one", "right"))
 
 
 def same(a, b):
@@ -51,7 +51,7 @@ def same(a, b):
 
 
 def test_all_augmentations_are_tested():
-    assert {one for one in vars(room).values() if isinstance(one, type) and issubclass(one, Augmentation)} == {
+    assert {one for one in vars(module).values() if isinstance(one, type) and issubclass(one, Augmentation)} == {
         Augmentation, *ALL,
     }  # fmt: skip
 
@@ -65,24 +65,24 @@ def test_kinds_of_numbers_stay_and_nothing_is_written_in_place(kind, soft):
     for seed in range(5):
         torch.manual_seed(seed)
         state = torch.get_rng_state()
-        made = augment(view, [kind(p=1.0)], seed)
+        made = apply_augmentations(view, [kind(p=1.0)], seed)
         assert torch.equal(torch.get_rng_state(), state), "draws from nobody's generator"
         assert same(view, before)
         assert type(made.image) is type(made.masks) is torch.Tensor
         assert (made.image.dtype, made.masks.dtype) == (torch.uint8, view.masks.dtype)
         assert (made.image.shape, made.masks.shape) == (view.image.shape, view.masks.shape)
         assert set(made.masks.unique().tolist()) <= set(view.masks.unique().tolist()), "no new values"
-        assert same(made, augment(view, [kind(p=1.0)], seed))
+        assert same(made, apply_augmentations(view, [kind(p=1.0)], seed))
         changed += not torch.equal(made.image, view.image)
         assert made.masks.flatten(1).any(1).all()
     assert changed >= 4
-    assert same(augment(view, [kind(p=0.0)], 0), view)
+    assert same(apply_augmentations(view, [kind(p=0.0)], 0), view)
 
 
 @pytest.mark.parametrize("kind", [HorizontalFlip, RandomResizedCrop, Rotation])
 def test_masks_move_with_the_photo(kind):
     for seed in range(20):
-        made = augment(view_of(), [kind(p=1.0)], "together", seed)
+        made = apply_augmentations(view_of(), [kind(p=1.0)], "together", seed)
         agree = (made.image[0] > 125) == made.masks[0]
         # Interpolated pixels at the outline may fall to either side.
         assert agree.float().mean() > (0.999 if kind is HorizontalFlip else 0.93)
@@ -91,20 +91,20 @@ def test_masks_move_with_the_photo(kind):
 @pytest.mark.parametrize("kind", [ColorJitter, Grayscale, GaussianBlur, CutOut])
 def test_others_leave_the_masks_alone(kind):
     view = view_of()
-    made = augment(view, [kind(p=1.0)], 0)
+    made = apply_augmentations(view, [kind(p=1.0)], 0)
     assert torch.equal(made.masks, view.masks)
     assert made.expressions == view.expressions
 
 
 def test_flip():
     view = view_of()
-    made = augment(view, [HorizontalFlip(p=1.0)], 0)
+    made = apply_augmentations(view, [HorizontalFlip(p=1.0)], 0)
     assert torch.equal(made.image, view.image.flip(-1))
     assert torch.equal(made.masks, view.masks.flip(-1))
     assert made.expressions == ("the right one", "left")
-    assert augment(view, [HorizontalFlip(p=1.0, swap_words=False)], 0).expressions == view.expressions
-    assert same(augment(view, [HorizontalFlip(p=1.0)] * 2, 0), view)
-    flips = sum(not same(augment(view, [HorizontalFlip(p=0.25)], seed), view) for seed in range(400))
+    assert apply_augmentations(view, [HorizontalFlip(p=1.0, swap_words=False)], 0).expressions == view.expressions
+    assert same(apply_augmentations(view, [HorizontalFlip(p=1.0)] * 2, 0), view)
+    flips = sum(not same(apply_augmentations(view, [HorizontalFlip(p=0.25)], seed), view) for seed in range(400))
     assert 70 < flips < 130
 
 
@@ -121,8 +121,8 @@ def test_a_crop_keeps_every_referent_in_whole(boxes, scale, seed):
         mask[top : top + int(h * 12), left : left + int(w * 12)] = True
     # The photo numbers its own pixels, so that what is left of it can be read off.
     y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.uint8) for n in SIZE), indexing="ij")
-    view = View(torch.stack([y, x, x]), masks, ("it",) * len(boxes))
-    made = augment(view, [RandomResizedCrop(scale=scale)], seed)
+    view = Sample(torch.stack([y, x, x]), masks, ("it",) * len(boxes))
+    made = apply_augmentations(view, [RandomResizedCrop(scale=scale)], seed)
     for before, after in zip(masks, made.masks, strict=True):
         assert bool(before.any()) == bool(after.any())
         if before.any():
@@ -140,44 +140,44 @@ def test_a_crop_keeps_every_referent_in_whole(boxes, scale, seed):
 def test_windows_lie_anywhere_that_contains_the_referent():
     covered = torch.zeros(10, dtype=torch.bool)
     covered[4:6] = True
-    windows = Counter(room._window(random.Random(seed), 5, covered) for seed in range(500))
+    windows = Counter(module._window(random.Random(seed), 5, covered) for seed in range(500))
     assert set(windows) == {(start, 5) for start in (1, 2, 3, 4)}
     assert min(windows.values()) > 80
-    assert {room._window(random.Random(s), 1, covered) for s in range(9)} == {(4, 2)}, "a referent that needs more"
+    assert {module._window(random.Random(s), 1, covered) for s in range(9)} == {(4, 2)}, "a referent that needs more"
     nothing = torch.zeros(10, dtype=torch.bool)
-    assert {room._window(random.Random(seed), 9, nothing)[0] for seed in range(50)} == {0, 1}
-    assert room._window(random.Random(0), 99, covered) == (0, 10)
+    assert {module._window(random.Random(seed), 9, nothing)[0] for seed in range(50)} == {0, 1}
+    assert module._window(random.Random(0), 99, covered) == (0, 10)
 
 
 def test_a_referent_is_never_turned_out_of_the_photo():
     masks = torch.zeros(1, *SIZE, dtype=torch.bool)
     masks[0, :2, :2] = True
     view = view_of(masks)
-    made = [augment(view, [Rotation(degrees=60)], seed) for seed in range(40)]
+    made = [apply_augmentations(view, [Rotation(degrees=60)], seed) for seed in range(40)]
     assert all(one.masks.any() for one in made)
     assert any(not torch.equal(one.image, view.image) for one in made)
     empty = view_of(torch.zeros(1, *SIZE, dtype=torch.bool))  # an expression without a target: nothing can be lost
-    assert not torch.equal(augment(empty, [Rotation(degrees=60)], 1).image, empty.image)
+    assert not torch.equal(apply_augmentations(empty, [Rotation(degrees=60)], 1).image, empty.image)
 
 
 def test_cutout_hides_one_rectangle():
     view = replace(view_of(), image=torch.zeros(3, *SIZE, dtype=torch.uint8))
     for seed in range(10):
-        hidden = augment(view, [CutOut(p=1.0, scale=(0.1, 0.2), fill=(9, 8, 7))], seed).image
+        hidden = apply_augmentations(view, [CutOut(p=1.0, scale=(0.1, 0.2), fill=(9, 8, 7))], seed).image
         assert hidden[:, hidden[0] > 0].unique(dim=1).flatten().tolist() == [9, 8, 7]
         assert 0.08 < (hidden[0] > 0).float().mean() < 0.22
 
 
 def test_grayscale_has_no_color():
-    image = augment(view_of(), [Grayscale(p=1.0)], 0).image
+    image = apply_augmentations(view_of(), [Grayscale(p=1.0)], 0).image
     assert torch.equal(image[0], image[1])
     assert torch.equal(image[0], image[2])
 
 
 def test_one_more_augmentation_changes_no_draw_of_the_others():
     view = view_of()
-    made = augment(view, [CutOut(p=1.0), HorizontalFlip(p=1.0, swap_words=False)], 3)
-    assert torch.equal(made.image, augment(view, [CutOut(p=1.0)], 3).image.flip(-1))
+    made = apply_augmentations(view, [CutOut(p=1.0), HorizontalFlip(p=1.0, swap_words=False)], 3)
+    assert torch.equal(made.image, apply_augmentations(view, [CutOut(p=1.0)], 3).image.flip(-1))
 
 
 @pytest.mark.parametrize(

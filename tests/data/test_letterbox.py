@@ -93,7 +93,7 @@ def test_the_geometry_by_hand() -> None:
     assert placement == Placement(1.5, 15.0, 0.0)
     assert placement.inverse == Placement(1 / 1.5, -10.0, 0.0)
     row = torch.arange(40.0).expand(1, 20, 40)
-    drawn = warp(row, (60, 60), placement, torch.tensor([-7.0]), "linear")
+    drawn = warp(row, (60, 60), placement, torch.tensor([-7.0]), "bilinear")
     torch.testing.assert_close(drawn[0, :14], torch.full((14, 60), -7.0), msg="the border")
     # Pixel u is read at u / 1.5; the last photo pixel, 39, stands at u = 58.5.
     torch.testing.assert_close(drawn[0, 15, :59], torch.arange(59) / 1.5)
@@ -101,18 +101,18 @@ def test_the_geometry_by_hand() -> None:
 
 
 @given(sides, sides, sides, sides)
-def test_a_photo_fills_one_side_and_is_centerd(height: int, width: int, h: int, w: int) -> None:
+def test_a_photo_fills_one_side_and_is_centered(height: int, width: int, h: int, w: int) -> None:
     scale, top, left = place((h, w), (height, width))
     assert min(top, left) == pytest.approx(0, abs=1e-9)
     assert 2 * top + h * scale == pytest.approx(height)
     assert 2 * left + w * scale == pytest.approx(width)
 
 
-@given(sides, sides, sides, sides, st.sampled_from(["cubic", "linear"]))
-def test_one_color_stays_one_color(height: int, width: int, h: int, w: int, kernel: Any) -> None:
+@given(sides, sides, sides, sides, st.sampled_from(["bicubic", "bilinear"]))
+def test_one_color_stays_one_color(height: int, width: int, h: int, w: int, mode: Any) -> None:
     color = torch.tensor([3.0, 200.0])
     planes = color[:, None, None].expand(2, h, w)
-    drawn = warp(planes, (height, width), place((h, w), (height, width)), color, kernel)
+    drawn = warp(planes, (height, width), place((h, w), (height, width)), color, mode)
     torch.testing.assert_close(drawn, color[:, None, None].expand(2, height, width), atol=1e-3, rtol=0)
 
 
@@ -122,8 +122,8 @@ def test_there_and_back_is_the_identity_on_slopes(height: int, width: int, h: in
     y, x = torch.meshgrid(torch.arange(float(h)), torch.arange(float(w)), indexing="ij")
     planes = torch.stack([x, y])
     placement = place((h, w), (height, width))
-    there = warp(planes, (height, width), placement, torch.zeros(2), "linear")
-    back = warp(there, (h, w), placement.inverse, torch.zeros(2), "linear")
+    there = warp(planes, (height, width), placement, torch.zeros(2), "bilinear")
+    back = warp(there, (h, w), placement.inverse, torch.zeros(2), "bilinear")
     edge = int(3 / placement.scale) + 4
     torch.testing.assert_close(
         back[:, edge : h - edge, edge : w - edge], planes[:, edge : h - edge, edge : w - edge], atol=1e-3, rtol=0

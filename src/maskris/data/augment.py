@@ -1,7 +1,7 @@
 """Conventional augmentations of photo, masks and expressions together, for training.
 
-MaskRIS trains without any (its point is that ordinary ones harm what a phrase means, see docs/data.md), so recipes have
-none unless they name them:
+MaskRIS trains without any (ordinary ones harm the meaning of phrases, see docs/data.md), so recipes have none unless
+they name them:
 
     data:
       augment:
@@ -35,8 +35,8 @@ GRAY = (124, 116, 104)
 
 
 @dataclass(frozen=True)
-class View:
-    """What an augmentation gets and gives: one photo with expressions about it.
+class Sample:
+    """One photo with expressions about it, the input and output of an augmentation.
 
     Attributes:
         image: ``[3, H, W]`` uint8.
@@ -50,7 +50,7 @@ class View:
 
 
 class Augmentation(ABC):
-    """Changes a `View` at random; must not write into what it gets, which may be cached.
+    """Random change of a `Sample`; the tensors it is given may be cached and must not be written to.
 
     Public attributes belong to the identity of a run: a run can't be continued with others.
 
@@ -66,31 +66,31 @@ class Augmentation(ABC):
             raise ValueError(f"{type(self).__name__}: p must lie in [0, 1], not {p}")
         self.p = p
 
-    def __call__(self, view: View, rng: random.Random) -> View:
-        """The view, changed with probability `p`."""
-        return self.apply(view, rng) if rng.random() < self.p else view
+    def __call__(self, sample: Sample, rng: random.Random) -> Sample:
+        """The sample, changed with probability `p`."""
+        return self.apply(sample, rng) if rng.random() < self.p else sample
 
     @abstractmethod
-    def apply(self, view: View, rng: random.Random) -> View:
-        """The changed view; all randomness comes from `rng`."""
+    def apply(self, sample: Sample, rng: random.Random) -> Sample:
+        """The changed sample; all randomness comes from `rng`."""
 
 
-def augment(view: View, augmentations: Sequence[Augmentation], *key: Key) -> View:
+def apply_augmentations(sample: Sample, augmentations: Sequence[Augmentation], *key: Key) -> Sample:
     """Apply augmentations one after the other.
 
     Args:
-        view: One photo; all its expressions share what is drawn.
+        sample: One photo; all its expressions share what is drawn.
         augmentations: In their order.
         key: What the draws are a function of. Each augmentation has draws of its own: one more changes no other's.
     """
-    view = replace(view, image=tv_tensors.Image(view.image), masks=tv_tensors.Mask(view.masks))
+    sample = replace(sample, image=tv_tensors.Image(sample.image), masks=tv_tensors.Mask(sample.masks))
     for place, augmentation in enumerate(augmentations):
-        view = augmentation(view, random.Random(seed_of(*key, place)))
-    return replace(view, image=view.image.as_subclass(Tensor), masks=view.masks.as_subclass(Tensor))
+        sample = augmentation(sample, random.Random(seed_of(*key, place)))
+    return replace(sample, image=sample.image.as_subclass(Tensor), masks=sample.masks.as_subclass(Tensor))
 
 
 class HorizontalFlip(Augmentation):
-    """Mirrors the photo.
+    """Mirror image of photo and masks, and of left and right in the words.
 
     Args:
         p: How often.
@@ -102,17 +102,17 @@ class HorizontalFlip(Augmentation):
         super().__init__(p)
         self.swap_words = swap_words
 
-    def apply(self, view: View, rng: random.Random) -> View:
-        """Mirror photo and masks, and the words if so asked."""
+    def apply(self, sample: Sample, rng: random.Random) -> Sample:
+        """Mirror photo and masks, and the words with `swap_words`."""
         flip = v2.functional.horizontal_flip
-        expressions = tuple(map(swap_sides, view.expressions)) if self.swap_words else view.expressions
-        return View(flip(view.image), flip(view.masks), expressions)
+        expressions = tuple(map(swap_sides, sample.expressions)) if self.swap_words else sample.expressions
+        return Sample(flip(sample.image), flip(sample.masks), expressions)
 
 
 class RandomResizedCrop(Augmentation):
-    """Enlarges a part of the photo that contains every referent in whole.
+    """Enlarged part of the photo that contains every referent in whole.
 
-    What is beside it may be lost ("the man next to the dog" without a dog), and positions change meaning.
+    The rest may be lost ("the man next to the dog" without a dog), and positions change meaning.
 
     Args:
         p: How often.
@@ -129,12 +129,12 @@ class RandomResizedCrop(Augmentation):
         _check_range(self, "ratio", ratio, math.inf)
         self.scale, self.ratio = scale, ratio
 
-    def apply(self, view: View, rng: random.Random) -> View:
+    def apply(self, sample: Sample, rng: random.Random) -> Sample:
         """Cut photo and masks, and bring them back to their size."""
-        height, width = view.image.shape[-2:]
+        height, width = sample.image.shape[-2:]
         share = rng.uniform(*self.scale)
         shape = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
-        covered = view.masks.as_subclass(Tensor).bool().any(0)
+        covered = sample.masks.as_subclass(Tensor).bool().any(0)
         top, h = _window(rng, height * math.sqrt(share / shape), covered.any(1))
         left, w = _window(rng, width * math.sqrt(share * shape), covered.any(0))
 
@@ -142,7 +142,7 @@ class RandomResizedCrop(Augmentation):
             cut: Tensor = v2.functional.resized_crop(part, top, left, h, w, [height, width])
             return cut
 
-        return replace(view, image=crop(view.image), masks=crop(view.masks))
+        return replace(sample, image=crop(sample.image), masks=crop(sample.masks))
 
 
 def _window(rng: random.Random, length: float, covered: Tensor) -> tuple[int, int]:
@@ -156,7 +156,7 @@ def _window(rng: random.Random, length: float, covered: Tensor) -> tuple[int, in
 
 
 class Rotation(Augmentation):
-    """Turns the photo about its middle. A draw that would take a referent out of the photo is not applied.
+    """Rotation about the middle of the photo. A draw that would take a referent out of the photo is not applied.
 
     Args:
         p: How often.
@@ -173,15 +173,15 @@ class Rotation(Augmentation):
             fill={tv_tensors.Image: list(fill), tv_tensors.Mask: 0},
         )
 
-    def apply(self, view: View, rng: random.Random) -> View:
+    def apply(self, sample: Sample, rng: random.Random) -> Sample:
         """Turn photo and masks."""
-        image, masks = _draw(self._transform, rng, view.image, view.masks)
-        lost = (view.masks.flatten(1) > 0).any(1) & ~(masks.flatten(1) > 0).any(1)
-        return view if lost.any() else replace(view, image=image, masks=masks)
+        image, masks = _draw(self._transform, rng, sample.image, sample.masks)
+        lost = (sample.masks.flatten(1) > 0).any(1) & ~(masks.flatten(1) > 0).any(1)
+        return sample if lost.any() else replace(sample, image=image, masks=masks)
 
 
 class ColorJitter(Augmentation):
-    """Changes brightness, contrast, saturation and hue, in random order. Color words may become false by it.
+    """Change of brightness, contrast, saturation and hue, in random order. Color words may become false.
 
     Args:
         p: How often.
@@ -203,13 +203,13 @@ class ColorJitter(Augmentation):
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
         self._transform = v2.ColorJitter(brightness, contrast, saturation, hue)
 
-    def apply(self, view: View, rng: random.Random) -> View:
+    def apply(self, sample: Sample, rng: random.Random) -> Sample:
         """Change the photo."""
-        return replace(view, image=_draw(self._transform, rng, view.image))
+        return replace(sample, image=_draw(self._transform, rng, sample.image))
 
 
 class Grayscale(Augmentation):
-    """Takes the colors away, and with them what color words mean.
+    """Photo without colors. Color words lose their meaning.
 
     Args:
         p: How often.
@@ -218,13 +218,13 @@ class Grayscale(Augmentation):
     def __init__(self, p: float = 0.2) -> None:
         super().__init__(p)
 
-    def apply(self, view: View, rng: random.Random) -> View:
+    def apply(self, sample: Sample, rng: random.Random) -> Sample:
         """Change the photo."""
-        return replace(view, image=v2.functional.rgb_to_grayscale(view.image, num_output_channels=3))
+        return replace(sample, image=v2.functional.rgb_to_grayscale(sample.image, num_output_channels=3))
 
 
 class GaussianBlur(Augmentation):
-    """Blurs the photo.
+    """Blurred photo.
 
     Args:
         p: How often.
@@ -240,13 +240,13 @@ class GaussianBlur(Augmentation):
         self.sigma = sigma
         self._transform = v2.GaussianBlur(2 * math.ceil(3 * sigma[1]) + 1, list(sigma))
 
-    def apply(self, view: View, rng: random.Random) -> View:
+    def apply(self, sample: Sample, rng: random.Random) -> Sample:
         """Change the photo."""
-        return replace(view, image=_draw(self._transform, rng, view.image))
+        return replace(sample, image=_draw(self._transform, rng, sample.image))
 
 
 class CutOut(Augmentation):
-    """Hides a rectangle of the photo (random erasing); the masks keep what is under it.
+    """Rectangle of one color over the photo (random erasing). The masks keep what is under it.
 
     Args:
         p: How often.
@@ -271,9 +271,9 @@ class CutOut(Augmentation):
         self.scale, self.ratio, self.fill = scale, ratio, fill
         self._transform = v2.RandomErasing(1.0, scale, ratio, list(fill))
 
-    def apply(self, view: View, rng: random.Random) -> View:
+    def apply(self, sample: Sample, rng: random.Random) -> Sample:
         """Change the photo."""
-        return replace(view, image=_draw(self._transform, rng, view.image))
+        return replace(sample, image=_draw(self._transform, rng, sample.image))
 
 
 def _draw(transform: Callable[..., Any], rng: random.Random, *inputs: Tensor) -> Any:

@@ -1,4 +1,4 @@
-"""`ReferringDataset`: the table's referents as images, expressions and masks, and their way into a `Batch`."""
+"""Referents of a table as images, expressions and masks, and their batches."""
 
 import os
 import random
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from maskris.batch import Batch
-from maskris.data.augment import Augmentation, View, augment
+from maskris.data.augment import Augmentation, Sample, apply_augmentations
 from maskris.data.preprocess import Preprocess
 from maskris.data.sampler import EvaluationItem, TrainingItem
 from maskris.data.table import ReferringTable
@@ -23,8 +23,8 @@ from maskris.utils.rng import seed_of
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One image and some expressions about it.
+class LoadedItem:
+    """One image and some expressions about it, as tensors.
 
     Attributes:
         image: ``[3, H, W]`` uint8.
@@ -39,7 +39,7 @@ class Sample:
     expression_id: Tensor
 
 
-class ReferringDataset(Dataset[Sample]):
+class ReferringDataset(Dataset[LoadedItem]):
     """The samples of a table, for training or for evaluation.
 
     In training an item is a referent with one of its expressions, or, with ``referents_per_image = k > 1``, an image
@@ -135,7 +135,7 @@ class ReferringDataset(Dataset[Sample]):
         """All expressions of the table."""
         return sum(self._counts)
 
-    def __getitem__(self, key: TrainingItem | EvaluationItem) -> Sample:
+    def __getitem__(self, key: TrainingItem | EvaluationItem) -> LoadedItem:
         """The sample ``(epoch, i)`` in training; ``i`` or ``(i, start, stop)`` in evaluation.
 
         Raises:
@@ -175,20 +175,20 @@ class ReferringDataset(Dataset[Sample]):
         ]  # every referent once, then second expressions, then third ones
         return [pairs[i % len(pairs)] for i in range(k)]
 
-    def _augment(self, sample: Sample, epoch: int, item: int) -> Sample:
-        if not self.augment or sample.masks is None:
-            return sample
-        view = View(sample.image, sample.masks, sample.expressions)
-        view = augment(view, self.augment, self.seed, "augment", epoch, int(item))
-        return replace(sample, image=view.image, masks=view.masks, expressions=view.expressions)
+    def _augment(self, loaded: LoadedItem, epoch: int, item: int) -> LoadedItem:
+        if not self.augment or loaded.masks is None:
+            return loaded
+        sample = Sample(loaded.image, loaded.masks, loaded.expressions)
+        sample = apply_augmentations(sample, self.augment, self.seed, "augment", epoch, int(item))
+        return replace(loaded, image=sample.image, masks=sample.masks, expressions=sample.expressions)
 
-    def _load(self, pairs: list[tuple[int, int]]) -> Sample:
+    def _load(self, pairs: list[tuple[int, int]]) -> LoadedItem:
         rows = [row for row, _ in pairs]
         masks = None
         if self.masks:
             planes = {row: self._mask(row) for row in dict.fromkeys(rows)}
             masks = torch.stack([planes[row] for row in rows])
-        return Sample(
+        return LoadedItem(
             image=self._image(rows[0]),
             expressions=tuple(self._expressions(row)[number] for row, number in pairs),
             masks=masks,
@@ -252,19 +252,19 @@ class ReferringDataset(Dataset[Sample]):
             known.update(zip(new, self.tokenizer.encode(new)[0], strict=True))
         return [known[text] for text in expressions]
 
-    def collate(self, samples: Sequence[Sample]) -> Batch:
-        """Samples to a batch of as many images, in uint8 (a quarter of the bytes to move; the model normalizes)."""
-        expressions = [text for sample in samples for text in sample.expressions]
+    def collate(self, items: Sequence[LoadedItem]) -> Batch:
+        """Items as a batch of as many images, in uint8 (a quarter of the bytes to move; the model normalizes)."""
+        expressions = [text for item in items for text in item.expressions]
         input_ids, attention_mask = self.tokenizer.pad(self._encode(expressions))
-        masks = [sample.masks for sample in samples if sample.masks is not None]
-        counts = [len(sample.expressions) for sample in samples]
+        masks = [item.masks for item in items if item.masks is not None]
+        counts = [len(item.expressions) for item in items]
         return Batch(
-            images=torch.stack([sample.image for sample in samples]),  # [I, 3, H, W]
+            images=torch.stack([item.image for item in items]),  # [I, 3, H, W]
             input_ids=input_ids,  # [N, L]
             attention_mask=attention_mask,  # [N, L]
-            image_index=torch.from_numpy(np.repeat(np.arange(len(samples)), counts)),  # [N]
+            image_index=torch.from_numpy(np.repeat(np.arange(len(items)), counts)),  # [N]
             masks=torch.cat(masks) if masks else None,  # [N, H, W]
-            expression_id=torch.cat([sample.expression_id for sample in samples]),  # [N, 2]
+            expression_id=torch.cat([item.expression_id for item in items]),  # [N, 2]
         )
 
     def count_truncated(self) -> tuple[int, int]:
@@ -316,7 +316,7 @@ class _Cache:
 
 def training_loader(
     dataset: ReferringDataset, batches: Iterable[list[TrainingItem]], workers: int = 0, prefetch_factor: int = 2
-) -> DataLoader[Sample]:
+) -> DataLoader[LoadedItem]:
     """A loader that yields a `Batch` for each list of items.
 
     Args:
@@ -336,7 +336,7 @@ def training_loader(
 
 def evaluation_loader(
     dataset: ReferringDataset, batches: Iterable[list[EvaluationItem]], workers: int = 0
-) -> DataLoader[Sample]:
+) -> DataLoader[LoadedItem]:
     """`training_loader` for a data set in evaluation mode and `EvaluationBatches`.
 
     Raises:
@@ -349,7 +349,7 @@ def evaluation_loader(
 
 def _loader(
     dataset: ReferringDataset, batches: Iterable[list[Any]], workers: int, prefetch_factor: int = 2
-) -> DataLoader[Sample]:
+) -> DataLoader[LoadedItem]:
     workers = usable_workers(workers)
     if workers:
         # Tokenizers are used before the fork and after it; without this they warn of deadlocks and switch threads off.

@@ -1,4 +1,4 @@
-"""How a model wants its images: size, resizing, mean and standard deviation, and the way back to the original size."""
+"""Preparation of a model's images: size, resizing, mean and standard deviation, and the way back to the photo."""
 
 import math
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ class Preprocess:
         width: Width of the model's input in pixels.
         resize: ``"stretch"`` fills the input and distorts the aspect ratio (MaskRIS, CARIS, LAVT);
             ``"letterbox"`` keeps the ratio and pads with the mean color, bicubic and without antialiasing; its masks
-            have soft outlines (CRIS, ETRIS; see `maskris.data.preprocess`).
+            have soft outlines (CRIS, ETRIS).
         mean: Per channel, on a scale of [0, 1].
         std: Per channel, on a scale of [0, 1].
     """
@@ -124,7 +124,8 @@ class Preprocess:
             return pixels
         color = (torch.tensor(self.mean) * 255).round()
         placement = place((photo.height, photo.width), self.size)
-        return warp(pixels.float(), self.size, placement, color, "cubic").round_().clamp_(0, 255).to(torch.uint8)
+        # In float64, since an error of position grows with the photo and is to change no rounding.
+        return warp(pixels.double(), self.size, placement, color).round_().clamp_(0, 255).to(torch.uint8)
 
     def mask(self, mask: np.ndarray) -> Tensor:
         """Resize a mask: ``[h, w]`` bool array to ``[height, width]``.
@@ -138,9 +139,9 @@ class Preprocess:
         if mask.ndim != 2:
             raise ValueError(f"A mask has a height and a width, not the shape {list(mask.shape)}")
         if self.resize == "letterbox":
-            plane = torch.from_numpy(mask.astype(np.float32))[None]
+            plane = torch.from_numpy(mask.astype(np.float64))[None]
             placement = place((mask.shape[0], mask.shape[1]), self.size)
-            return warp(plane, self.size, placement, torch.zeros(1), "linear")[0].clamp_(0, 1)
+            return warp(plane, self.size, placement, torch.zeros(1), "bilinear")[0].clamp_(0, 1).float()
         rows, columns = _nearest(mask.shape[0], self.height), _nearest(mask.shape[1], self.width)
         # Masks come from COCO's run lengths column by column, so whole columns lie together in memory.
         resized = mask.T[columns][:, rows].T if mask.flags.f_contiguous else mask[rows][:, columns]
@@ -173,7 +174,7 @@ class Preprocess:
         height, width = size
         if self.resize == "letterbox":
             placement = place((height, width), self.size).inverse
-            return warp(maps, (height, width), placement, maps.new_zeros(len(maps)), "cubic").clamp_(0, 1)
+            return warp(maps, (height, width), placement, maps.new_zeros(len(maps))).clamp_(0, 1)
         if maps.shape[1:] == (height, width):
             return maps
         return F.interpolate(maps[:, None], size=(height, width), mode="bilinear", align_corners=False)[:, 0]
@@ -181,8 +182,6 @@ class Preprocess:
 
 CLIP_LETTERBOX = Preprocess(416, 416, "letterbox", CLIP_MEAN, CLIP_STD)
 """The input of CRIS and ETRIS."""
-
-Kernel = Literal["cubic", "linear"]
 
 
 class Placement(NamedTuple):
@@ -204,52 +203,34 @@ def place(photo: tuple[int, int], size: tuple[int, int]) -> Placement:
     return Placement(scale, (size[0] - photo[0] * scale) / 2, (size[1] - photo[1] * scale) / 2)
 
 
-def warp(planes: Tensor, size: tuple[int, int], placement: Placement, border: Tensor, kernel: Kernel) -> Tensor:
-    """Draw planes into others.
+def warp(
+    planes: Tensor,
+    size: tuple[int, int],
+    placement: Placement,
+    border: Tensor,
+    mode: Literal["bicubic", "bilinear"] = "bicubic",
+) -> Tensor:
+    """Resample planes at the pixels of other ones.
 
     Args:
-        planes: ``[C, h, w]`` float.
+        planes: ``[C, h, w]`` float. Positions are as exact as their type: in float32 to 1e-7 of the planes' sides.
         size: Height and width of the result.
         placement: Where in it the planes lie.
         border: ``[C]``, the value of each plane outside its edges.
-        kernel: ``"cubic"`` overshoots at edges, ``"linear"`` doesn't.
+        mode: ``"bicubic"`` (Keys' kernel with a = -0.75) overshoots at edges, ``"bilinear"`` doesn't.
 
     Returns:
-        ``[C, *size]`` float.
+        ``[C, *size]``, of the planes' type.
     """
-    # A frame of one pixel holds the border's value, and whatever is read further out is read there.
-    framed = border.to(planes)[:, None, None].repeat(1, planes.shape[1] + 2, planes.shape[2] + 2)
-    framed[:, 1:-1, 1:-1] = planes
-    for dim, offset in ((1, placement.top), (2, placement.left)):  # the kernel is a product of its two directions
-        index, weight = _taps(size[dim - 1], framed.shape[dim], placement.scale, offset, kernel, planes.device)
-        weight = weight[:, :, None] if dim == 1 else weight
-        drawn = framed.index_select(dim, index[0]) * weight[0]
-        for k in range(1, len(index)):
-            drawn.addcmul_(framed.index_select(dim, index[k]), weight[k])
-        framed = drawn
-    return framed
-
-
-def _taps(
-    length: int, framed: int, scale: float, offset: float, kernel: Kernel, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Which pixels of a framed row make each pixel of the result, and with which weights: both ``[taps, length]``."""
-    position = (torch.arange(length, dtype=torch.float64) - offset) / scale
-    start = position.floor()
-    t = position - start
-    if kernel == "linear":
-        steps, weight = torch.arange(2), torch.stack([1 - t, t])
-    else:
-        steps, weight = torch.arange(-1, 3), torch.stack([_far(1 + t), _near(t), _near(1 - t), _far(2 - t)])
-    index = (start.long() + 1 + steps[:, None]).clamp(0, framed - 1)
-    return index.to(device), weight.float().to(device)
-
-
-def _near(x: Tensor) -> Tensor:
-    """Keys' kernel with a = -0.75 for distances up to 1."""
-    return (1.25 * x - 2.25) * x * x + 1
-
-
-def _far(x: Tensor) -> Tensor:
-    """Keys' kernel with a = -0.75 for distances from 1 to 2."""
-    return ((-0.75 * x + 3.75) * x - 6) * x + 3
+    if planes.device.type == "mps":  # its grid_sample has no bicubic kernel
+        return warp(planes.cpu(), size, placement, border, mode).to(planes.device)
+    y, x = (
+        # The centers of the first and the last pixel lie half a pixel inside of -1 and 1.
+        (2 * (torch.arange(length, dtype=torch.float64) - offset) / placement.scale + 1) / side - 1
+        for length, offset, side in zip(size, placement[1:], planes.shape[1:], strict=True)
+    )
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=2).to(planes)
+    border = border.to(planes)[:, None, None]
+    # Beyond the edges grid_sample takes zeros: the border, once it is subtracted.
+    drawn = F.grid_sample((planes - border)[None], grid[None], mode, padding_mode="zeros", align_corners=False)
+    return drawn[0] + border

@@ -11,10 +11,11 @@ from data.shapes_english import read
 from PIL import Image
 
 from maskris.data.prepare import prepare_dataset
+from maskris.data.published_counts import Counts
 from maskris.data.readers.refer import read_refer
 from maskris.data.shapes.language import KINDS, VARIANTS, vocabulary
 from maskris.data.shapes.scene import SHAPES, make_scene, masks_of, render
-from maskris.data.shapes.writer import OBJECTS, Count, write_shapes
+from maskris.data.shapes.writer import OBJECTS, write_shapes
 from maskris.data.table import ReferringTable
 
 IMAGES = {"train": 6, "val": 3, "testA": 3, "testB": 3}
@@ -62,7 +63,7 @@ def test_the_readers_give_back_what_was_meant(written, variant):
     assert list(counts[variant]) == table.splits == list(OBJECTS)
     for split, expected in counts[variant].items():
         part = table.split(split)
-        assert Count(part.num_images, len(part), part.num_expressions) == expected
+        assert Counts(part.num_images, len(part), part.num_expressions) == expected
     for i, row in enumerate(table):
         scene, number = origin(row)
         assert row.category == scene.things[number].shape
@@ -86,7 +87,7 @@ def test_it_is_prepared_without_a_problem(written, tmp_path, variant):
     root, counts = written
     report = prepare_dataset(root, tmp_path / "t.parquet", dataset=variant, progress=False)
     assert (report.problems, report.rejects, report.dataset, report.split_by) == ([], None, variant, "unc")
-    assert {s: Count(c.images, c.referents, c.expressions) for s, c in report.counts.items()} == counts[variant]
+    assert {s: Counts(c.images, c.referents, c.expressions) for s, c in report.counts.items()} == counts[variant]
     assert ReferringTable.open(report.out).to_pylist() == read_refer(root, variant, "unc").table().to_pylist()
 
 

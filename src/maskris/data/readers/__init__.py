@@ -1,4 +1,4 @@
-"""Readers of annotations: one file per format, with a function ``read_…`` and its `Reader`; files are found by being here.
+"""Readers of annotations, one file per format: a function ``read_…`` and its `Reader`, found by being in this package.
 
 A reader of one's own needs no file here: it is named by a dotted path (``my_module.read``) or by `register_reader`.
 """

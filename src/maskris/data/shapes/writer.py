@@ -7,40 +7,25 @@ RefCOCO, RefCOCO+ and RefCOCOg do, and every expression carries its kind, so tha
 import json
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.progress import Progress
 
 from maskris.data import masks
-from maskris.data.shapes.language import VARIANTS, expressions, vocabulary
+from maskris.data.prepare import prepare_dataset
+from maskris.data.published_counts import Counts
+from maskris.data.shapes.language import VARIANTS, expressions
 from maskris.data.shapes.scene import SHAPES, Scene, make_scene, masks_of, render
+from maskris.data.table import ReferringTable
+from maskris.utils.progress import show_progress
 from maskris.utils.rng import KeyedRandom
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from maskris.data.table import ReferringTable
-
-
-__all__ = ["OBJECTS", "VARIANTS", "Count", "vocabulary", "write_shapes"]
 
 OBJECTS: dict[str, tuple[int, int]] = {"train": (3, 5), "val": (3, 5), "testA": (2, 3), "testB": (6, 8)}
 """Fewest and most objects of a scene: testA is sparse and testB crowded, with smaller objects."""
 
 _DEFAULT_IMAGES = {"train": 2000, "val": 200, "testA": 200, "testB": 200}
-
-
-@dataclass(frozen=True)
-class Count:
-    """Size of one split."""
-
-    images: int
-    referents: int
-    expressions: int
 
 
 def write_shapes(
@@ -51,7 +36,7 @@ def write_shapes(
     size: int = 64,
     datasets: Sequence[str] = ("shapes",),
     progress: bool = False,
-) -> dict[str, dict[str, Count]]:
+) -> dict[str, dict[str, Counts]]:
     """Write scenes and expressions in the REFER layout.
 
     The same arguments give the same bytes of pixels and the same sentences on every machine, and scene `i` of a split
@@ -83,8 +68,7 @@ def write_shapes(
     out = Path(out)
     (out / "train2014").mkdir(parents=True, exist_ok=True)
     writers = {name: _Writer(name) for name in datasets}
-    with Progress(disable=not progress, transient=True) as bar:
-        task = bar.add_task("drawing scenes", total=sum(images.values()))
+    with show_progress("drawing scenes", sum(images.values()), shown=progress) as bar:
         for place, split in enumerate(OBJECTS):
             for number in range(images.get(split, 0)):
                 scene = make_scene(seed, split, number, OBJECTS[split])
@@ -94,14 +78,14 @@ def write_shapes(
                 visible = masks_of(scene, size)
                 for writer in writers.values():
                     writer.add(scene, split, image_id, file, visible, size)
-                bar.advance(task)
+                bar.advance()
     for name, writer in writers.items():
         writer.write(out / name, seed)
     return {name: writer.counts() for name, writer in writers.items()}
 
 
 class _Writer:
-    """Collects one data set."""
+    """One data set in the REFER layout."""
 
     def __init__(self, variant: str) -> None:
         self.variant = variant
@@ -111,61 +95,44 @@ class _Writer:
         self.sentences = 0
 
     def add(self, scene: Scene, split: str, image_id: int, file: str, visible: list[np.ndarray], size: int) -> None:
-        rng = KeyedRandom(*scene.key, self.variant)
-        by_thing: dict[int, list[tuple[str, str]]] = {}
-        for expression in expressions(scene, self.variant, rng):
-            by_thing.setdefault(expression.thing, []).append((expression.text, expression.kind))
+        by_thing: dict[int, list[dict[str, Any]]] = {}
+        for expression in expressions(scene, self.variant, KeyedRandom(*scene.key, self.variant)):
+            text = expression.text
+            sentence = {"sent": text, "raw": text, "tokens": text.split(), "kind": expression.kind}
+            by_thing.setdefault(expression.thing, []).append(sentence)
         self.images.append({"id": image_id, "file_name": file, "height": size, "width": size})
-        for number, thing in enumerate(scene.things):
-            ann_id = image_id * 10 + number
-            mask = visible[number]
-            ys, xs = np.nonzero(mask)
-            box = [int(xs.min()), int(ys.min()), int(xs.max() - xs.min() + 1), int(ys.max() - ys.min() + 1)]
-            counts = masks.encode(mask)
-            self.annotations.append(
-                {
-                    "id": ann_id,
-                    "image_id": image_id,
-                    "category_id": SHAPES.index(thing.shape) + 1,
-                    "segmentation": {
-                        "size": [size, size],
-                        "counts": counts if isinstance(counts, str) else counts.decode(),
-                    },
-                    "bbox": box,
-                    "area": int(mask.sum()),
-                    "iscrowd": 0,
-                }
-            )
-            if number in by_thing:
-                self._add_ref(split, image_id, file, ann_id, thing.shape, by_thing[number])
-
-    def _add_ref(
-        self, split: str, image_id: int, file: str, ann_id: int, shape: str, sentences: list[tuple[str, str]]
-    ) -> None:
-        ids = list(range(self.sentences, self.sentences + len(sentences)))
-        self.sentences += len(sentences)
-        self.refs.append(
-            {
-                "ref_id": len(self.refs),
-                "ann_id": ann_id,
+        for number, (thing, mask) in enumerate(zip(scene.things, visible, strict=True)):
+            category = SHAPES.index(thing.shape) + 1
+            annotation = {
+                "id": image_id * 10 + number,
                 "image_id": image_id,
-                "file_name": file,
-                "split": split,
-                "category_id": SHAPES.index(shape) + 1,
-                "sent_ids": ids,
-                "sentences": [
-                    {"sent_id": i, "sent": text, "raw": text, "tokens": text.split(), "kind": kind}
-                    for i, (text, kind) in zip(ids, sentences, strict=True)
-                ],
+                "category_id": category,
+                "segmentation": {"size": [size, size], "counts": masks.encode(mask).decode()},
+                "bbox": [int(side) for side in masks.box_of(mask)],
+                "area": int(mask.sum()),
+                "iscrowd": 0,
             }
-        )
+            self.annotations.append(annotation)
+            if sentences := by_thing.get(number):
+                ids = range(self.sentences, self.sentences + len(sentences))
+                self.sentences += len(sentences)
+                ref = {
+                    "ref_id": len(self.refs),
+                    "ann_id": annotation["id"],
+                    "image_id": image_id,
+                    "file_name": file,
+                    "split": split,
+                    "category_id": category,
+                    "sent_ids": list(ids),
+                    "sentences": [{"sent_id": i, **sentence} for i, sentence in zip(ids, sentences, strict=True)],
+                }
+                self.refs.append(ref)
 
     def write(self, folder: Path, seed: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         categories = [{"id": i + 1, "name": shape, "supercategory": "shape"} for i, shape in enumerate(SHAPES)]
-        info = {"description": f"maskris {self.variant}, seed {seed}"}
         content = {
-            "info": info,
+            "info": {"description": f"maskris {self.variant}, seed {seed}"},
             "images": self.images,
             "annotations": self.annotations,
             "categories": categories,
@@ -174,25 +141,22 @@ class _Writer:
         with (folder / "refs(unc).p").open("wb") as file:
             pickle.dump(self.refs, file, protocol=2)
 
-    def counts(self) -> dict[str, Count]:
+    def counts(self) -> dict[str, Counts]:
         result = {}
         for split in dict.fromkeys(ref["split"] for ref in self.refs):
             refs = [ref for ref in self.refs if ref["split"] == split]
             sentences = sum(len(ref["sentences"]) for ref in refs)
-            result[split] = Count(len({ref["image_id"] for ref in refs}), len(refs), sentences)
+            result[split] = Counts(len({ref["image_id"] for ref in refs}), len(refs), sentences)
         return result
 
 
 IMAGES = {"train": 2000, "val": 150, "testA": 75, "testB": 75}
 
-SIZE = 128  # of the pictures; the model sees them at 64
+SIZE = 128  # of the pictures; the model's input is 64
 
 
-def embedded_data(folder: Path, seed: int, images: int) -> "ReferringTable":
+def embedded_data(folder: Path, seed: int, images: int) -> ReferringTable:
     """The embedded data set in the REFER layout, prepared; made only if the folder hasn't got this very one."""
-    from maskris.data.prepare import prepare_dataset
-    from maskris.data.table import ReferringTable
-
     table, made = folder / "shapes.parquet", folder / "made.json"
     what = json.dumps({"images": IMAGES | {"train": images}, "size": SIZE, "seed": seed})
     if not (table.is_file() and made.is_file() and made.read_text() == what):
