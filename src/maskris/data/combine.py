@@ -212,9 +212,9 @@ def combine_tables(tables: Sequence[ReferringTable], published: PublishedList | 
                 f"{published.file} names no image of the members' train splits; does it belong to other data?"
             )
         kept = set(found)
-        sizes = (rows.count(part) for part in (clean & kept, clean - kept, kept - clean))
+        both, only_rule, only_list = (rows.count(part) for part in (clean & kept, clean - kept, kept - clean))
         unknown = tuple(sorted(published.entries - set(found.values()), key=str))
-        comparison = Comparison(published.file, *sizes, unknown)
+        comparison = Comparison(published.file, both, only_rule, only_list, unknown)
     if not kept:
         raise ValueError("No training row is left: every image of the train splits occurs in an evaluation split")
     by_member = {name: [row for row in rows.train if rows.members[row] == name] for name in rows.names}
@@ -233,7 +233,7 @@ def combine_tables(tables: Sequence[ReferringTable], published: PublishedList | 
         {name: rows.count(kept.intersection(own)) for name, own in by_member.items()},
         leaks,
         len(kept) - len(groups),
-        rows.count(kept).expressions - table.split(TRAIN).num_expressions,
+        sum(len(rows.columns["expressions"][row]) for row in kept) - table.split(TRAIN).num_expressions,
         rows.contradictions(groups),
         comparison,
     )

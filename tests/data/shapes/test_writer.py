@@ -97,6 +97,7 @@ def test_the_same_arguments_give_the_same_bytes(written, tmp_path):
 
 
 # Recorded once: if they change, the data set is another one, and numbers reported on it can't be compared.
+# (That of shapes+ differs from the first one recorded in the spelling of "color" alone.)
 BEGINNINGS = {
     "shapes": ["bigger red thing", "plain red circle left of blue thing", "bottom red thing"],
     "shapes+": ["thing with the same color as the cross", "red circle", "largest red thing"],
@@ -108,7 +109,7 @@ BEGINNINGS = {
 }
 DIGESTS = {
     "shapes": "9f3fe7a302abda50fc7577f000ec42fec118726e4d07fd6541cf74f25d3579a4",
-    "shapes+": "766faad0c34fe3c54d487ad62e18ecbbae09a2e64325b18bffb9a520ba5cc1d6",
+    "shapes+": "3218eaaaea6fc4c649b1038bd63d536e7e8b33cdad8f466ed46f3062d4f44fe7",
     "shapesg": "40c7cebd261cbf0fa8ceedc11dc7a83983b17155258ed6daa85febd8259ac9b3",
 }
 
