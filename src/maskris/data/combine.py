@@ -14,7 +14,6 @@ from typing import Any
 
 import pyarrow as pa
 
-
 from maskris.data.prepare import checked_tables, write_rejects
 from maskris.data.published_counts import Counts
 from maskris.data.readers import read_annotations
