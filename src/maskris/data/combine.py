@@ -7,7 +7,7 @@ expressions of different members about the same object, and leaves the splits fo
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -201,145 +201,117 @@ def combine_tables(tables: Sequence[ReferringTable], published: PublishedList | 
         ValueError: If a member is no single data set, two are the same, their texts are of different kinds, or no
             training row is left.
     """
-    rows = _Rows(tables)
-    clean = {row for row in rows.train if rows.images[row] not in rows.places}
-    kept, comparison = clean, None
+    rows = _rows_of(tables)
+    members = list(dict.fromkeys(row["member"] for row in rows))
+    train = [row for row in rows if row["split"] == TRAIN]
+    evaluation = [row for row in rows if row["split"] != TRAIN]
+    places: dict[Hashable, set[str]] = defaultdict(set)  # the evaluation splits that have an image
+    for row in evaluation:
+        places[row["photo"]].add(row["place"])
+    kept, comparison = [row for row in train if row["photo"] not in places], None
     if published is not None:
-        found = {row: entry for row in rows.train if (entry := rows.find(row, published.entries)) is not None}
-        if not found:
-            raise ValueError(
-                f"{published.file} names no image of the members' train splits; does it belong to other data?"
-            )
-        kept = set(found)
-        both, only_rule, only_list = (rows.count(part) for part in (clean & kept, clean - kept, kept - clean))
-        unknown = tuple(sorted(published.entries - set(found.values()), key=str))
-        comparison = Comparison(published.file, both, only_rule, only_list, unknown)
+        kept, comparison = _compare(published, train, kept)
     if not kept:
         raise ValueError("No training row is left: every image of the train splits occurs in an evaluation split")
-    by_member = {name: [row for row in rows.train if rows.members[row] == name] for name in rows.names}
     leaks = []
-    for name, own in by_member.items():
-        leaking: dict[str, list[int]] = defaultdict(list)
-        for row in own:
-            for place in rows.places.get(rows.images[row], ()):
-                leaking[place].append(row)
-        leaks += [Leak(name, place, rows.count(leaking[place])) for place in rows.all_places if place in leaking]
-    groups = rows.group(row for row in rows.train if row in kept)
-    table = rows.merge(groups)
+    for member in members:
+        for place in dict.fromkeys(row["place"] for row in evaluation):
+            leaking = [row for row in train if row["member"] == member and place in places.get(row["photo"], ())]
+            leaks += [Leak(member, place, _count(leaking))] if leaking else []
+    groups: dict[Hashable, list[Row]] = defaultdict(list)
+    for row in kept:  # without an annotation (no target) nobody knows that two rows mean the same
+        groups[(*_annotation(row), *map(row.get, _MASK)) if row["ann_ids"] else row["number"]].append(row)
+    annotations = Counter(_annotation(rows[0]) for rows in groups.values() if rows[0]["ann_ids"])
+    # Files of one photo under several names become one image, whose encoding its referents can share.
+    names: dict[Hashable, str] = {}
+    joined = [_join(rows) | {"image": names.setdefault(rows[0]["photo"], rows[0]["image"])} for rows in groups.values()]
+    ordered = sorted([*joined, *evaluation], key=lambda row: int(row["number"]))
     return Combination(
-        table,
-        {name: rows.count(own) for name, own in by_member.items()},
-        {name: rows.count(kept.intersection(own)) for name, own in by_member.items()},
+        ReferringTable(pa.Table.from_pylist(ordered, SCHEMA), ReferringTable.concat(tables).images_root),
+        {member: _count([row for row in train if row["member"] == member]) for member in members},
+        {member: _count([row for row in kept if row["member"] == member]) for member in members},
         leaks,
         len(kept) - len(groups),
-        sum(len(rows.columns["expressions"][row]) for row in kept) - table.split(TRAIN).num_expressions,
-        rows.contradictions(groups),
+        sum(len(row["expressions"]) for row in kept) - sum(len(row["expressions"]) for row in joined),
+        sum(count > 1 for count in annotations.values()),
         comparison,
     )
 
 
-class _Rows:
-    """The rows of all members one after the other, with the columns of `combine_tables` as lists.
+Row = dict[str, Any]
+"""A row of a member with its ``number`` among all, its ``member``, its ``photo`` (see `identities`) and its ``place``,
+such as ``"refcoco unc val"``."""
 
-    Attributes:
-        names: The members, such as ``"refcoco unc"``.
-        members: Of each row.
-        images: Of each row, see `identities`.
-        train: The numbers of the training rows.
-        places: For each image of an evaluation split the splits that have it, such as ``"refcoco unc val"``.
-        all_places: All of these splits, in their order.
-    """
-
-    def __init__(self, tables: Sequence[ReferringTable]) -> None:
-        self.names = [_name_of(number, table) for number, table in enumerate(tables)]
-        if twice := [name for number, name in enumerate(self.names) if name in self.names[:number]]:
-            raise ValueError(f"Two members are {twice[0]}; `maskris prepare --dataset NAME` names data of one's own")
-        self.table = ReferringTable.concat(tables)
-        self.columns = {name: self.table.column(name) for name in SCHEMA.names if name not in ("area", "box")}
-        if len(texts := sorted(set(self.columns["text"]) - {""})) > 1:
-            raise ValueError(
-                f"The members' texts are of several kinds ({', '.join(texts)}); use the same --text for all"
-            )
-        self.members = [name for name, table in zip(self.names, tables, strict=True) for _ in range(len(table))]
-        self.images = identities(self.table)
-        self.train = [row for row, split in enumerate(self.columns["split"]) if split == TRAIN]
-        self.places: dict[Hashable, set[str]] = defaultdict(set)
-        self.all_places: dict[str, None] = {}
-        for row, split in enumerate(self.columns["split"]):
-            if split != TRAIN:
-                place = f"{self.members[row]} {split}"
-                self.places[self.images[row]].add(place)
-                self.all_places[place] = None
-
-    def find(self, row: int, entries: frozenset[Entry]) -> Entry | None:
-        """The entry of a published list that names a row's image or its annotations."""
-        image, image_id, ann_ids = (self.columns[name][row] for name in ("image", "image_id", "ann_ids"))
-        number = coco_id(image)
-        names: tuple[Name, ...] = (image_id, image, PurePosixPath(image).name) if number is None else (number,)
-        candidates = (entry for name in names for entry in (name, (name, tuple(sorted(ann_ids)))))
-        return next((entry for entry in candidates if entry in entries), None)
-
-    def count(self, rows: Iterable[int]) -> Counts:
-        """The size of some rows."""
-        rows = list(rows)
-        expressions = sum(len(self.columns["expressions"][row]) for row in rows)
-        return Counts(len({self.images[row] for row in rows}), len(rows), expressions)
-
-    def group(self, rows: Iterable[int]) -> list[list[int]]:
-        """Rows of the same referent together, in the order of their first ones."""
-        mask = [self.columns[name] for name in ("mask", "mask_source", "height", "width")]
-        groups: dict[Hashable, list[int]] = defaultdict(list)
-        for row in rows:  # without an annotation (no target) nobody knows that two rows mean the same
-            ann_ids = tuple(sorted(self.columns["ann_ids"][row]))
-            groups[(self.images[row], ann_ids, *(column[row] for column in mask)) if ann_ids else row].append(row)
-        return list(groups.values())
-
-    def contradictions(self, groups: Sequence[Sequence[int]]) -> int:
-        """Annotations that belong to more than one group, because their masks differ."""
-        ann_ids = self.columns["ann_ids"]
-        found = Counter((self.images[rows[0]], tuple(sorted(ann_ids[rows[0]]))) for rows in groups if ann_ids[rows[0]])
-        return sum(count > 1 for count in found.values())
-
-    def merge(self, groups: Sequence[Sequence[int]]) -> ReferringTable:
-        """A row for each group, and the evaluation rows, in the order of the members."""
-        columns, arrow = self.columns, self.table.arrow
-        joined = {name: list(columns[name]) for name in _JOINED}
-        path_of: dict[Hashable, str] = {}
-        for rows in groups:
-            first = rows[0]
-            whose = list(dict.fromkeys((columns["dataset"][row], columns["split_by"][row]) for row in rows))
-            files = list(dict.fromkeys((columns["source"][row], columns["source_sha256"][row]) for row in rows))
-            said: dict[str, list[str]] = {}  # expression -> its kind, and where it comes from
-            for row in rows:
-                origin = f"{self.members[row]} {columns['ref_id'][row]}"
-                for text, kind in zip(columns["expressions"][row], columns["kinds"][row], strict=True):
-                    entry = said.setdefault(text, [""])
-                    entry[0] = entry[0] or kind
-                    entry += [origin] if origin not in entry[1:] else []
-            changed = {
-                "dataset": ", ".join(dataset for dataset, _ in whose),
-                "split_by": ", ".join(split_by for _, split_by in whose),
-                "category": next((name for row in rows if (name := columns["category"][row])), ""),
-                # Files of one photo under several names become one image, whose encoding its referents can share.
-                "image": path_of.setdefault(self.images[first], columns["image"][first]),
-                "expressions": list(said),
-                "kinds": [kind for kind, *_ in said.values()],
-                "origins": [", ".join(origins) for _, *origins in said.values()],
-                "source": ", ".join(file for file, _ in files),
-                "source_sha256": ", ".join(digest for _, digest in files),
-            }
-            for name, value in changed.items():
-                joined[name][first] = value
-        for name, values in joined.items():
-            place = SCHEMA.get_field_index(name)
-            arrow = arrow.set_column(place, name, pa.array(values, SCHEMA.field(name).type))
-        evaluation = set(range(len(self.table))) - set(self.train)
-        kept = sorted(evaluation.union(rows[0] for rows in groups))
-        return ReferringTable(arrow, self.table.images_root).take(kept)
+_MASK = ("mask", "mask_source", "height", "width")
 
 
-_JOINED = ("dataset", "split_by", "category", "image", "expressions", "kinds", "origins", "source", "source_sha256")
-"""Columns in which a merged row differs from the first of its group."""
+def _rows_of(tables: Sequence[ReferringTable]) -> list[Row]:
+    names = [_name_of(number, table) for number, table in enumerate(tables)]
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise ValueError(f"Two members are {twice[0]}; `maskris prepare --dataset NAME` names data of one's own")
+    whole = ReferringTable.concat(tables)
+    if len(texts := sorted(set(whole.column("text")) - {""})) > 1:
+        raise ValueError(f"The members' texts are of several kinds ({', '.join(texts)}); use the same --text for all")
+    members = [name for name, table in zip(names, tables, strict=True) for _ in range(len(table))]
+    facts = enumerate(zip(whole.to_pylist(), members, identities(whole), strict=True))
+    return [
+        {**row, "number": number, "member": member, "photo": photo, "place": f"{member} {row['split']}"}
+        for number, (row, member, photo) in facts
+    ]
+
+
+def _compare(published: PublishedList, train: list[Row], clean: list[Row]) -> tuple[list[Row], Comparison]:
+    """The training rows that a list keeps, and how they differ from those that the rule keeps."""
+    found = {row["number"]: entry for row in train if (entry := _find(row, published.entries)) is not None}
+    if not found:
+        raise ValueError(f"{published.file} names no image of the members' train splits; does it belong to other data?")
+    kept = [row for row in train if row["number"] in found]
+    unknown = tuple(sorted(published.entries - set(found.values()), key=str))
+    both = [row for row in clean if row["number"] in found]
+    by_rule = {row["number"] for row in clean}
+    only_rule = [row for row in clean if row["number"] not in found]
+    only_list = [row for row in kept if row["number"] not in by_rule]
+    return kept, Comparison(published.file, _count(both), _count(only_rule), _count(only_list), unknown)
+
+
+def _find(row: Row, entries: frozenset[Entry]) -> Entry | None:
+    """The entry of a published list that names a row's image or its annotations."""
+    number = coco_id(row["image"])
+    own: tuple[Name, ...] = (row["image_id"], row["image"], PurePosixPath(row["image"]).name)
+    names = own if number is None else (number,)
+    candidates = (entry for name in names for entry in (name, (name, tuple(sorted(row["ann_ids"])))))
+    return next((entry for entry in candidates if entry in entries), None)
+
+
+def _count(rows: Sequence[Row]) -> Counts:
+    return Counts(len({row["photo"] for row in rows}), len(rows), sum(len(row["expressions"]) for row in rows))
+
+
+def _annotation(row: Row) -> tuple[Hashable, tuple[int, ...]]:
+    return row["photo"], tuple(sorted(row["ann_ids"]))
+
+
+def _join(rows: Sequence[Row]) -> Row:
+    """Rows about the same referent as one: the first, with the expressions of all."""
+    whose = list(dict.fromkeys((row["dataset"], row["split_by"]) for row in rows))
+    files = list(dict.fromkeys((row["source"], row["source_sha256"]) for row in rows))
+    kinds: dict[str, str] = {}
+    origins: dict[str, dict[str, None]] = defaultdict(dict)
+    for row in rows:
+        for text, kind in zip(row["expressions"], row["kinds"], strict=True):
+            kinds[text] = kinds.get(text) or kind
+            origins[text][f"{row['member']} {row['ref_id']}"] = None
+    return {
+        **rows[0],
+        "dataset": ", ".join(dataset for dataset, _ in whose),
+        "split_by": ", ".join(split_by for _, split_by in whose),
+        "category": next((name for row in rows if (name := row["category"])), ""),
+        "expressions": list(kinds),
+        "kinds": list(kinds.values()),
+        "origins": [", ".join(names) for names in origins.values()],
+        "source": ", ".join(file for file, _ in files),
+        "source_sha256": ", ".join(digest for _, digest in files),
+    }
 
 
 def _name_of(number: int, table: ReferringTable) -> str:

@@ -2,9 +2,9 @@
 
 import os
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from maskris.data.table import ReferringTable
 from maskris.data.tokenizer import ExpressionTokenizer
 from maskris.utils.process import usable_workers
 from maskris.utils.rng import seed_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class ReferringDataset(Dataset[LoadedItem]):
         self._counts: list[int] = table.expressions_per_row.tolist()
         self._images: list[list[int]] = [rows.tolist() for rows in table.by_image()]
         self._image_of = {row: number for number, rows in enumerate(self._images) for row in rows}
-        self._cache = _Cache()
+        self._cache: dict[str, dict[Any, Any]] = {}  # by kind; bounded by the table
         self._check()
 
     def _check(self) -> None:
@@ -195,13 +197,22 @@ class ReferringDataset(Dataset[LoadedItem]):
             expression_id=torch.from_numpy(np.array(pairs, dtype=np.int64)),
         )
 
+    def _cached(self, kind: str, key: Any, make: Callable[[], T]) -> T:
+        """What was made before, if there is a cache."""
+        kept = self._cache.setdefault(kind, {}) if self.cache_images else {}
+        if key not in kept:
+            kept[key] = make()
+        made: T = kept[key]
+        return made
+
     def _image(self, row: int) -> Tensor:
-        number = self._image_of[row]
-        if (image := self._cache.images.get(number)) is None:
-            image = self.preprocess.image(self._decode(row))
-            if self.cache_images:
-                self._cache.images[number] = image
-        return image
+        return self._cached("image", self._image_of[row], lambda: self.preprocess.image(self._decode(row)))
+
+    def _mask(self, row: int) -> Tensor:
+        return self._cached("mask", row, lambda: self.preprocess.mask(self.table.mask(row)))
+
+    def _expressions(self, row: int) -> Sequence[str]:
+        return self._cached("expressions", row, lambda: self.table.expressions(row))
 
     def _decode(self, row: int) -> Image.Image:
         """The photo as it is stored.
@@ -230,24 +241,10 @@ class ReferringDataset(Dataset[LoadedItem]):
     def _name(self, row: int) -> str:
         return f"{self.table.image_path(row)} (row {row} of the table, ref_id {self.table.row(row).ref_id})"
 
-    def _mask(self, row: int) -> Tensor:
-        if (mask := self._cache.masks.get(row)) is None:
-            mask = self.preprocess.mask(self.table.mask(row))
-            if self.cache_images:
-                self._cache.masks[row] = mask
-        return mask
-
-    def _expressions(self, row: int) -> Sequence[str]:
-        if (expressions := self._cache.expressions.get(row)) is None:
-            expressions = self.table.expressions(row)
-            if self.cache_images:
-                self._cache.expressions[row] = expressions
-        return expressions
-
     def _encode(self, expressions: list[str]) -> list[list[int]]:
         if not self.cache_images:
             return self.tokenizer.encode(expressions)[0]
-        known = self._cache.ids
+        known = self._cache.setdefault("ids", {})
         if new := [text for text in dict.fromkeys(expressions) if text not in known]:
             known.update(zip(new, self.tokenizer.encode(new)[0], strict=True))
         return [known[text] for text in expressions]
@@ -301,17 +298,7 @@ class ReferringDataset(Dataset[LoadedItem]):
 
     def __getstate__(self) -> dict[str, Any]:
         """A spawned worker gets the recipe, not the contents, and fills a cache of its own."""
-        return {**self.__dict__, "_cache": _Cache()}
-
-
-@dataclass
-class _Cache:
-    """What has been loaded; bounded by the table, which is why `ReferringDataset` fills it only when asked."""
-
-    images: dict[int, Tensor] = field(default_factory=dict)  # by number of the image
-    masks: dict[int, Tensor] = field(default_factory=dict)  # by row
-    expressions: dict[int, Sequence[str]] = field(default_factory=dict)  # by row
-    ids: dict[str, list[int]] = field(default_factory=dict)  # by sentence
+        return {**self.__dict__, "_cache": {}}
 
 
 def training_loader(

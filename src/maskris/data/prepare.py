@@ -6,14 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-
-from PIL import Image
 
 from maskris.data.published_counts import Counts, published_sizes
 from maskris.data.readers import read_annotations
 from maskris.data.readers.refer import Wording
-from maskris.data.readers.validation import InvalidData, Problem, ReadResult
+from maskris.data.readers.validation import ImageProblem, InvalidData, Problem, ReadResult, image_size
 from maskris.data.table import SPLITS, ReferringTable
 from maskris.utils.files import atomic_path
 from maskris.utils.progress import track
@@ -156,47 +155,26 @@ def report_images(results: Sequence[ReadResult], *, progress: bool = True) -> No
             message = f"there is no folder of images at {result.images_root}; say where it is with --images"
             result.problems.append(Problem(str(result.images_root), "", "missing image", message, None, fatal=True))
             continue
-        reported = {problem.row for problem in result.problems if problem.kind in _NO_IMAGE}
+        reported = {
+            problem.row for problem in result.problems if problem.kind in ("missing image", "undecodable image")
+        }
         for number, row in enumerate(result.rows):
             if row.get("image") and number not in reported:
                 rows[result.images_root / row["image"]].append((result, number))
+    decode = partial(image_size, decode=True)
     with ThreadPoolExecutor(min(16, (os.cpu_count() or 1) + 2)) as pool:  # Pillow decodes outside the interpreter lock
-        decoded = track(pool.map(_decode, rows), "Checking images", len(rows), shown=progress)
-        for path, found in zip(rows, decoded, strict=True):
+        sizes = track(pool.map(decode, rows), "Checking images", len(rows), shown=progress)
+        for path, size in zip(rows, sizes, strict=True):
             for result, number in rows[path]:
-                if problem := _problem(result.rows[number], found):
-                    result.report(number, *problem)
-
-
-_NO_IMAGE = ("missing image", "undecodable image")
-
-Decoded = tuple[int, int] | tuple[str, str]
-"""Height and width, or kind and message of a problem."""
-
-
-def _decode(path: Path) -> Decoded:
-    try:
-        with Image.open(path) as image:
-            size = image.height, image.width
-            image.draft("L", (1, 1))  # a JPEG is read to its end, but at an eighth of its size: three times faster
-            image.load()
-    except FileNotFoundError:
-        return "missing image", f"{path} does not exist"
-    # Damaged files make the decoders raise all kinds of errors; whichever it is, the image can't be used.
-    except Exception as error:
-        return "undecodable image", f"{path} can't be decoded: {error}"
-    return size
-
-
-def _problem(row: dict[str, object], decoded: Decoded) -> tuple[str, str] | None:
-    if isinstance(decoded[0], str):
-        return decoded[0], str(decoded[1])
-    if row.get("height") is None or decoded == (row["height"], row["width"]):
-        return None
-    return (
-        "size mismatch",
-        f"{row['image']} has {decoded[1]} x {decoded[0]} pixels, but is annotated as {row['width']} x {row['height']}",
-    )
+                row = result.rows[number]
+                if isinstance(size, ImageProblem):
+                    result.report(number, *size)
+                elif row.get("height") is not None and size != (row["height"], row["width"]):
+                    message = (
+                        f"{row['image']} has {size[1]} x {size[0]} pixels, but is annotated as "
+                        f"{row['width']} x {row['height']}"
+                    )
+                    result.report(number, "size mismatch", message)
 
 
 def write_rejects(results: Sequence[ReadResult], out: Path) -> Path | None:
