@@ -5,6 +5,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,6 +186,18 @@ def test_opening_something_else_says_so(tmp_path):
     pq.write_table(pa.table({"image": ["a"]}), tmp_path / "t.parquet")
     with pytest.raises(ValueError, match=r"t\.parquet: .*lacks the columns dataset"):
         ReferringTable.open(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("name", ["a:b.parquet", "x:y/t.parquet", "file:t.parquet"])
+def test_a_name_with_a_colon_is_no_address(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    row = {"image": "a.jpg", "mask": mask_of(1, 1, 1, 1), "expressions": ["x"]}
+    for _ in range(2):  # the second time there is one to replace
+        ReferringTable.from_rows([row], "p:hotos").save(Path(name))
+    table = ReferringTable.open(Path(name))
+    assert (len(table), table.image_path(0).name) == (1, "a.jpg")
+    assert pickle.loads(pickle.dumps(table)).to_pylist() == table.to_pylist()
+    assert [path.name for path in Path(name).parent.iterdir() if path.name != "x:y"] == [Path(name).name]
 
 
 def test_150000_expressions_open(tmp_path):

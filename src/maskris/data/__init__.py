@@ -1,1 +1,8 @@
-"""Annotations to batches: readers, the referring table, the data set, its sampler and the embedded shapes."""
+"""Annotations and photos: readers, checks, the referring table, and batches for training and evaluation.
+
+The public names stand in ``__init__.pyi``; modules are private.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
