@@ -19,10 +19,8 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 
-from maskris import Predictor, ReferringDataset, ReferringTable, Trainer, evaluate
-from maskris.data.augment import HorizontalFlip
-from maskris.data.prepare import prepare_dataset
-from maskris.experiments.recipe import Recipe
+from maskris import Predictor, Recipe, ReferringDataset, ReferringTable, Trainer, evaluate, prepare_dataset
+from maskris.data import HorizontalFlip
 
 COLORS = {"red": "#c0392b", "blue": "#2e5fa8", "green": "#2e8b57", "yellow": "#e0b030"}
 
@@ -56,7 +54,7 @@ def main(steps: int, out: Path) -> None:
     lines = [line for number in range(60) for line in paint(number, folder)]
     (folder / "mine.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
 
-    # Everything that is wrong would be said here, all at once, with the line.
+    # Whatever is wrong is reported here, all at once, with the line.
     report = prepare_dataset(folder / "mine.jsonl", out / "mine.parquet", progress=False)
     print(f"{report.counts['train'].expressions} expressions to train on, {report.counts['val'].expressions} to test")
     table = ReferringTable.open(out / "mine.parquet")
