@@ -14,9 +14,9 @@ from maskris.strategies.maskris import MaskRIS
 from maskris.utils.rng import Random
 
 try:
-    from maskris.training.distributed import choose_for, return_freed_memory
+    from maskris.training.distributed import tune_allocator, return_freed_memory
 except ModuleNotFoundError:  # the source of an older commit
-    choose_for = None  # type: ignore[assignment]
+    tune_allocator = None  # type: ignore[assignment]
 
 Side = Literal["ours", "literal"]
 Case = Literal["inference", "evaluation", "train_step"]
@@ -166,7 +166,7 @@ def _masks(model: Any, logits: Tensor, setting: Setting) -> Tensor:
 def _training(model: Any, batch: Batch, autocast: Any, setting: Setting) -> Callable[[], Any]:
     model.train()
     # As the trainer does it; prediction and evaluation leave the C library as it is.
-    frugal = setting.side == "ours" and setting.device == "cpu" and choose_for is not None and choose_for(model)
+    frugal = setting.side == "ours" and setting.device == "cpu" and tune_allocator is not None and tune_allocator(model)
     strategy = MaskRIS(single_forward=setting.single_forward and setting.side == "ours")
     if setting.side == "literal":  # the published code's optimizer is a loop over the parameters
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)

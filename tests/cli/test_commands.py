@@ -162,13 +162,13 @@ def test_a_refused_run_leaves_the_folder_as_it_is(run, recipe, table, maskris):
     before = (run / "recipe.yaml").read_text()
     code, _, err = maskris("train", recipe, "--data", table, "--out", run, "--training.lr", "2e-3")
     assert code == 1
-    assert "lr: 0.0001 in the checkpoint, 0.002 now" in err
+    assert "lr: 0.0001 there, 0.002 now" in err
     code, _, err = maskris("train", recipe, "--data", table, "--out", run, "--model.drop_path", "0.1")
     assert code == 1
-    assert "model.drop_path: 0.3 in the checkpoint, 0.1 now" in err or "drop_path_rate" in err
+    assert "model.drop_path: 0.3 there, 0.1 now" in err or "drop_path_rate" in err
     code, _, err = maskris("train", recipe, "--data", table, "--out", run, "--data.reduced_decoding=true")
     assert code == 1
-    assert "reduced_decoding: nothing in the checkpoint, True now" in err
+    assert "reduced_decoding: nothing there, True now" in err
     code, _, err = maskris("train", recipe, "--data", table, "--out", run, "--resume", "never")
     assert code == 1
     assert "already holds a run" in err

@@ -82,7 +82,7 @@ def test_a_run_is_trained_with_them_and_continued_with_no_others(recipe, table, 
         assert code == 1
         assert "belongs to another run" in err
         assert "augment.0" in err
-    assert "augment.0: 'HorizontalFlip' in the checkpoint, 'Grayscale' now" in err
+    assert "augment.0: 'HorizontalFlip' there, 'Grayscale' now" in err
     assert maskris(*command, tmp_path / "stopped")[0] == 0
     assert same(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
 

@@ -14,12 +14,12 @@ GROWS_AND_SHRINKS = """
 import os, sys
 from types import SimpleNamespace
 import torch
-from maskris.training.distributed import choose_for, return_freed_memory
+from maskris.training.distributed import tune_allocator, return_freed_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-told = sys.argv[1] != "default" and choose_for(SimpleNamespace(gradient_checkpointing=sys.argv[1] == "frugal"))
+told = sys.argv[1] != "default" and tune_allocator(SimpleNamespace(gradient_checkpointing=sys.argv[1] == "frugal"))
 for _ in range(2):  # by default the second time counts: glibc learns from the first block that is freed
     before = resident()
     tensors = [torch.ones(2**18) for _ in range(100)] + [torch.ones(12 * 2**18)]  # 100 x 1 MiB, 12 MiB
@@ -79,5 +79,5 @@ def test_what_the_user_told_glibc_stays():
 
 def test_elsewhere_nothing_happens(monkeypatch):
     monkeypatch.setattr(allocator, "_glibc", lambda: None)
-    assert not allocator.choose_for(SimpleNamespace(gradient_checkpointing=True))
+    assert not allocator.tune_allocator(SimpleNamespace(gradient_checkpointing=True))
     allocator.return_freed_memory()

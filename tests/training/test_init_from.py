@@ -9,8 +9,9 @@ from training_toys import WORDS, KillSelf, ToyModel, TwoPasses, same, toy_run, w
 from transformers import BertTokenizer
 
 from maskris.models.base import load_model
-from maskris.training.checkpoint import CheckpointError, load_state
+from maskris.training.checkpoint import load_state
 from maskris.training.trainer import load_initial_weights
+from maskris.utils.runstore import OtherRunError
 
 
 class OtherModel(ToyModel):
@@ -43,7 +44,7 @@ def test_a_run_that_goes_on_needs_the_model_that_it_started_from_no_more(trained
     shutil.rmtree(trained)
     assert toy_run(parts, **options).step == 8
     assert same(weights(parts), weights(whole))
-    with pytest.raises(CheckpointError, match=r"init_from: .* now(.|\n)*takes over weights alone"):
+    with pytest.raises(OtherRunError, match=r"init_from: .* now(.|\n)*takes over weights alone"):
         toy_run(parts)
 
 

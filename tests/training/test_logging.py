@@ -72,3 +72,15 @@ def test_tensorboard_has_the_same_numbers(tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("train/losses/clean")] == [(4, 0.25)]
     assert events.Scalars("train/lr")[0].value == 0.5
+
+
+def test_tensorboard_of_a_resumed_run_has_no_point_twice(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for done, steps in ((0, (2, 4, 6)), (4, (6, 8))):  # killed after step 6, with a checkpoint of step 4
+        with Tracker(tmp_path, step=done, total=10, tensorboard=True, progress=False) as tracker:
+            for step in steps:
+                tracker.train(step, 0.5, {"clean": done + step})
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    found = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert found == [(2, 2), (4, 4), (6, 10), (8, 12)]

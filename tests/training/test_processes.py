@@ -30,6 +30,7 @@ from training_toys import averages, distributed, same, start, toy_run, weights
 
 from maskris.training import checkpoint
 from maskris.training import run_folder as run_folder
+from maskris.utils.runstore import FolderInUseError, OtherRunError
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +72,9 @@ def test_a_run_killed_inside_of_steps_ends_with_the_same_weights(tmp_path, whole
 
 
 def test_a_run_killed_while_saving_ends_with_the_same_weights(tmp_path, whole):
-    # Calls of a saving: rmtree, save_file, fsync of each file, rmtree, one or two renamings, fsync, rmtree.
-    for call in (2, 5, 14, 16, 18, 19, 20, 21, 22):
+    # Calls: 4 rmtree before the run; of a saving: rmtree, save_file, 10 fsync, rmtree, one or two renamings (two where
+    # there is a checkpoint already), fsync, rmtree.
+    for call in (2, 6, 12, 17, 18, 19, 18, 19, 20, 21):
         assert run(run_and_die_while_saving, tmp_path, call) in (0, -signal.SIGKILL)
     assert run(run_plain, tmp_path, {"steps": 30}) == 0
     assert same(weights(tmp_path), weights(whole[0]))
@@ -87,7 +89,7 @@ def test_two_trainings_in_one_folder_are_refused_and_a_killed_one_leaves_it_free
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(run_folder, "LOCK_SECONDS", 0.1)
-        with pytest.raises(checkpoint.CheckpointError, match=r"Another process is training in .*/run; wait until"):
+        with pytest.raises(FolderInUseError, match=r"Another process is at work in .*/run; wait until"):
             toy_run(tmp_path / "run")
     distributed(be_refused, 2, tmp_path / "run")
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
@@ -117,7 +119,7 @@ def test_a_killed_run_goes_on_with_the_state_of_its_strategy(tmp_path):
     for step in (0, 11):
         assert run(run_averaged, out, step) == -signal.SIGKILL
     assert checkpoint.load_state(out / "last")["step"] == 8
-    for call in (4, 7, 18):  # the third file of the first saving, a fsync, a renaming
+    for call in (7, 12, 21):  # the third file of the first saving, a fsync, the second renaming
         assert run(run_averaged_and_die_while_saving, out, call) == -signal.SIGKILL
     assert checkpoint.load_state(out / "last")["step"] < 30
     assert run(run_averaged, out) == 0
@@ -173,7 +175,7 @@ def test_a_signal_to_one_process_stops_all_and_the_run_goes_on(tmp_path):
     distributed(stop_together, 2, tmp_path / "parts")
     distributed(run_two, 2, tmp_path / "whole")
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
-    with pytest.raises(checkpoint.CheckpointError, match="processes: 2 in the checkpoint, 1 now"):
+    with pytest.raises(OtherRunError, match="processes: 2 there, 1 now"):
         run_two(tmp_path / "whole")
 
 

@@ -7,7 +7,7 @@ import pytest
 from evaluation.made_up import made_up
 
 from maskris.reporting.html.selection import KEPT, saved_rows
-from maskris.training.run_record import names_of, read_run
+from maskris.training.run_record import names_of, read_run, recipe_of
 
 RECIPE = """\
 model:
@@ -47,6 +47,26 @@ def test_a_run_folder(folder):
     assert record.curve("losses", "masked") == ([2, 4], [0.2, 0.1])
     assert record.curve("metrics", "oIoU", event="evaluate") == ([2], [0.25])
     assert record.curve("metrics", "mIoU", event="evaluate") == ([], [])
+
+
+def test_seconds_and_steps_of_a_run(folder):
+    run = {"batch_size": 8, "referents_per_image": 2, "steps": 6, "epochs": None, "items": 20}
+    lines = [{**line, "expressions_per_second": 4.0 * line["step"]} for line in LOG]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for step, steps, epochs in ((4, 6, None), (4, None, 3), (4, 4, None), (4, None, 2)):
+        state = {"step": step, "run": run | {"steps": steps, "epochs": epochs}}
+        (folder / "last" / "state.json").write_text(json.dumps(state))
+        record = read_run(folder)
+        assert record.complete == ((steps, epochs) in ((4, None), (None, 2)))  # 20 items are two batches of 8
+        assert record.seconds == 2 * 16 / 8 + 2 * 16 / 16
+    (folder / "last" / "state.json").unlink()
+    assert not read_run(folder).complete
+
+
+def test_the_recipe_and_the_model_of_a_run(folder):
+    recipe = folder / "recipe.yaml"
+    assert [recipe_of(folder / name) for name in (".", "best", "last", "other")] == [recipe, recipe, recipe, None]
+    assert read_run(folder).model_folder == folder / "best"
 
 
 def test_a_folder_of_a_model_alone(tmp_path):

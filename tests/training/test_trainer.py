@@ -23,6 +23,7 @@ from training_toys import (
 
 from maskris.training.checkpoint import CheckpointError, load_state
 from maskris.training.trainer import NonFiniteError
+from maskris.utils.runstore import OtherRunError
 
 
 def lines(out, event=None):
@@ -228,7 +229,7 @@ def test_a_run_is_not_overwritten(tmp_path):
     toy_run(tmp_path, steps=2)
     with pytest.raises(CheckpointError, match=r"already holds a run \(last, metrics.jsonl\)"):
         toy_run(tmp_path, "never", steps=2)
-    with pytest.raises(CheckpointError, match=r"lr: 0.01 in the checkpoint, 0.02 now\n  strategy.noise: 1.0"):
+    with pytest.raises(OtherRunError, match=r"lr: 0.01 there, 0.02 now\n  strategy.noise: 1.0"):
         toy_run(tmp_path, steps=2, lr=0.02, strategy=TwoPasses(noise=0.5))
     assert toy_run(tmp_path, steps=2, log_every=7).step == 2
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from maskris.training import checkpoint
 from maskris.training import run_folder as run
 from maskris.training.distributed import ParallelModel, make_accelerator
 from maskris.training.trainer import NonFiniteError
+from maskris.utils.runstore import FolderInUseError
 
 
 def run_and_die(out: Path, step: int, changes: dict) -> None:
@@ -43,7 +45,7 @@ def run_and_wait(out: Path, step: int) -> None:
 
 def be_refused(out: Path) -> None:
     run.LOCK_SECONDS = 0.1
-    with pytest.raises(checkpoint.CheckpointError, match="Another process is training"):
+    with pytest.raises(FolderInUseError, match="Another process is at work in"):
         toy_run(out)
 
 
@@ -71,8 +73,8 @@ def run_and_die_while_saving(out: Path, call: int, **changes: Any) -> None:
 
         return wrapper
 
-    checkpoint.os.fsync = dying(os.fsync)
-    checkpoint.shutil.rmtree = dying(checkpoint.shutil.rmtree)
+    os.fsync = dying(os.fsync)
+    shutil.rmtree = dying(shutil.rmtree)
     Path.rename = dying(Path.rename)
     checkpoint.save_file = dying(checkpoint.save_file)
     toy_run(out, **({"steps": 30, "save_every": 10} | changes))

@@ -214,6 +214,7 @@ def make_trainer(
     """
     from maskris.data.dataset import ReferringDataset
     from maskris.data.table import choose_splits
+    from maskris.training.run_record import RECIPE
     from maskris.training.trainer import Trainer
 
     config, splits = recipe.training, recipe.splits
@@ -236,5 +237,5 @@ def make_trainer(
         augment=recipe.augmentations,
         reduced_decoding=recipe.reduced_decoding,
     )
-    files = {"recipe.yaml": recipe.to_yaml()}
+    files = {RECIPE: recipe.to_yaml()}
     return Trainer(model, strategy, dataset, validation, config, out, progress=progress, files=files)

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -235,6 +234,7 @@ def run(job: dict[str, Any]) -> int:
     from maskris.experiments.recipe import Recipe, make_trainer
     from maskris.experiments.study_results import DONE, rows_file
     from maskris.robustness.occlusion import PatchOcclusion
+    from maskris.training.run_record import read_run
 
     if job["threads"]:
         torch.set_num_threads(job["threads"])
@@ -254,25 +254,10 @@ def run(job: dict[str, Any]) -> int:
             evaluate(model, unseen, config.protocol, batch_size=64, perturb=hidden, progress=False, name=out.name).save(
                 rows_file(out, share)
             )
-    seconds = training_seconds(trainer.folder.path, config.batch_size * config.referents_per_image)
-    done = {"steps": result.step, "training_seconds": seconds, "parameters": sum(p.numel() for p in model.parameters())}
+    seconds, parameters = read_run(out).seconds, sum(p.numel() for p in model.parameters())
+    done = {"steps": result.step, "training_seconds": seconds, "parameters": parameters}
     (out / DONE).write_text(json.dumps(done) + "\n", encoding="utf-8")
     return 0
-
-
-def training_seconds(folder: Path, expressions: int) -> float:
-    """Seconds that the steps of a run took, over all its interruptions.
-
-    Args:
-        folder: The run folder with its ``metrics.jsonl``.
-        expressions: Seen in one step.
-    """
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    trained = [{"step": 0}, *(line for line in lines if line["event"] == "train")]
-    seconds = [
-        (new["step"] - old["step"]) * expressions / new["expressions_per_second"] for old, new in pairwise(trained)
-    ]
-    return float(sum(seconds))
 
 
 def stop_with_parent(parent: int) -> None:

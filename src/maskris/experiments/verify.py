@@ -12,6 +12,7 @@ from maskris.data.published_counts import published_sizes
 from maskris.evaluation.bootstrap import Interval
 from maskris.evaluation.result import Evaluation
 from maskris.experiments.claims import Claim
+from maskris.training.run_record import recipe_of
 
 if TYPE_CHECKING:
     from maskris.data.table import ReferringTable
@@ -132,7 +133,7 @@ def recipe_differences(claimed: "Recipe", model: "RISModel", source: str) -> lis
     Returns:
         Differences in a few words each; empty where none is known.
     """
-    kept = _kept_recipe(source)
+    kept = recipe_of(Path(source))
     if kept is None:
         return _model_differences(claimed, model)
     from maskris.experiments.recipe import Recipe
@@ -186,15 +187,6 @@ def split_differences(claim: "Claim", table: "ReferringTable") -> list[str]:
         hint = f"prepare it with --text {claim.text}"
         doubts.append(f"other sentences ({' and '.join(sorted(texts))}, not {claim.text}: {hint})")
     return doubts
-
-
-def _kept_recipe(source: str) -> Path | None:
-    """The recipe of the run that a checkpoint belongs to."""
-    folder = Path(source)
-    for file in (folder / "recipe.yaml", folder.parent / "recipe.yaml"):
-        if file.is_file() and (file.parent == folder or folder.name in ("best", "last")):
-            return file
-    return None
 
 
 def _settings(recipe: "Recipe") -> dict[str, Any]:

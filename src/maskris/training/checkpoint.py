@@ -1,16 +1,11 @@
-"""Checkpoints that survive a kill at any moment: ``last`` to go on from, ``best`` to use.
+"""Checkpoints to continue a run from: the model, the optimizer's moments, the strategy's state and the counters.
 
-``last/`` is a model folder (`RISModel.save_pretrained`, usable for prediction as it is) with more files:
+A checkpoint is a model folder (`RISModel.save_pretrained`, usable for prediction as it is) with more files:
 ``optimizer.safetensors`` (moments under the names of their parameters), ``strategy.safetensors`` (only where the method
 keeps state) and ``state.json`` (the counters). Nothing is pickled. The learning rate and all randomness are functions
 of the step, so they need no state.
 """
 
-import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,83 +15,24 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from maskris.models.base import RISModel
-from maskris.models.loading import read_json, read_tensors
+from maskris.models.loading import read_tensors
 from maskris.strategies.base import Strategy
+from maskris.training.run_record import STATE
+from maskris.utils.files import atomic_folder, read_json, write_json
 
 WEIGHTS = "model.safetensors"
-
 OPTIMIZER = "optimizer.safetensors"
-
 STRATEGY = "strategy.safetensors"
-
-STATE = "state.json"
 
 
 class CheckpointError(RuntimeError):
     """A run can't be started or continued in this folder as asked; the message says why and what to do."""
 
 
-@contextmanager
-def replace_folder(folder: Path) -> Iterator[Path]:
-    """Write a folder so that either its old or its new contents exist completely, whenever the process dies.
-
-    Yields:
-        An empty folder to write to; it takes the place of `folder` when the block ends without an exception.
-    """
-    new, old = _beside(folder)
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    try:
-        yield new
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    for path in [*new.rglob("*"), new]:
-        _sync(path)
-    shutil.rmtree(old, ignore_errors=True)
-    # There is no portable call that swaps folders; `recover` completes what dies between the two renamings.
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    _sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def recover(folder: Path) -> None:
-    """Finish or undo a `replace_folder` that was interrupted."""
-    new, old = _beside(folder)
-    if not folder.exists() and old.exists():
-        # The old one steps aside only when the new one is complete.
-        (new if new.exists() else old).rename(folder)
-        _sync(folder.parent)
-    shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _beside(folder: Path) -> tuple[Path, Path]:
-    return folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows can't open folders
-        return
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def save_model(folder: Path, model: RISModel) -> None:
-    """Replace `folder` by the model, atomically."""
-    with replace_folder(folder) as new:
-        model.save_pretrained(new)
-
-
-def save_training(
+def save_checkpoint(
     folder: Path, model: RISModel, optimizer: Optimizer, strategy: Strategy, state: dict[str, Any]
 ) -> None:
-    """Replace `folder` by the model, the optimizer's moments, the strategy's state and the counters, atomically.
+    """Replace `folder` by a checkpoint, atomically.
 
     Args:
         folder: Usually ``<run>/last``.
@@ -105,12 +41,12 @@ def save_training(
         strategy: The method, after the same step.
         state: JSON types.
     """
-    with replace_folder(folder) as new:
+    with atomic_folder(folder) as new:
         model.save_pretrained(new)
         save_file(_moments(model, optimizer), new / OPTIMIZER)
         if kept := strategy.state_dict():
             save_file({name: value.contiguous() for name, value in kept.items()}, new / STRATEGY)
-        (new / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        write_json(new / STATE, state)
 
 
 def load_state(folder: Path) -> dict[str, Any]:
@@ -124,17 +60,18 @@ def load_state(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} can't be continued: there is no {STATE} in it. Give the `last` folder of a run"
         )
-    return read_json(folder / STATE)
+    state: dict[str, Any] = read_json(folder / STATE)
+    return state
 
 
-def load_training(folder: Path, model: RISModel, optimizer: Optimizer, strategy: Strategy) -> None:
-    """Bring the weights, the moments and the strategy's state back, bit for bit.
+def load_checkpoint(folder: Path, model: RISModel, optimizer: Optimizer, strategy: Strategy) -> None:
+    """Restore the weights, the moments and the strategy's state, bit for bit.
 
     Args:
-        folder: What `save_training` wrote.
+        folder: What `save_checkpoint` wrote.
         model: On its device; of the same architecture.
         optimizer: Over the model's parameters.
-        strategy: Of the class and settings that `check_same_run` has compared.
+        strategy: Of the class and settings of the run.
 
     Raises:
         CheckpointError: If the weights, moments or state are not those of such a model and strategy.
@@ -162,46 +99,16 @@ def load_training(folder: Path, model: RISModel, optimizer: Optimizer, strategy:
 
 
 def _moments(model: RISModel, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Keys such as ``exp_avg/decoder.weight``."""
-    tensors = {}
+    """Tensors under keys such as ``exp_avg/decoder.weight``."""
     names = _names(model, optimizer)
-    for i, values in optimizer.state_dict()["state"].items():
-        for kind, value in values.items():
-            tensors[f"{kind}/{names[i]}"] = torch.as_tensor(value).contiguous()
-    return tensors
+    return {
+        f"{kind}/{names[i]}": torch.as_tensor(value).contiguous()
+        for i, values in optimizer.state_dict()["state"].items()
+        for kind, value in values.items()
+    }
 
 
 def _names(model: RISModel, optimizer: Optimizer) -> list[str]:
     """Names of the parameters in the order in which the optimizer numbers them."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def check_same_run(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
-    """Refuse to continue a run as another one.
-
-    Args:
-        old: What determined the results when the checkpoint was written, key by key.
-        new: The same now.
-        folder: The checkpoint, for the message.
-
-    Raises:
-        CheckpointError: If they differ; names every key with both values.
-    """
-    new = json.loads(json.dumps(new))  # tuples are lists in the file
-    changes = [
-        f"  {key}: {_show(old, key)} in the checkpoint, {_show(new, key)} now"
-        for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key) or (key in old) != (key in new)
-    ]
-    if changes:
-        raise CheckpointError(
-            f"{folder} belongs to another run:\n"
-            + "\n".join(changes)
-            + "\nContinue with the old values, or start a new run in another folder; training.init_from takes over "
-            "weights alone"
-        )
-
-
-def _show(values: dict[str, Any], key: str) -> str:
-    return repr(values[key]) if key in values else "nothing"

@@ -114,7 +114,7 @@ class ParallelModel:
             for buffer, value in zip(buffers, sent.split([buffer.numel() for buffer in buffers]), strict=True):
                 buffer.copy_(value.view_as(buffer))
 
-    def synchronised(self, yes: bool) -> AbstractContextManager[Any]:
+    def synchronized(self, yes: bool) -> AbstractContextManager[Any]:
         """Whether the gradients of the forward and backward pass within are averaged over processes or kept local."""
         if yes or not isinstance(self._module, DistributedDataParallel):
             return nullcontext()
@@ -130,8 +130,8 @@ def share_batch_statistics(model: nn.Module) -> None:
     nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
-def clip_gradients(accelerator: Accelerator, optimizer: Optimizer, clip: float | None) -> Tensor:
-    """Scale the gradients so that their norm is at most `clip`.
+def clip_gradients(accelerator: Accelerator, optimizer: Optimizer, max_norm: float | None) -> Tensor:
+    """Scale the gradients so that their norm is at most `max_norm`.
 
     Returns:
         The norm before that, a scalar on the device; not finite where fp16 overflowed.
@@ -139,7 +139,7 @@ def clip_gradients(accelerator: Accelerator, optimizer: Optimizer, clip: float |
     if accelerator.scaler is not None:
         accelerator.scaler.unscale_(optimizer)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return torch.nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip)
+    return torch.nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm)
 
 
 def update(accelerator: Accelerator, optimizer: Optimizer) -> bool:
@@ -163,7 +163,7 @@ _LARGE = 8 * 2**20  # smaller blocks leave few holes, larger ones cost few pages
 _SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 
-def choose_for(model: RISModel) -> bool:
+def tune_allocator(model: RISModel) -> bool:
     """Tell the C library, if it is glibc, what this process is after: speed or little memory.
 
     Freed memory is kept, which makes training faster and its peak no higher. If the model computes activations again

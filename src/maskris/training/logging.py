@@ -1,17 +1,18 @@
-"""What a run tells: ``metrics.jsonl`` always, a progress bar on terminals, TensorBoard on request."""
+"""The measurements of a run: ``metrics.jsonl`` always, progress on stderr, TensorBoard on request."""
 
 import json
 import math
-import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-METRICS = "metrics.jsonl"
+from maskris.training.run_record import METRICS
+from maskris.utils.files import atomic_file
+from maskris.utils.progress import show_progress
 
 
 class Tracker:
@@ -44,46 +45,34 @@ class Tracker:
         active: bool = True,
         console: Console | None = None,
     ) -> None:
-        self.active = active
         self.console = console or Console(stderr=True)
         self._shown = progress and active
         self._total = total
+        self._latest: dict[str, str] = {}
+        self._open = ExitStack()
+        self._progress = self._open.enter_context(
+            show_progress("training", total, done=step, shown=self._shown, keep=True, console=self.console)
+        )
         self._file: Any = None
         self._board: Any = None
-        self._latest: dict[str, str] = {}
-        self._progress = Progress(
-            TextColumn("[bold]training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not (self._shown and self.console.is_terminal),
-        )
-        self._task = self._progress.add_task("training", total=total, completed=step, note="")
         if not active:
             return
         truncate(folder / METRICS, step)
-        self._file = (folder / METRICS).open("a", encoding="utf-8")
+        self._file = self._open.enter_context((folder / METRICS).open("a", encoding="utf-8"))
         if tensorboard:
-            self._board = _summary_writer(folder / "tensorboard", step)
+            self._board = self._open.enter_context(_summary_writer(folder / "tensorboard", step))
 
     def __enter__(self) -> "Tracker":
-        self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
-        for sink in (self._file, self._board):
-            if sink is not None:
-                sink.close()
+        self._open.close()
 
     def advance(self, step: int) -> None:
         """Move the bar."""
-        self._progress.update(self._task, completed=step)
+        self._progress.move_to(step)
 
     def say(self, message: str) -> None:
         """Show a message above the bar."""
@@ -91,7 +80,7 @@ class Tracker:
             self.console.print(message, highlight=False, markup=False, soft_wrap=True)  # paths stay whole
 
     def train(self, step: int, epoch: float, losses: Mapping[str, float], **values: float | int) -> None:
-        """One measurement of the training.
+        """Log one measurement of the training.
 
         Args:
             step: Steps done.
@@ -107,7 +96,7 @@ class Tracker:
         self._note(step, note)
 
     def evaluate(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """One evaluation; the progress bar shows its oIoU and mIoU from then on."""
+        """Log one evaluation; the progress bar shows its oIoU and mIoU from then on."""
         numbers = {key: value for key, value in metrics.items() if isinstance(value, (int, float, str))}
         self._write("evaluate", step, {"metrics": numbers})
         shown = {key: numbers[key] for key in ("oIoU", "mIoU") if isinstance(numbers.get(key), (int, float))}
@@ -116,18 +105,18 @@ class Tracker:
     def _note(self, step: int, values: dict[str, str]) -> None:
         self._latest |= values
         text = "  ".join(f"{key} {value}" for key, value in self._latest.items())
-        self._progress.update(self._task, note=text)
+        self._progress.note(text)
         if not self.console.is_terminal:
             self.say(f"step {step}/{self._total}  {text}")
 
     def _write(self, event: str, step: int, values: dict[str, Any]) -> None:
-        if not self.active:
+        if self._file is None:
             return
         self._file.write(json.dumps({"event": event, "step": step, **_finite(values)}) + "\n")
         self._file.flush()
         if self._board is not None:
-            for key, value in _flat(values, event):
-                self._board.add_scalar(key, value, step)
+            for name, value in _scalars(values, event).items():
+                self._board.add_scalar(name, value, step)
 
 
 def truncate(path: Path, step: int) -> None:
@@ -137,34 +126,34 @@ def truncate(path: Path, step: int) -> None:
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         try:
-            keep = line.endswith("\n") and json.loads(line)["step"] <= step
+            if line.endswith("\n") and json.loads(line)["step"] <= step:
+                kept.append(line)
         except (ValueError, KeyError, TypeError):
-            keep = False
-        if keep:
-            kept.append(line)
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, path)  # noqa: PTH105 (Path.replace says less)
+            continue
+    with atomic_file(path) as file:
+        file.write("".join(kept))
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: the value with null in their place."""
+    """The value with null in place of NaN and infinity, which JSON lacks."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _flat(values: Mapping[str, Any], prefix: str) -> list[tuple[str, float]]:
-    pairs: list[tuple[str, float]] = []
+def _scalars(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """The numbers of nested values under names such as ``train/losses/clean``."""
+    found: dict[str, float] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            pairs += _flat(value, f"{prefix}/{key}")
+            found |= _scalars(value, f"{prefix}/{key}")
         elif isinstance(value, (int, float)):
-            pairs.append((f"{prefix}/{key}", float(value)))
-    return pairs
+            found[f"{prefix}/{key}"] = float(value)
+    return found
 
 
 def _summary_writer(folder: Path, step: int) -> Any:
+    # Not through accelerate's trackers: those that are ended by it end the group of processes too.
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

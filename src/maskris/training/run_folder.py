@@ -3,7 +3,7 @@
 import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -12,14 +12,17 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from filelock import FileLock, Timeout
 from torch.optim import Optimizer
 
 from maskris.models.base import RISModel
 from maskris.strategies.base import Strategy
-from maskris.training import checkpoint
+from maskris.training.checkpoint import CheckpointError, load_checkpoint, load_state, save_checkpoint
 from maskris.training.config import TrainingConfig
-from maskris.training.logging import METRICS
+from maskris.training.run_record import BEST, LAST, METRICS
+from maskris.utils.files import atomic_file, atomic_folder, recover_folder
+from maskris.utils.runstore import FolderInUseError, lock_folder, require_same_run
+
+LOCK_SECONDS = 10.0
 
 
 @dataclass
@@ -31,7 +34,7 @@ class Window:
         losses: Per term.
         norm: Gradient norms before clipping.
         norms: How many of them were finite.
-        expressions: Expressions seen by all processes.
+        expressions: Expressions in these steps, over all processes.
         seconds: Time of the steps, without evaluating and saving.
     """
 
@@ -43,35 +46,31 @@ class Window:
     seconds: float = 0.0
 
     def add(self, losses: Sequence[float], norm: float, expressions: float, seconds: float) -> None:
-        """Take a step in."""
+        """Add a step."""
         self.losses = [a + b for a, b in zip(self.losses or [0.0] * len(losses), losses, strict=True)]
         if math.isfinite(norm):
-            self.norm, self.norms = self.norm + norm, self.norms + 1
-        self.steps, self.expressions, self.seconds = (
-            self.steps + 1,
-            self.expressions + expressions,
-            self.seconds + seconds,
-        )
+            self.norm += norm
+            self.norms += 1
+        self.steps += 1
+        self.expressions += expressions
+        self.seconds += seconds
 
-    def take(self) -> "Window":
-        """The means of losses and norm with the sums of the rest; starts anew."""
-        losses = [value / self.steps for value in self.losses]
+    def means(self) -> tuple[list[float], float, float]:
+        """The mean losses, the mean gradient norm, and the expressions per second."""
         norm = self.norm / self.norms if self.norms else math.nan
-        means = Window(self.steps, losses, norm, self.norms, self.expressions, self.seconds)
-        self.__init__()  # type: ignore[misc]
-        return means
+        return [value / self.steps for value in self.losses], norm, self.expressions / self.seconds
 
 
 @dataclass
 class RunState:
-    """Where a run stands.
+    """The counters of a run.
 
     Attributes:
         step: Steps done.
         skipped: Those of them that fp16's gradient scaler skipped.
-        evaluated: The step at which the latest evaluation was made; -1 before the first.
+        evaluated: The step of the latest evaluation; -1 before the first.
         metrics: What it measured.
-        best: The highest value of the metric that decides.
+        best: The highest value so far of the metric that decides.
         window: What has not been logged yet.
     """
 
@@ -98,25 +97,18 @@ class RunState:
         self.best = value
         return True
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON types."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunState":
-        """The inverse of `to_dict`; other keys are ignored."""
+        """The inverse of `dataclasses.asdict`; other keys are ignored."""
         known = {key: values[key] for key in ("step", "skipped", "evaluated", "metrics", "best")}
         return cls(**known, window=Window(**values["window"]))
 
 
 @cache
 def versions() -> dict[str, str]:
-    """What a run was made with."""
+    """Versions of Python and of the packages that a run depends on."""
     packages = ("maskris", "torch", "transformers", "accelerate")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-LOCK_SECONDS = 10.0
 
 
 class RunFolder:
@@ -124,43 +116,43 @@ class RunFolder:
 
     Args:
         path: The folder; made if need be.
-        accelerator: Knows the other processes, and the gradient scaler.
+        accelerator: With the other processes and the gradient scaler.
+        model: The model.
+        optimizer: Over its parameters.
+        strategy: The method.
         identity: Everything that determines the results, see `identity_of`.
     """
 
-    def __init__(self, path: Path, accelerator: Accelerator, identity: dict[str, Any]) -> None:
-        self.path = path
-        self.last = path / "last"
-        self.best = path / "best"
-        self._accelerator = accelerator
-        self._identity = identity
+    def __init__(
+        self,
+        path: Path,
+        accelerator: Accelerator,
+        model: RISModel,
+        optimizer: Optimizer,
+        strategy: Strategy,
+        identity: dict[str, Any],
+    ) -> None:
+        self.path, self.last, self.best = path, path / LAST, path / BEST
+        self._accelerator, self._identity = accelerator, identity
+        self._model, self._optimizer, self._strategy = model, optimizer, strategy
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep other trainings out of the folder while the block lasts; a killed process keeps nobody out.
 
         Raises:
-            CheckpointError: In all processes, if another training is at work in it.
+            FolderInUseError: In all processes, if another training is at work in it.
         """
-        # Some network file systems have no locks; one must be able to train there all the same. What filelock takes
-        # instead by default, a file that says who holds the folder, outlives a process killed on another machine.
-        lock, free = FileLock(self.path / ".lock", timeout=LOCK_SECONDS, fallback_to_soft=False), True
-        if self._accelerator.is_main_process:
-            self.path.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire()
-            except Timeout:
-                free = False
-            except (OSError, NotImplementedError):
-                pass
-        if not all(gather_object([free])):
-            raise checkpoint.CheckpointError(
-                f"Another process is training in {self.path}; wait until it ends, stop it, or choose another folder"
-            )
-        try:
+        with ExitStack() as stack:
+            refused: list[str] = []
+            if self._accelerator.is_main_process:
+                try:
+                    stack.enter_context(lock_folder(self.path, LOCK_SECONDS))
+                except FolderInUseError as error:
+                    refused.append(str(error))
+            if refused := gather_object(refused):
+                raise FolderInUseError(refused[0])
             yield
-        finally:
-            lock.release()
 
     def start(self, resume: str | Path) -> Path | None:
         """Prepare the folder.
@@ -175,33 +167,38 @@ class RunFolder:
             CheckpointError: If another run would be overwritten, or there is no such checkpoint.
         """
         if self._accelerator.is_main_process:
-            checkpoint.recover(self.last)
-            checkpoint.recover(self.best)
+            recover_folder(self.last)
+            recover_folder(self.best)
         self._accelerator.wait_for_everyone()
         if resume == "auto":
             return self.last if self.last.exists() else None
         source = None
         if resume != "never":
-            source = Path(resume) / "last" if (Path(resume) / "last").is_dir() else Path(resume)
+            source = Path(resume) / LAST if (Path(resume) / LAST).is_dir() else Path(resume)
             if not source.is_dir():
-                raise checkpoint.CheckpointError(f"There is no checkpoint {source}; resume is auto, never or a folder")
-        found = [name for name in ("last", "best", METRICS) if (self.path / name).exists()]
+                raise CheckpointError(f"There is no checkpoint {source}; resume is auto, never or a folder")
+        found = [name for name in (LAST, BEST, METRICS) if (self.path / name).exists()]
         if found and (source is None or source.resolve() != self.last.resolve()):
-            raise checkpoint.CheckpointError(
+            raise CheckpointError(
                 f"{self.path} already holds a run ({', '.join(found)}); continue it with resume = auto, or choose "
                 "another folder"
             )
         return source
 
-    def load(self, source: Path, model: RISModel, optimizer: Optimizer, strategy: Strategy) -> RunState:
-        """Bring everything back to where it was when `source` was written.
+    def load(self, source: Path) -> RunState:
+        """Restore everything as it was when `source` was written.
 
         Raises:
-            CheckpointError: If it belongs to another run, or can't be continued.
+            OtherRunError: If it belongs to another run; names every setting that differs, with both values.
+            CheckpointError: If it can't be continued.
         """
-        values = checkpoint.load_state(source)
-        checkpoint.check_same_run(values["run"], self._identity, source)
-        checkpoint.load_training(source, model, optimizer, strategy)
+        values = load_state(source)
+        advice = (
+            "Continue with the old values, or start a new run in another folder; training.init_from takes over "
+            "weights alone"
+        )
+        require_same_run(source, values["run"], self._identity, advice=advice)
+        load_checkpoint(source, self._model, self._optimizer, self._strategy)
         if self._accelerator.scaler is not None:
             self._accelerator.scaler.load_state_dict(values["scaler"])
         return RunState.from_dict(values)
@@ -210,25 +207,27 @@ class RunFolder:
         """Write text files by their names."""
         if self._accelerator.is_main_process:
             for name, text in files.items():
-                (self.path / name).write_text(text, encoding="utf-8")
+                with atomic_file(self.path / name) as file:
+                    file.write(text)
 
-    def save_last(self, model: RISModel, optimizer: Optimizer, strategy: Strategy, state: RunState) -> None:
+    def save_last(self, state: RunState) -> None:
         """Write ``last``."""
         if self._accelerator.is_main_process:
             scaler = self._accelerator.scaler
             values = {
-                **state.to_dict(),
+                **asdict(state),
                 "scaler": None if scaler is None else scaler.state_dict(),
                 "run": self._identity,
                 "versions": versions(),
             }
-            checkpoint.save_training(self.last, model, optimizer, strategy, values)
+            save_checkpoint(self.last, self._model, self._optimizer, self._strategy, values)
         self._accelerator.wait_for_everyone()
 
-    def save_best(self, model: RISModel) -> None:
+    def save_best(self) -> None:
         """Write ``best``."""
         if self._accelerator.is_main_process:
-            checkpoint.save_model(self.best, model)
+            with atomic_folder(self.best) as new:
+                self._model.save_pretrained(new)
         self._accelerator.wait_for_everyone()
 
 

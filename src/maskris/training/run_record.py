@@ -1,12 +1,20 @@
-"""`RunRecord`: what a run folder says about the training that made it."""
+"""The layout of a run folder, and `RunRecord`: what it says about the training that made it."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from maskris.utils.files import read_json
+
+LAST, BEST = "last", "best"  # folders: the checkpoint to continue from, and the model with the best evaluation
+RECIPE = "recipe.yaml"  # the resolved recipe
+METRICS = "metrics.jsonl"  # the measurements, one JSON object a line
+STATE = "state.json"  # in the folder `LAST`: the counters and all that determines the results
 
 
 @dataclass(frozen=True)
@@ -30,8 +38,13 @@ class RunRecord:
     state: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def model_folder(self) -> Path:
+        """The folder of the model to use."""
+        return self.folder / self.checkpoint
+
+    @property
     def protocol(self) -> str | None:
-        """The protocol that the run was validated under."""
+        """The protocol of the run's evaluations."""
         training = self.settings.get("training") or {}
         return training.get("protocol")
 
@@ -39,6 +52,25 @@ class RunRecord:
     def flat(self) -> dict[str, Any]:
         """The settings by dotted keys, without ``class_path`` and ``init_args`` where they add nothing."""
         return _flat(self.settings)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all steps are done: neither interrupted nor under way."""
+        run = self.state.get("run")
+        if run is None:
+            return False
+        total = run["steps"] or run["epochs"] * (run["items"] // run["batch_size"])
+        return bool(self.state["step"] >= total)
+
+    @property
+    def seconds(self) -> float:
+        """Time of the logged steps, over all interruptions and without evaluating and saving."""
+        run = self.state["run"]
+        expressions = run["batch_size"] * run["referents_per_image"]
+        trained = [{"step": 0}, *(line for line in self.log if line["event"] == "train")]
+        return float(
+            sum((b["step"] - a["step"]) * expressions / b["expressions_per_second"] for a, b in pairwise(trained))
+        )
 
     def curve(self, *keys: str, event: str = "train") -> tuple[list[float], list[float | None]]:
         """One value of the log.
@@ -50,19 +82,17 @@ class RunRecord:
         Returns:
             Steps and values, ``None`` where a line has a value that was not finite; both empty if no line has it.
         """
+        missing = object()
         steps: list[float] = []
         values: list[float | None] = []
         for line in self.log:
             value: Any = line
             for key in keys:
-                value = value.get(key, _MISSING) if isinstance(value, dict) else _MISSING
+                value = value.get(key, missing) if isinstance(value, dict) else missing
             if line.get("event") == event and (value is None or isinstance(value, (int, float))):
                 steps.append(line["step"])
                 values.append(value)
         return steps, values
-
-
-_MISSING = object()
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -74,15 +104,14 @@ def read_run(folder: Path) -> RunRecord:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no run folder {folder}; `maskris train` writes one (--out)")
-    found = [name for name in (".", "best", "last") if (folder / name / "config.json").is_file()]
-    log = folder / "metrics.jsonl"
+    found = [name for name in (".", BEST, LAST) if (folder / name / "config.json").is_file()]
+    log, recipe, state = folder / METRICS, folder / RECIPE, folder / LAST / STATE
     if not found and not log.is_file():
         inside = sorted(path.name for path in folder.iterdir())
         raise FileNotFoundError(
-            f"{folder} is no run folder: it has neither best/ nor last/ nor metrics.jsonl, but "
+            f"{folder} is no run folder: it has neither {BEST}/ nor {LAST}/ nor {METRICS}, but "
             f"{', '.join(inside[:6]) or 'nothing'}{', …' if len(inside) > 6 else ''}"
         )
-    recipe = folder / "recipe.yaml"
     text = recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
     try:
         settings = yaml.safe_load(text) or {}
@@ -90,15 +119,16 @@ def read_run(folder: Path) -> RunRecord:
         raise ValueError(f"{recipe} is no YAML: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{recipe} holds no recipe, which is a mapping of keys to values")
-    state = folder / "last" / "state.json"
+    lines = _lines(log) if log.is_file() else ()
     return RunRecord(
-        folder,
-        found[0] if found else "",
-        text,
-        settings,
-        _lines(log) if log.is_file() else (),
-        json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {},
+        folder, found[0] if found else "", text, settings, lines, read_json(state) if state.is_file() else {}
     )
+
+
+def recipe_of(model: Path) -> Path | None:
+    """The recipe of the run that a model comes from: of a run folder, or of a ``best`` or ``last`` folder in one."""
+    run = model.parent if model.name in (BEST, LAST) and not (model / RECIPE).is_file() else model
+    return run / RECIPE if (run / RECIPE).is_file() else None
 
 
 def _lines(file: Path) -> list[Mapping[str, Any]]:
@@ -131,6 +161,9 @@ def names_of(folders: Sequence[Path]) -> list[str]:
     """A short name for each folder: the parts of its path in which they differ.
 
     ``a/CARIS/seed-0`` and ``a/LAVT/seed-0`` are CARIS and LAVT; a single one is called by its last part.
+
+    Raises:
+        ValueError: If a folder is given twice.
     """
     parts = [folder.absolute().parts for folder in folders]
     if len(set(parts)) < len(parts):

@@ -1,58 +1,41 @@
-"""`Trainer`: the loop. It knows neither the model nor the method, and all its randomness is a function of the step."""
+"""`Trainer`: the training loop, for any model and method; all its randomness is a function of the step."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from maskris.batch import Batch
-from maskris.data.dataset import training_loader
-from maskris.data.sampler import TrainingBatches
+from maskris.data.dataset import ReferringDataset, training_loader
+from maskris.data.sampler import TrainingBatches, TrainingItem
 from maskris.evaluation.evaluator import evaluate
 from maskris.models.base import RISModel, load_model
 from maskris.strategies.base import Strategy
 from maskris.training.config import TrainingConfig
 from maskris.training.distributed import (
     ParallelModel,
-    choose_for,
     clip_gradients,
     make_accelerator,
     return_freed_memory,
+    tune_allocator,
     update,
 )
 from maskris.training.logging import Tracker
 from maskris.training.optimizer import make_optimizer, set_learning_rate
-from maskris.training.run_folder import RunFolder, RunState, identity_of
-from maskris.utils import process as signals
+from maskris.training.run_folder import RunFolder, RunState, Window, identity_of
+from maskris.utils.process import SIGNALS, Stopped, StopSignals, ignore_signals
 from maskris.utils.rng import Random
 
 
-class TrainingData(Protocol):
-    """What the trainer needs of `ReferringDataset`."""
-
-    def __len__(self) -> int:
-        """Number of items in an epoch."""
-
-    def __getitem__(self, key: tuple[int, int]) -> Any:
-        """The item of an epoch: ``(epoch, number)``."""
-
-    def collate(self, samples: Sequence[Any]) -> Batch:
-        """Items to a batch."""
-
-    def describe(self, batch: Batch) -> list[str]:
-        """Where the expressions of a batch come from, for error messages."""
-
-
 class NonFiniteError(RuntimeError):
-    """A loss or gradient was not finite; the message names step, term and expressions. No checkpoint was touched."""
+    """A loss or gradient was not finite; the message names step, term and expressions. No checkpoint was changed."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +62,7 @@ class TrainingResult:
 
 
 class Trainer:
-    """Trains a model by a strategy and keeps what comes out of it in a run folder.
+    """Trains a model by a strategy and writes checkpoints and measurements to a run folder.
 
     A run killed at any moment and started again ends with the same weights, bit for bit, on hardware and kernels that
     repeat their results (CPUs do).
@@ -87,7 +70,8 @@ class Trainer:
     Args:
         model: With the weights to start from, unless `config` names others.
         strategy: The method.
-        train: Usually a `ReferringDataset` made with ``training=True`` and the same seed as `config`.
+        train: Made with ``training=True`` and the same seed as `config`. Any object will do that has its length, its
+            items by ``(epoch, number)``, its `collate` and its `describe`.
         validation: What `evaluate` takes as its table; ``None`` for no evaluation.
         config: All settings.
         out: The run folder; with several machines, on a disk that all of them see.
@@ -103,7 +87,7 @@ class Trainer:
         self,
         model: RISModel,
         strategy: Strategy,
-        train: TrainingData,
+        train: ReferringDataset,
         validation: Any | None,
         config: TrainingConfig,
         out: str | Path,
@@ -117,16 +101,18 @@ class Trainer:
         self.evaluate, self.files = evaluate, files or {}
         self.accelerator: Accelerator = make_accelerator(config)
         self.rank, self.world_size = self.accelerator.process_index, self.accelerator.num_processes
-        self.steps_per_epoch = self._batches(0).steps_per_epoch
+        share = config.batch_size // self.world_size
+        self._batches = TrainingBatches(len(train), share, config.seed, self.rank, self.world_size)
+        self.steps_per_epoch = self._batches.steps_per_epoch
         self.total_steps = config.total_steps(self.steps_per_epoch)
         self.model.to(self.accelerator.device)
         self.optimizer = make_optimizer(model, config)
         augment, reduced = getattr(train, "augment", ()), getattr(train, "reduced_decoding", False)
         identity = identity_of(config, model, strategy, len(train), self.world_size, augment, reduced)
-        self.folder = RunFolder(self.out, self.accelerator, identity)
+        self.folder = RunFolder(self.out, self.accelerator, model, self.optimizer, strategy, identity)
         self.state = RunState()
         self._prepared = False
-        self._frugal = self.accelerator.device.type == "cpu" and choose_for(model)
+        self._frugal = self.accelerator.device.type == "cpu" and tune_allocator(model)
 
     def fit(self, resume: str | Path = "auto") -> TrainingResult:
         """Train to the end, or until a signal asks to stop.
@@ -136,61 +122,68 @@ class Trainer:
                 a folder that holds a run; a path continues from that checkpoint (a ``last`` folder, or a run folder).
 
         Raises:
-            CheckpointError: If the run can't be continued, would overwrite another one, or is being trained by another
-                process.
+            CheckpointError: If the run can't be continued, or would overwrite another one.
+            OtherRunError: If the checkpoint belongs to a run with other settings; names each one with both values.
+            FolderInUseError: If another process is training in the run folder.
             FileNotFoundError: If there is no model to start from.
             ValueError: If it is another network.
             NonFiniteError: If a loss is not finite, or a gradient (in fp16 such a step is skipped instead).
         """
-        with self.folder.alone():
-            return self._fit(resume)
-
-    def _fit(self, resume: str | Path) -> TrainingResult:
         start = time.perf_counter()
-        checkpoint = self.folder.start(resume)
-        taken = self.config.init_from if checkpoint is None else None
-        if checkpoint is not None:
-            self.state = self.folder.load(checkpoint, self.model, self.optimizer, self.strategy)
-        if taken is not None:
-            load_initial_weights(self.model, taken)
-        self.accelerator.wait_for_everyone()  # nobody writes before all have read
-        self.folder.write(self.files)
-        self.model.train()
-        parallel = ParallelModel(self.model, self.accelerator)
-        batches = iter(self._loader())
-        with (
-            signals.StopSignals() as self._stop,
-            Tracker(
+        with self.folder.lock():
+            initial = self._load(resume)
+            tracker = Tracker(
                 self.out,
                 step=self.state.step,
                 total=self.total_steps,
                 tensorboard=self.config.tensorboard,
                 progress=self.progress,
                 active=self.accelerator.is_main_process,
-            ) as self._tracker,
-        ):
-            if taken is not None:
-                self._tracker.say(f"Starts from the weights of {taken}")
-            try:
-                self._evaluate_if_due()  # a stop may have come before it
-                while self.state.step < self.total_steps:
-                    if self._train_step(parallel, batches):
-                        raise signals.Stopped
-                    self._evaluate_if_due()
-                    if self.state.step % self.config.save_every == 0 or self.state.step == self.total_steps:
-                        self._save_last()
-                interrupted = None
-            except signals.Stopped:
-                self._save_last()
-                interrupted = self._stop.received or signals.SIGNALS[0]  # another process may have got it
-                self._tracker.say(
-                    f"Stopped by signal {interrupted} after step {self.state.step}; {self.out / 'last'} saved"
-                )
-            finally:
-                del batches  # ends the workers
-        seconds = time.perf_counter() - start
-        best, metrics = self.state.best, self.state.metrics
-        return TrainingResult(self.out, self.state.step, self.total_steps, interrupted, metrics, best, seconds)
+            )
+            with StopSignals() as self._stop, tracker as self._tracker:
+                if initial is not None:
+                    self._tracker.say(f"Starts from the weights of {initial}")
+                interrupted = self._loop()
+        state, seconds = self.state, time.perf_counter() - start
+        return TrainingResult(self.out, state.step, self.total_steps, interrupted, state.metrics, state.best, seconds)
+
+    def _load(self, resume: str | Path) -> str | None:
+        """Continue from a checkpoint or begin a run; returns the model whose weights a new run starts from, if any."""
+        checkpoint = self.folder.start(resume)
+        initial = self.config.init_from if checkpoint is None else None
+        if checkpoint is not None:
+            self.state = self.folder.load(checkpoint)
+        elif initial is not None:
+            load_initial_weights(self.model, initial)
+        self.accelerator.wait_for_everyone()  # nobody writes before all have read
+        self.folder.write(self.files)
+        return initial
+
+    def _loop(self) -> int | None:
+        """Steps, evaluations and checkpoints up to the end; returns the signal that broke them off, if any."""
+        self.model.train()
+        parallel = ParallelModel(self.model, self.accelerator)
+        self._batches.start_step = self.state.step
+        parts = _cut(self._batches, self.config.gradient_accumulation_steps)
+        loader = training_loader(self.train, parts, self.config.workers, self.config.prefetch_factor)
+        loader.worker_init_fn = ignore_signals
+        batches = iter(loader)
+        try:
+            self._evaluate_if_due()  # a stop may have come before it
+            while self.state.step < self.total_steps:
+                if self._train_step(parallel, batches):
+                    raise Stopped
+                self._evaluate_if_due()
+                if self.state.step % self.config.save_every == 0 or self.state.step == self.total_steps:
+                    self.folder.save_last(self.state)
+            return None
+        except Stopped:
+            self.folder.save_last(self.state)
+            number = self._stop.received or SIGNALS[0]  # another process may have got it
+            self._tracker.say(f"Stopped by signal {number} after step {self.state.step}; {self.folder.last} saved")
+            return number
+        finally:
+            del batches  # ends the workers
 
     def _train_step(self, parallel: ParallelModel, batches: Iterator[Batch]) -> bool:
         """One update; returns whether to stop after it."""
@@ -223,18 +216,11 @@ class Trainer:
         state.window.add(means, norm_value, expressions * self.world_size, time.perf_counter() - start)
         self._tracker.advance(state.step)
         if state.step % self.config.log_every == 0 or state.step == self.total_steps:
-            mean = state.window.take()
-            named = dict(zip(self.strategy.terms, mean.losses, strict=True))
-            rate = mean.expressions / mean.seconds
-            others = {"lr": lr, "grad_norm": mean.norm, "expressions_per_second": rate, "skipped": state.skipped}
-            self._tracker.train(state.step, state.step / self.steps_per_epoch, named, **others)
+            self._log(lr)
         return bool(stop)
 
-    def _save_last(self) -> None:
-        self.folder.save_last(self.model, self.optimizer, self.strategy, self.state)
-
     def _backward(self, parallel: ParallelModel, batch: Batch, part: int) -> Tensor:
-        """The gradients of all losses of a part of the batch; returns the losses ``[passes]``."""
+        """Backpropagate all losses of a part of the batch; returns the losses ``[passes]``."""
         batch = batch.to(self.accelerator.device, non_blocking=True)
         batch = replace(batch, images=self.model.preprocess.normalize(batch.images))
         if not self._prepared:
@@ -246,25 +232,31 @@ class Trainer:
         values = []
         for number in range(self.strategy.passes):
             last = part == self.config.gradient_accumulation_steps - 1 and number == self.strategy.passes - 1
-            with parallel.synchronised(last):
-                rng.seed_dropout(number)  # also for strategies that don't think of it
-                loss = next(losses, None)
-                if loss is None:
-                    raise RuntimeError(self._miscounted(f"only {number}"))
+            with parallel.synchronized(last):
+                rng.seed_dropout(number)  # also for strategies that don't do it themselves
+                if (loss := next(losses, None)) is None:
+                    break
                 self.accelerator.backward(loss)
             values.append(loss.detach())
             del loss  # and with it the graph of this pass
             if self._frugal:
                 return_freed_memory()
-        if next(losses, None) is not None:
-            raise RuntimeError(self._miscounted("more"))
+        more = next(losses, None) is not None
+        if more or len(values) < self.strategy.passes:
+            raise RuntimeError(
+                f"{type(self.strategy).__name__} has {self.strategy.passes} terms, but one step yielded "
+                f"{'more' if more else f'only {len(values)}'} losses"
+            )
         return torch.stack(values)
 
-    def _miscounted(self, count: str) -> str:
-        return f"{type(self.strategy).__name__} has {self.strategy.passes} terms, but one step yielded {count} losses"
-
     def _fail(self, step: int, parts: list[Batch], losses: Tensor | None) -> None:
-        """Stop because of numbers that are not finite; the weights are still those before the step."""
+        """Stop because of numbers that are not finite; the weights are still those before the step.
+
+        Args:
+            step: Number of the step.
+            parts: Its batches.
+            losses: ``[parts, passes]``; ``None`` where it is the gradient that is not finite.
+        """
         named: list[str] = []
         for i, batch in enumerate(parts):
             bad = [] if losses is None else (~losses[i].isfinite()).nonzero().flatten().tolist()
@@ -280,6 +272,14 @@ class Trainer:
             + "\n".join(named)
             + "\nLook at these samples, lower the learning rate or clip more; with fp16, try bf16"
         )
+
+    def _log(self, lr: float) -> None:
+        state = self.state
+        losses, norm, rate = state.window.means()
+        state.window = Window()
+        named = dict(zip(self.strategy.terms, losses, strict=True))
+        values = {"lr": lr, "grad_norm": norm, "expressions_per_second": rate, "skipped": state.skipped}
+        self._tracker.train(state.step, state.step / self.steps_per_epoch, named, **values)
 
     def _evaluate_if_due(self) -> None:
         state, every = self.state, self.config.evaluate_every
@@ -304,35 +304,14 @@ class Trainer:
         state.evaluated, state.metrics = state.step, dict(evaluation.metrics)
         self._tracker.evaluate(state.step, state.metrics)
         if state.improves(self.config.best_metric):
-            self.folder.save_best(self.model)
-
-    def _batches(self, step: int) -> TrainingBatches:
-        size = self.config.batch_size // self.world_size
-        return TrainingBatches(len(self.train), size, self.config.seed, self.rank, self.world_size, start_step=step)
-
-    def _loader(self) -> DataLoader[Any]:
-        """Parts of batches from the present step on, without end."""
-        parts = _Parts(self._batches(self.state.step), self.config.gradient_accumulation_steps)
-        loader = training_loader(cast(Any, self.train), parts, self.config.workers, self.config.prefetch_factor)
-        loader.worker_init_fn = signals.ignore_in_worker
-        return loader
+            self.folder.save_best()
 
 
-class _Parts:
-    """Cuts every batch of a rank into the parts over which its gradient is accumulated."""
-
-    def __init__(self, batches: TrainingBatches, parts: int) -> None:
-        self.batches, self.parts = batches, parts
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batch in self.batches:
-            size = len(batch) // self.parts
-            yield from (batch[i : i + size] for i in range(0, len(batch), size))
-
-
-_SHOWN = 3
-
-_ADVICE = "train by the recipe that it was made with (the recipe.yaml of its run), or by one with the same model"
+def _cut(batches: TrainingBatches, parts: int) -> Iterator[list[TrainingItem]]:
+    """The parts of every batch of a rank over which its gradient is accumulated."""
+    for batch in batches:
+        size = len(batch) // parts
+        yield from (batch[i : i + size] for i in range(0, len(batch), size))
 
 
 def load_initial_weights(model: RISModel, source: str | Path) -> None:
@@ -349,16 +328,17 @@ def load_initial_weights(model: RISModel, source: str | Path) -> None:
         FileNotFoundError: If there is no model at `source`.
         ValueError: If it is of another class, network or vocabulary.
     """
+    advice = "train by the recipe that it was made with (the recipe.yaml of its run), or by one with the same model"
     trained = load_model(source, type(model))
     if trained.tokenizer.tokenizer.get_vocab() != model.tokenizer.tokenizer.get_vocab():
-        raise ValueError(f"{source} has another vocabulary than the model to train; {_ADVICE}")
+        raise ValueError(f"{source} has another vocabulary than the model to train; {advice}")
     theirs, ours = trained.state_dict(), model.state_dict()
     different = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
     different += [name for name in theirs if name not in ours]
     if different:
-        some = ", ".join(different[:_SHOWN]) + (", …" if len(different) > _SHOWN else "")
+        some = ", ".join(different[:3]) + (", …" if len(different) > 3 else "")
         raise ValueError(
             f"{source} is another network than the model to train: {len(different)} weights are in one of them only "
-            f"or of other shapes ({some}); {_ADVICE}"
+            f"or of other shapes ({some}); {advice}"
         )
     model.load_state_dict(theirs)

@@ -70,7 +70,7 @@ class StopSignals:
             self._raise = False
 
 
-def ignore_in_worker(worker: int) -> None:
+def ignore_signals(worker: int) -> None:
     """For `DataLoader(worker_init_fn=…)`: signals to the whole group of processes are the training process's to handle.
 
     A worker that died of one would take the training down in the middle of a step.

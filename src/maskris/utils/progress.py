@@ -1,4 +1,4 @@
-"""How far long work is: a bar on terminals, a line now and then elsewhere."""
+"""Progress of long work: a bar on terminals, a line now and then elsewhere."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -15,40 +15,18 @@ _EVERY = 30.0  # seconds between lines where there is no terminal
 
 
 class Progress:
-    """Work that is under way; `show_progress` opens one.
-
-    Args:
-        description: What is done, such as ``"evaluating"``.
-        total: How many units there are.
-        done: Units done before; they don't count for the rate.
-        unit: The unit in the plural, such as ``"rows"``, to show units per second.
-        shown: Show anything.
-        console: Where; stderr by default.
-    """
+    """Work that is under way; `show_progress` opens one."""
 
     def __init__(
-        self, description: str, total: int, done: int, unit: str | None, shown: bool, console: Console | None
+        self, bar: RichProgress, description: str, total: int, done: int, unit: str | None, lines: bool
     ) -> None:
         self.description, self.total, self.before, self.done, self.unit = description, total, done, done, unit
-        self.console, self.shown = console or Console(stderr=True), shown
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        self._bar = RichProgress(
-            *columns,
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not (shown and self.console.is_terminal),
-            transient=True,
-        )
-        self._task = self._bar.add_task(description, total=total, completed=done, note="")
+        self._bar, self._lines = bar, lines
+        self._task = bar.add_task(description, total=total, completed=done, note="")
         self._start = self._said = time.perf_counter()
 
     def move_to(self, done: int) -> None:
-        """So many units are done in all; says nothing where there is no terminal."""
+        """So many units are done in all; prints nothing where there is no terminal."""
         self.done = done
         self._bar.update(self._task, completed=done)
 
@@ -57,7 +35,7 @@ class Progress:
         self._bar.update(self._task, note=text)
 
     def describe(self, description: str) -> None:
-        """Say what is done now."""
+        """Change the description."""
         self.description = description
         self._bar.update(self._task, description=description)
 
@@ -66,14 +44,16 @@ class Progress:
         self.done += units
         now = time.perf_counter()
         rate = (self.done - self.before) / max(now - self._start, 1e-9)
-        note = f"{rate:.1f} {self.unit}/s" if self.unit else ""
-        self._bar.update(self._task, completed=self.done, **({"note": note} if note else {}))
-        if self.shown and not self.console.is_terminal and now - self._said > _EVERY:
+        self.move_to(self.done)
+        speed = f"{rate:.1f} {self.unit}/s" if self.unit else ""
+        if speed:
+            self.note(speed)
+        if self._lines and now - self._said > _EVERY:
             self._said = now
             left = (self.total - self.done) / max(rate, 1e-9) / 60
             what = " ".join(filter(None, [f"{self.done:,} of {self.total:,}", self.unit]))
-            text = ", ".join(filter(None, [f"{self.description}: {what}", note, f"about {left:.0f} min left"]))
-            self.console.print(text, highlight=False, markup=False)
+            text = ", ".join(filter(None, [f"{self.description}: {what}", speed, f"about {left:.0f} min left"]))
+            self._bar.console.print(text, highlight=False, markup=False)
 
 
 @contextmanager
@@ -84,12 +64,37 @@ def show_progress(
     done: int = 0,
     unit: str | None = None,
     shown: bool = True,
+    keep: bool = False,
     console: Console | None = None,
 ) -> Iterator[Progress]:
-    """Show how far the block is; see `Progress` for the arguments."""
-    bar = Progress(description, total, done, unit, shown, console)
-    with bar._bar:
-        yield bar
+    """Show how far the block is.
+
+    Args:
+        description: What is done, such as ``"evaluating"``.
+        total: How many units there are.
+        done: Units done before; they don't count for the rate.
+        unit: The unit in the plural, such as ``"rows"``, to show units per second.
+        shown: Show anything.
+        keep: Leave the bar on the terminal at the end.
+        console: Where; stderr by default.
+
+    Yields:
+        To be called as the work goes on: `Progress.advance`, `Progress.move_to`, `Progress.note`.
+    """
+    console = console or Console(stderr=True)
+    bar = RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not (shown and console.is_terminal),
+        transient=not keep,
+    )
+    with bar:
+        yield Progress(bar, description, total, done, unit, lines=shown and not console.is_terminal)
 
 
 def track(items: Iterable[T], description: str, total: int, *, shown: bool = True) -> Iterator[T]:

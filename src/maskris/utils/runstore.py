@@ -65,12 +65,7 @@ class RunStore:
         """
         known = self.read()
         if known is not None:
-            lines = differences(known, self.manifest, self.compared, self.shown)
-            if lines:
-                raise OtherRunError(
-                    f"{self.folder} belongs to another run:\n" + "\n".join(lines) + "\n"
-                    "Go on with the old values, or choose another folder"
-                )
+            require_same_run(self.folder, known, self.manifest, self.compared, self.shown)
         return known
 
     def claim(self) -> dict[str, Any]:
@@ -118,6 +113,31 @@ def lock_folder(folder: Path, timeout: float = 0.0) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def require_same_run(
+    folder: Path,
+    known: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    compared: Sequence[str] | Mapping[str, str] | None = None,
+    shown: Mapping[str, str] | None = None,
+    advice: str = "Go on with the old values, or choose another folder",
+) -> None:
+    """Refuse to go on with a run as another one.
+
+    Args:
+        folder: Where the run is, for the message.
+        known: Its manifest.
+        manifest: That of the run that is to go on.
+        compared: As in `differences`.
+        shown: As in `RunStore`.
+        advice: End of the message: what to do about it.
+
+    Raises:
+        OtherRunError: If they differ; names every difference with both values.
+    """
+    if lines := differences(known, manifest, compared, shown):
+        raise OtherRunError("\n".join([f"{folder} belongs to another run:", *lines, advice]))
 
 
 def differences(

@@ -317,7 +317,7 @@ def _facts(subject: Subject) -> dict[str, dict[str, Content]]:
         size = model.get("input_size")
         measured = {
             "rows": subject.rows_from or None,
-            "checkpoint": record.checkpoint if record.checkpoint in ("best", "last") else None,
+            "checkpoint": record.checkpoint if record.checkpoint not in ("", ".") else None,
             "parameters": _thousands(model.get("parameters")),
             "input": f"{size[0]} x {size[1]}" if size else None,
             "precision": settings.get("precision"),
