@@ -2,7 +2,6 @@
 
 import shlex
 from pathlib import Path
-from typing import cast
 
 from maskris.cli.common import say
 
@@ -29,7 +28,6 @@ def train(
             from that checkpoint.
         overrides: Keys of the recipe with their values.
     """
-    from maskris.data.dataset import ReferringDataset
     from maskris.data.table import open_tables
     from maskris.experiments.recipe import Recipe, make_trainer
 
@@ -39,7 +37,7 @@ def train(
     folder = out or Path("runs") / Path(recipe).stem
     trainer = make_trainer(chosen, table, folder)
     if trainer.rank == 0:
-        dataset, longest = cast(ReferringDataset, trainer.train), trainer.model.tokenizer.max_length
+        dataset, longest = trainer.train, trainer.model.tokenizer.max_length
         say(f"{len(dataset.table):,} referents with {dataset.table.num_expressions:,} expressions; {folder}")
         truncated, total = dataset.count_truncated()
         if truncated:
