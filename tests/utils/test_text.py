@@ -38,6 +38,7 @@ def test_only_sides_change(text):
         ("lefthand rightside leftward rightwards", "righthand leftside rightward leftwards"),
         ("topleft bottomRIGHT upper-left farright", "topright bottomLEFT upper-right farleft"),
         ("the boy's left's", "the boy's right's"),
+        ("centreleft centerRIGHT", "centreright centerLEFT"),
         ("lhs", "rhs"),
         ("left2 (right)", "right2 (left)"),
         ("bright copyright upright cleft righteous leftover leftovers", None),

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Union, get_args, get_origin
 import docstring_parser
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from maskris.utils.config_errors import explain
+from maskris.utils.config_errors import simplify
 
 RECIPE_SECTIONS = ("model", "strategy", "training", "data")
 """What a recipe consists of; options that begin with one of these words belong to it."""
@@ -43,7 +43,7 @@ class Parser(ArgumentParser):
         if message.startswith(prefix):
             message = self._explain_unknown(message.removeprefix(prefix).split())
         else:
-            message = explain(message)
+            message = simplify(message)
             for action in self._actions:  # jsonargparse speaks of keys, users of options
                 if action.option_strings and message.startswith(f"{action.dest}: "):
                     message = action.option_strings[-1] + message.removeprefix(action.dest)

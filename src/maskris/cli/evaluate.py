@@ -48,11 +48,11 @@ def evaluate(
     """
     from maskris.data.table import choose_splits, open_tables
     from maskris.evaluation import evaluator as room
-    from maskris.inference.predictor import fastest_device
     from maskris.models.base import load_model
     from maskris.reporting.scores import intervals_table
     from maskris.robustness.occlusion import PatchOcclusion
     from maskris.utils.imports import model_class as import_class
+    from maskris.utils.process import fastest_device
 
     if out is not None:
         check_output(out, [checkpoint, *data], ".parquet")

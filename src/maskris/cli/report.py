@@ -81,7 +81,7 @@ def report(
     if table is None:
         subjects = [_from_folder(name, record, own) for name, record in zip(called, records, strict=True)]
     else:
-        from maskris.inference.predictor import fastest_device
+        from maskris.utils.process import fastest_device
 
         place = device or str(fastest_device())
         rule = protocol or _protocol_of(dict(zip(called, records, strict=True)))

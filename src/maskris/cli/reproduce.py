@@ -70,10 +70,9 @@ def reproduce(
     from maskris.experiments.claims import load_claims
     from maskris.experiments.recipe import Recipe, find
     from maskris.experiments.verify import recipe_differences, training_data_differences
-    from maskris.inference.predictor import fastest_device
     from maskris.models.base import load_model, weights_sha256
     from maskris.utils.imports import model_class as import_class
-    from maskris.utils.process import is_first_process, join_processes
+    from maskris.utils.process import fastest_device, is_first_process, join_processes
 
     known = load_claims(claims, check_recipe=find)
     if list:

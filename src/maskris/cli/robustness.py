@@ -50,13 +50,12 @@ def robustness(
         model_class: Class of a model of your own, such as my_module.MyModel.
     """
     from maskris.data.table import choose_splits, open_tables
-    from maskris.inference.predictor import fastest_device
     from maskris.models.base import load_model, weights_sha256
     from maskris.reporting.robustness import write_robustness
     from maskris.robustness.benchmark import run_robustness
     from maskris.robustness.results import RobustnessComparison
     from maskris.utils.imports import model_class as import_class
-    from maskris.utils.process import is_first_process, join_processes
+    from maskris.utils.process import fastest_device, is_first_process, join_processes
 
     called = _names(checkpoints, names)
     table = open_tables(data)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from maskris.utils.config_errors import explain
+from maskris.utils.config_errors import simplify
 from maskris.utils.imports import working_folder
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Recipe:
             with working_folder():
                 self._values = self._parser.parse_args([f"--config={file}", *overrides])
         except ArgumentError as error:
-            message = explain(str(error), _keys(self._parser))
+            message = simplify(str(error), _keys(self._parser))
             if message.startswith("Unexpected config"):
                 message = f"the file holds no keys; a recipe has {', '.join(SECTIONS)}"
             raise self._error(message, overrides) from error
@@ -121,7 +121,7 @@ class Recipe:
             try:
                 built = self._parser.instantiate(self._values)
             except (ValueError, TypeError, OSError) as error:
-                raise self._error(explain(str(error))) from error
+                raise self._error(simplify(str(error))) from error
         return built.model, built.strategy
 
     @property
@@ -154,7 +154,7 @@ class Recipe:
         try:
             built = parser.instantiate(parser.parse_object({"data.augment": self._values.data.augment}))
         except (ValueError, TypeError) as error:
-            raise self._error(f"data.augment: {explain(str(error))}") from error
+            raise self._error(f"data.augment: {simplify(str(error))}") from error
         return tuple(built.data.augment)
 
     def to_yaml(self) -> str:

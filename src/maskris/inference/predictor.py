@@ -14,6 +14,7 @@ from torch import Tensor
 from maskris.data.masks import Box, box_of, encode
 from maskris.inference.image import ImageSource, load_image
 from maskris.models.base import Features, RISModel, evaluation_mode, foreground_logit, load_model
+from maskris.utils.process import fastest_device
 from maskris.utils.text import invalid_text_reason
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -341,10 +342,3 @@ def _checked(expressions: Sequence[str], threshold: float) -> list[str]:
         if trouble := invalid_text_reason(expression):
             raise ValueError(f"Expression {i + 1} {trouble}")
     return expressions
-
-
-def fastest_device() -> torch.device:
-    """A CUDA GPU, else Apple's, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

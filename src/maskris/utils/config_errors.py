@@ -1,4 +1,4 @@
-"""What a person can use of jsonargparse's messages, which list every type that was tried."""
+"""Short error messages of recipes and command lines, made of jsonargparse's, which list every type that was tried."""
 
 import importlib
 import inspect
@@ -21,7 +21,7 @@ _NOISE = (
 )
 
 
-def explain(message: str, known: Iterable[str] = ()) -> str:
+def simplify(message: str, known: Iterable[str] = ()) -> str:
     """A message in one or two lines: the key, what is wrong with it, and what may have been meant.
 
     Args:

@@ -1,4 +1,4 @@
-"""Stopping in good order when the operating system, a cluster or Ctrl-C asks for it."""
+"""The process and its surroundings: rank, device, usable cores, and signals that ask it to stop."""
 
 import os
 import signal
@@ -6,14 +6,61 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import torch
 
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that prints and writes: the first that torchrun started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def join_processes(device: str | None) -> "torch.device | None":
+    """Connect the processes that torchrun started; the device of this one, or ``None`` if it is alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    import torch
+    from accelerate import PartialState
+
+    # Where there is no GPU, accelerate joins processes only if it is told to use the CPU.
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    return cast("torch.device", PartialState(cpu=cpu).device)
+
+
+def fastest_device() -> "torch.device":
+    """A CUDA GPU, else Apple's, else the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def usable_cores() -> int:
+    """Cores that the operating system and the container grant this process, at least one."""
+    granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:  # a container with `--cpus 4` still sees all 64 cores of its machine
+        quota, period = map(int, _QUOTA.read_text(encoding="ascii").split())
+    except (OSError, ValueError):  # no such file, or "max"
+        return granted
+    return max(1, min(granted, quota // period))
+
+
+def usable_workers(wanted: int) -> int:
+    """The number of worker processes to start: as wanted, but never more than this process's share of the cores.
+
+    The training processes of one machine share its cores; torchrun and accelerate give their number in
+    ``LOCAL_WORLD_SIZE``.
+    """
+    processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(0, min(wanted, usable_cores() // processes))
 
 
 class Stopped(BaseException):
@@ -21,7 +68,7 @@ class Stopped(BaseException):
 
 
 class StopSignals:
-    """While this context manager is open, the first SIGTERM or SIGINT is noted, and what is under way can be saved.
+    """Notes the first SIGTERM or SIGINT in the block instead of dying, so that the work so far can be saved.
 
     After that, Ctrl-C (SIGINT) acts as usual, for people who don't want to wait; SIGTERM changes nothing, as it often
     comes twice: a cluster sends it to all processes, and those that started others pass it on.
@@ -40,12 +87,7 @@ class StopSignals:
             self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._restore()
-
-    def _restore(self) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
@@ -60,7 +102,11 @@ class StopSignals:
 
     @contextmanager
     def interruptible(self, yes: bool = True) -> Iterator[None]:
-        """Work within that leaves nothing half done is broken off by `Stopped` at once."""
+        """Break off the work in the block by `Stopped` at once; for work that leaves nothing half done.
+
+        Args:
+            yes: ``False`` changes nothing.
+        """
         if yes and self.received is not None:
             raise Stopped
         self._raise = yes
@@ -71,49 +117,10 @@ class StopSignals:
 
 
 def ignore_signals(worker: int) -> None:
-    """For `DataLoader(worker_init_fn=…)`: signals to the whole group of processes are the training process's to handle.
+    """Ignore the signals that stop a process; for `DataLoader(worker_init_fn=…)`.
 
-    A worker that died of one would take the training down in the middle of a step.
+    They go to the whole group of processes. The training process handles them, and a worker that died of one would
+    end the training in the middle of a step.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-
-
-def join_processes(device: str | None) -> "torch.device | None":
-    """Let the processes that torchrun started find each other; this one's device, or ``None`` if it is alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return None
-    import torch
-    from accelerate import PartialState
-
-    # Where there is no GPU, accelerate joins processes only if it is told to use the CPU.
-    cpu = device == "cpu" or not torch.cuda.is_available()
-    return cast("torch.device", PartialState(cpu=cpu).device)
-
-
-def is_first_process() -> bool:
-    """Whether this process speaks for all that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-
-
-def usable_cores() -> int:
-    """Cores that the operating system and the container grant this process, at least one."""
-    granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:  # a container with `--cpus 4` still sees all 64 cores of its machine
-        quota, period = map(int, _QUOTA.read_text(encoding="ascii").split())
-    except (OSError, ValueError):  # no such file, or "max"
-        return granted
-    return max(1, min(granted, quota // period))
-
-
-def usable_workers(wanted: int) -> int:
-    """The number of worker processes to start: as wanted, but never more than this process's share of the cores.
-
-    The training processes of one machine, of which torchrun and accelerate tell the number in ``LOCAL_WORLD_SIZE``,
-    share its cores.
-    """
-    processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    return max(0, min(wanted, usable_cores() // processes))

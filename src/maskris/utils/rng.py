@@ -132,7 +132,7 @@ class KeyedRandom:
 
 
 class Random:
-    """A key to which others append their own, handed down from the trainer to the strategy.
+    """A key prefix, handed from the trainer to the strategy, which appends a component for each of its draws.
 
     Args:
         *key: The common beginning of all keys, for example ``(seed, step, rank)``.

@@ -1,10 +1,10 @@
-"""What is a text to people, but to no tokenizer and no file: JSON can hold a lone surrogate."""
+"""Expressions as text: what makes one invalid, and the exchange of left and right."""
 
 import re
 
 
 def invalid_text_reason(text: str) -> str | None:
-    r"""What makes a text unusable and what to do about it; ``None`` for a good one.
+    r"""Why a text can't be tokenized or written to a file, and what to do about it; ``None`` for a valid one.
 
     JSON writes 😀 as the pair ``\ud83d\ude00``, and reads either half without the other. Such a half also stands for
     a byte that is no UTF-8, where a text comes from the command line or the name of a file.
@@ -25,7 +25,7 @@ _SWAPPED = _SIDES | {other: side for side, other in _SIDES.items()}
 # Whole words, and those that annotators make of them: leftmost, lefty, left-hand (two words), upperleft, bottomright.
 _WORD = re.compile(
     r"(?<![^\W\d_])"  # no letter before
-    r"(?P<before>(?:top|upper|bottom|lower|back|front|far|mid|middle|center|center)?)"
+    r"(?P<before>(?:top|upper|bottom|lower|back|front|far|mid|middle|center|centre)?)"
     r"(?P<side>left|right|lhs|rhs)"
     r"(?P<after>(?:most|hand|handed|side|ward|wards|y|ie|ies|er|est|s)?)"
     r"(?![^\W\d_])",  # no letter after
