@@ -186,7 +186,7 @@ def backward(model, strategy, batch):
     return total, {name: grad.clone() for name, grad in gradients(model).items()}
 
 
-def test_fused_pass_has_the_gradient_of_two_passes_with_shared_images(small):
+def test_a_single_forward_pass_has_the_gradient_of_two_passes_with_shared_images(small):
     # In double precision: in single, a point on the border of two pixels may fall on either side.
     small = without_dropout(copy.deepcopy(small)).double()
     batch = small_batch()
@@ -246,7 +246,7 @@ def test_a_teacher_without_dropout_leaves_every_modules_mode(small):
     assert [module.training for module in small.modules()] == modes
 
 
-def test_fused_refuses_batch_statistics(small, monkeypatch):
+def test_a_single_forward_pass_refuses_batch_statistics(small, monkeypatch):
     monkeypatch.setattr(type(small), "has_batch_statistics", True)
     with pytest.raises(ValueError, match="single_forward = False"):
         list(MaskRIS(single_forward=True).losses(small, small_batch(), Random(1)))

@@ -53,7 +53,9 @@ def test_free_memory_of_the_machine():
 
 
 @pytest.mark.parametrize(("free", "terms"), [(10**12, ("total",)), (0, ("clean", "distorted"))])
-def test_maskris_fuses_where_memory_allows_and_a_resumed_run_keeps_to_it(free, terms, monkeypatch):
+def test_maskris_takes_a_single_forward_pass_where_memory_allows_and_a_resumed_run_keeps_to_it(
+    free, terms, monkeypatch
+):
     monkeypatch.setattr(memory, "free_bytes", lambda _: free)
     strategy = MaskRIS(single_forward="auto")
     assert strategy.state_dict() == {}
@@ -68,7 +70,7 @@ def test_maskris_fuses_where_memory_allows_and_a_resumed_run_keeps_to_it(free, t
     assert resumed.state_dict() == state
 
 
-def test_batch_statistics_are_never_fused_and_a_choice_is_kept(monkeypatch):
+def test_batch_statistics_never_share_a_forward_pass_and_a_choice_is_kept(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda _: 10**12)
     monkeypatch.setattr(Chain, "has_batch_statistics", True)
     strategy = MaskRIS(single_forward="auto")
@@ -77,7 +79,7 @@ def test_batch_statistics_are_never_fused_and_a_choice_is_kept(monkeypatch):
     for choice in (True, False):
         chosen = MaskRIS(single_forward=choice)
         chosen.prepare(Chain(), batch())
-        assert chosen.fused is choice
+        assert chosen.single_forward is choice
         assert chosen.state_dict() == {}
         with pytest.raises(ValueError, match="keeps no state"):
             chosen.load_state_dict({"single_forward": torch.tensor(True)})

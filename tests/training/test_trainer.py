@@ -91,7 +91,7 @@ def test_each_loss_is_backpropagated_before_the_next_is_computed(tmp_path):
     assert seen == [("start", True), ("after", True), ("after", True)]
 
 
-def test_two_losses_are_one_fused_loss(tmp_path):
+def test_two_losses_are_one_summed_loss(tmp_path):
     toy_run(tmp_path / "two", dropout=0.0)
     toy_run(tmp_path / "one", dropout=0.0, strategy=OnePass())
     assert close(weights(tmp_path / "one"), weights(tmp_path / "two"))

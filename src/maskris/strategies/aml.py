@@ -1,4 +1,4 @@
-"""AML, alignment-aware masked learning (arXiv 2602.22740): what the words don't speak of is hidden in part."""
+"""AML, alignment-aware masked learning (arXiv 2602.22740): patches unrelated to the expression are masked in part."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,11 +25,11 @@ class AML(Strategy):
     The features come from a pass of their own in evaluation mode, without gradient.
 
     Args:
-        ratio: Share of an image's poorly aligned patches that vanish, rounded down to whole patches.
+        ratio: Share of an image's poorly aligned patches to remove, rounded down to whole patches.
         threshold: Alignment below which a patch is poorly aligned.
         patch_size: Side of a patch in pixels.
-        temperature: Of the softmax over cosines; the smaller, the more one word stands out. An expression of two words
-            has no alignment below 0.5, one of a single word none below 1.
+        temperature: Of the softmax over cosines; the smaller, the more one word stands out. With two words no
+            alignment is below 0.5, with a single one none below 1.
         clean_weight: Weight of the clean term; the masked term weighs ``1 - clean_weight``.
         projection: Width to which patches and words of different widths are projected by fixed Gaussian matrices
             (Johnson-Lindenstrauss); equal widths are compared as they are.
@@ -86,13 +86,13 @@ class AML(Strategy):
         return replace(batch, images=fill_patches(batch.images, removed, self.patch_size))
 
     def alignment(self, model: RISModel, batch: Batch) -> Tensor:
-        """How well the patches of every image fit the best of all words about it: ``[I, rows * columns]``, 0 to 1.
+        """Alignment of every image's patches with the best of all words about it: ``[I, rows * columns]``, 0 to 1.
 
-        An image that no expression speaks of fits nothing.
+        It is 0 in an image without expressions.
         """
         with torch.no_grad(), evaluation_mode(model):
             visual, words = model.token_features(batch)  # [N, h, w, Dv], [N, L, Dw]
-        # Padding and special tokens are no words; where nothing else is left (an unknown word), they have to do.
+        # Padding and special tokens are no words; they count only where there is nothing else (an unknown word).
         special = torch.tensor(sorted(model.tokenizer.special_ids), device=words.device)
         present = batch.attention_mask.bool()
         proper = present & ~torch.isin(batch.input_ids, special)
@@ -138,7 +138,7 @@ def choose(noise: Tensor, allowed: Tensor, ratio: float) -> Tensor:
 
 
 def overlap(size: int, cells: int, patch_size: int, patches: int) -> Tensor:
-    """How much of each patch falls on each cell, along one axis.
+    """Share of each patch on each cell of a feature map, along one axis.
 
     Args:
         size: Pixels of the axis.

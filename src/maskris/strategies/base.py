@@ -1,4 +1,4 @@
-"""`Strategy`: how a model learns from a batch, independent of model, data set and training loop."""
+"""`Strategy`: a training method, independent of model, data set and training loop."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ class Strategy(ABC):
         return len(self.terms)
 
     def prepare(self, model: RISModel, batch: Batch) -> None:  # noqa: B027 (most strategies have nothing to prepare)
-        """See the first batch of a run, before the first step and again when a run is resumed.
+        """Look at the first batch of a run, before the first step and again when a run is resumed.
 
         What is decided here belongs into `state_dict`, so that a resumed run goes on as it began.
 
@@ -38,7 +38,7 @@ class Strategy(ABC):
     def losses(self, model: RISModel, batch: Batch, rng: Random) -> Iterator[Tensor]:
         """Yield the losses of one step; their sum is what the step minimizes.
 
-        The trainer backpropagates each loss before it asks for the next, so that the graph of one pass is freed before
+        The trainer backpropagates each loss before the next is computed, so that the graph of one pass is freed before
         the next pass begins.
 
         Args:
@@ -51,22 +51,22 @@ class Strategy(ABC):
         """
 
     def after_step(self, model: RISModel, step: int) -> None:  # noqa: B027 (most strategies have nothing to do)
-        """Take note of an update of the weights; for strategies that carry state from step to step.
+        """Update the strategy's own state after an update of the weights.
 
         The state must be a function of what this method and `losses` were given: then it is the same in all processes
         and in a resumed run. Batch statistics are those of the first process.
 
         Args:
             model: The network itself, with its new weights; its ``state_dict()`` has the plain names.
-            step: Number of the step, from 0. A step that fp16's gradient scaler skipped is not announced.
+            step: Number of the step, from 0. There is no call for a step that fp16's gradient scaler skipped.
         """
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What has to be in a checkpoint for a killed run to go on as if nothing had happened."""
+        """The tensors that a checkpoint needs for a resumed run to equal an uninterrupted one."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state_dict` gave, on the device of the model.
+        """Restore what `state_dict` returned, on the device of the model.
 
         Raises:
             ValueError: If it is not the state of such a strategy.

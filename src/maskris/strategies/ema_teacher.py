@@ -13,15 +13,15 @@ from maskris.strategies.maskris import MaskRIS
 
 
 class EMATeacher(MaskRIS):
-    """MaskRIS whose soft prediction comes from the average of the weights so far, on the clean input, without dropout.
+    """MaskRIS whose soft prediction comes from averaged weights, on the clean input and without dropout.
 
-    After step k (from 0) the average moves to ``d a + (1 - d) w`` with ``d = min(decay, k / (k + 1))``: the plain mean
-    of all weights so far, until it forgets as fast as `decay` says. Batch statistics and other buffers are copied.
+    After step k (from 0) the average becomes ``d a + (1 - d) w`` with ``d = min(decay, k / (k + 1))``: the plain mean
+    of all weights so far, later an exponential average. Batch statistics and other buffers are copied.
     The average costs one more copy of the weights in memory and one more forward pass in each step. The model that is
     trained, evaluated and saved is the student.
 
     Args:
-        decay: What remains of the average after a step; 0.999 looks back about 1000 steps.
+        decay: Share of the average that a step keeps; 0.999 averages over about 1000 steps.
         image: As those that follow, see `maskris.MaskRIS`.
         text: Masking of the words.
         clean_weight: Weight of the clean term.
@@ -71,7 +71,7 @@ class EMATeacher(MaskRIS):
         return self._average
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take the average back."""
+        """Restore the average."""
         self._average = dict(state)
 
     def _follow(self, model: RISModel) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What a pass learns from: ground-truth masks for the clean pass, soft predictions for the distorted one."""
+"""Losses: ground-truth masks supervise the clean pass, soft predictions the distorted one."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ CLASS_WEIGHTS = (0.9, 1.1)
 
 
 class Criterion(ABC):
-    """Whatever supervises the clean pass: ground truth here; pseudo masks or boxes in weakly supervised methods.
+    """Supervision of the clean pass: ground truth here; pseudo masks or boxes in weakly supervised methods.
 
     A class and not a protocol, so that recipes can name one.
     """
@@ -117,6 +117,6 @@ def soft_cross_entropy(
 
 
 def soft_prediction(logits: Tensor) -> Tensor:
-    """The probabilities a teacher hands on, without gradient: ``[N, C, h, w]`` to the same shape."""
+    """Probabilities of logits ``[N, C, h, w]``, in the same shape and without gradient."""
     logits = logits.detach().float()
     return logits.softmax(1) if logits.shape[1] > 1 else logits.sigmoid()

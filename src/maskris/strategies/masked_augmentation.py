@@ -13,9 +13,9 @@ from maskris.utils.rng import Random
 
 
 class MaskedAugmentation(Strategy):
-    """The masked image with the masked text learns from the ground truth, alone or beside the clean input.
+    """The masked image with the masked text is supervised by the ground truth, alone or beside the clean input.
 
-    The draws are those of `maskris.MaskRIS` at the same seed, so that the two differ in what they learn from.
+    The draws are those of `maskris.MaskRIS` at the same seed, so that the two differ in their supervision alone.
 
     Args:
         image: Masking of the images; ``None`` leaves them as they are.

@@ -1,7 +1,7 @@
-"""Image and text masking (MaskRIS section 3.2): random patches of the image and random words of the sentence vanish.
+"""Image and text masking (MaskRIS section 3.2): random patches of the image and words of the sentence are removed.
 
 Every function comes in two halves, the draw (noise from an explicit generator) and what follows from it, so that
-published draws can be replayed. All is vectorised on the device of its input.
+published draws can be replayed. All of it is vectorized on the device of its input.
 """
 
 import math
@@ -16,80 +16,134 @@ from maskris.batch import Batch
 from maskris.data.tokenizer import ExpressionTokenizer
 from maskris.utils.rng import Random
 
-Order = Callable[[int, int, int, float, torch.Generator], Tensor]
-"""From images I, rows, columns, ratio and generator to ``[I, rows * columns]``, on the generator's device."""
-
-BLOCKS = 64
-"""Blocks drawn for one image; together they cover more than any ratio asks for."""
-
-SMALLEST_BLOCK = 0.08
-"""Least share of the image in one block, and `ASPECT` its most elongated shape, as in BEiT (16 of 196 patches)."""
-
-ASPECT = 0.3
-
-
-def random_order(images: int, rows: int, columns: int, ratio: float, generator: torch.Generator) -> Tensor:
-    """Patches vanish independently of their neighbors: the masks of the paper."""
-    return torch.rand(images, rows * columns, generator=generator, device=generator.device)
-
-
-def grid_order(images: int, rows: int, columns: int, ratio: float, generator: torch.Generator) -> Tensor:
-    """Patches stay on a lattice, shifted at random: one of 2 x 2 at ratio 0.75, a checkerboard at 0.5.
-
-    In between, the order is that of ordered dithering (Bayer), which fills the lattice as evenly as possible.
-    """
-    side = 1 << max(rows - 1, columns - 1).bit_length()
-    pattern = _bayer(side, generator.device)
-    shift = torch.randint(side, (2, images, 1, 1), generator=generator, device=generator.device)
-    y = (torch.arange(rows, device=generator.device).view(1, -1, 1) + shift[0]) % side  # [I, rows, 1]
-    x = (torch.arange(columns, device=generator.device).view(1, 1, -1) + shift[1]) % side  # [I, 1, columns]
-    return pattern[y, x].flatten(1).float()
-
-
-def block_order(images: int, rows: int, columns: int, ratio: float, generator: torch.Generator) -> Tensor:
-    """Rectangles at random places vanish one after the other, the last one in part (as in BEiT)."""
-    draws = torch.rand(4, images, BLOCKS, generator=generator, device=generator.device)
-    # No block is larger than all that is to vanish.
-    area = rows * columns * (SMALLEST_BLOCK + draws[0] * max(0.0, ratio - SMALLEST_BLOCK))
-    aspect = torch.exp((2 * draws[1] - 1) * -math.log(ASPECT))
-    height = (area * aspect).sqrt().round().clamp(1, rows)  # [I, BLOCKS]
-    width = (area / aspect).sqrt().round().clamp(1, columns)
-    top, left = (draws[2] * (rows - height + 1)).floor(), (draws[3] * (columns - width + 1)).floor()
-    y = torch.arange(rows, device=generator.device)
-    x = torch.arange(columns, device=generator.device)
-    inside_y = (y >= top[..., None]) & (y < (top + height)[..., None])  # [I, BLOCKS, rows]
-    inside_x = (x >= left[..., None]) & (x < (left + width)[..., None])  # [I, BLOCKS, columns]
-    covered = (inside_y[..., None] & inside_x[..., None, :]).flatten(2)  # [I, BLOCKS, rows * columns]
-    never = torch.ones_like(covered[:, :1])
-    first = torch.cat([covered, never], dim=1).byte().argmax(1)  # number of the first block over a patch
-    return -first.float()
-
-
-def cutout_order(images: int, rows: int, columns: int, ratio: float, generator: torch.Generator) -> Tensor:
-    """One square around a random point vanishes; where the border cuts it, it grows inwards instead (CutOut)."""
-    center = torch.rand(2, images, 1, 1, generator=generator, device=generator.device)
-    y = torch.arange(rows, device=generator.device).view(1, -1, 1) + 0.5 - rows * center[0]
-    x = torch.arange(columns, device=generator.device).view(1, 1, -1) + 0.5 - columns * center[1]
-    return -torch.maximum(y.abs(), x.abs()).flatten(1)
-
-
-def _bayer(side: int, device: torch.device) -> Tensor:
-    """Ranks 0 … side² - 1 of a square of a power of two: each quarter of them is a lattice as even as can be."""
-    pattern = torch.zeros(1, 1, dtype=torch.int64, device=device)
-    while len(pattern) < side:
-        fine = 4 * pattern
-        pattern = torch.cat([torch.cat([fine, fine + 2], dim=1), torch.cat([fine + 3, fine + 1], dim=1)])
-    return pattern
-
-
-ORDERS: dict[str, Order] = {
-    "random": random_order,
-    "grid": grid_order,
-    "block": block_order,
-    "cutout": cutout_order,
-}
-
 Sampling = Literal["random", "grid", "block", "cutout"]
+"""Which patches of an image are removed together; see `ORDERS`."""
+
+
+@dataclass(frozen=True)
+class ImageMasking:
+    """Removes random patches of every image, independently per image and in all channels alike.
+
+    Attributes:
+        ratio: Share of the patches to remove (0.75 in the paper); 0 leaves the images as they are.
+        patch_size: Side of a patch in pixels (32 in the paper, at 448 x 448).
+        sampling: Which patches go together: ``"random"`` (the paper's), ``"grid"``, ``"block"`` or ``"cutout"``; see
+            `ORDERS`.
+        fill: Value of the removed pixels in the normalized image; 0 (the paper's) is the mean color, with the usual
+            means and deviations -2 is nearly black and 2.2 nearly white.
+    """
+
+    ratio: float = 0.75
+    patch_size: int = 32
+    sampling: Sampling = "random"
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: If `ratio` lies outside [0, 1], `patch_size` below 1, `sampling` is unknown or `fill` infinite.
+        """
+        if self.sampling not in ORDERS:
+            raise ValueError(f"sampling must be one of {', '.join(ORDERS)}, not {self.sampling!r}")
+        if not 0 <= self.ratio <= 1:
+            raise ValueError(f"The share of masked patches must lie in [0, 1], not {self.ratio}")
+        if self.patch_size < 1:
+            raise ValueError(f"patch_size must be at least 1 pixel, not {self.patch_size}")
+        if not math.isfinite(self.fill):
+            raise ValueError(f"fill must be a finite number, not {self.fill}")
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Mask normalized images ``[I, C, H, W]``; `generator` lives on their device."""
+        if self.ratio == 0:
+            return images
+        rows, columns = patch_grid(images.shape[-2], images.shape[-1], self.patch_size)
+        noise = ORDERS[self.sampling](images.shape[0], rows, columns, self.ratio, generator)
+        return fill_patches(images, removed_patches(noise, self.ratio), self.patch_size, self.fill)
+
+
+@dataclass(frozen=True)
+class TextMasking:
+    """Chooses every word token with probability `ratio` and masks, replaces or leaves it (as in BERT).
+
+    Special tokens (padding, unknown, start, end, mask) are never chosen, and the attention mask does not change.
+
+    Attributes:
+        ratio: Probability that a word token is chosen (0.15 in the paper); 0 leaves the words as they are.
+        mask: Share of the chosen that become the mask token.
+        random: Share of the chosen that become a token drawn from the whole vocabulary (but CLIP's start and end, see
+            `ExpressionTokenizer.replacement_count`); the rest stays.
+    """
+
+    ratio: float = 0.15
+    mask: float = 0.8
+    random: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: If `ratio` is outside [0, 1], or `mask` and `random` are no shares of one whole.
+        """
+        if not 0 <= self.ratio <= 1:
+            raise ValueError(f"The probability of masking a word must lie in [0, 1], not {self.ratio}")
+        if self.mask < 0 or self.random < 0 or self.mask + self.random > 1 + 1e-9:
+            raise ValueError(f"mask and random are shares of one whole; got {self.mask} and {self.random}")
+
+    def __call__(self, input_ids: Tensor, tokenizer: ExpressionTokenizer, generator: torch.Generator) -> Tensor:
+        """Mask tokens.
+
+        Args:
+            input_ids: ``[N, L]`` int64.
+            tokenizer: With the ids of special tokens and of the mask token, and the number of ids.
+            generator: Lives on the device of `input_ids`.
+
+        Returns:
+            ``[N, L]``.
+
+        Raises:
+            ValueError: If the tokenizer has no mask token though one is needed.
+        """
+        if self.ratio == 0:
+            return input_ids
+        if self.mask > 0 and tokenizer.mask_id is None:
+            raise ValueError("This tokenizer has no mask token: choose mask = 0 and random up to 1, or ratio = 0")
+        shape, device = input_ids.shape, input_ids.device
+        choice = torch.rand(shape, generator=generator, device=device)
+        tokens = torch.randint(tokenizer.replacement_count, shape, generator=generator, device=device)
+        special = torch.tensor(sorted(tokenizer.special_ids), device=device)
+        return self.apply(input_ids, choice, tokens, special, tokenizer.mask_id or 0)
+
+    def apply(self, input_ids: Tensor, choice: Tensor, tokens: Tensor, special: Tensor, mask_id: int) -> Tensor:
+        """Mask tokens by given draws.
+
+        Args:
+            input_ids: ``[N, L]`` int64.
+            choice: ``[N, L]`` uniform draws; below `ratio` a token is chosen, and the position below `ratio` decides
+                what becomes of it.
+            tokens: ``[N, L]`` random tokens.
+            special: Ids that are never chosen.
+            mask_id: Id of the mask token.
+        """
+        if self.ratio == 0:
+            return input_ids.clone()
+        chosen = (choice < self.ratio) & ~torch.isin(input_ids, special)
+        fate = choice / self.ratio  # uniform in [0, 1) among the chosen
+        changed = torch.where(fate < self.mask, mask_id, torch.where(fate < self.mask + self.random, tokens, input_ids))
+        return torch.where(chosen, changed, input_ids)
+
+
+def mask_batch(
+    batch: Batch, tokenizer: ExpressionTokenizer, image: ImageMasking | None, text: TextMasking | None, rng: Random
+) -> Batch:
+    """The batch with masked images and words; drawn anew in every step, differently on every rank."""
+    device = batch.images.device
+    images, input_ids = batch.images, batch.input_ids
+    if image is not None:
+        images = image(images, rng.generator("image mask", device=device))
+    if text is not None:
+        input_ids = text(input_ids, tokenizer, rng.generator("text mask", device=device))
+    return replace(batch, images=images, input_ids=input_ids)
 
 
 def patch_grid(height: int, width: int, patch_size: int) -> tuple[int, int]:
@@ -138,131 +192,69 @@ def fill_patches(images: Tensor, removed: Tensor, patch_size: int, value: float 
     return images.masked_fill(pixels[:, :, :height, :width], value)
 
 
-@dataclass(frozen=True)
-class ImageMasking:
-    """Random patches of every image are blanked, independently per image and in all channels alike.
+BLOCKS = 64  # drawn for one image; together they cover more than any ratio asks for
+SMALLEST_BLOCK, ASPECT = 0.08, 0.3  # least share of the image and most elongated shape, as in BEiT (16 of 196 patches)
 
-    Attributes:
-        ratio: Share of the patches to remove (0.75 in the paper); 0 leaves the images as they are.
-        patch_size: Side of a patch in pixels (32 in the paper, at 448 x 448).
-        sampling: Which patches go together: ``"random"`` (the paper's), ``"grid"``, ``"block"`` or ``"cutout"``; see
-            `maskris.strategies.masking`.
-        fill: Value of the removed pixels in the normalized image; 0 (the paper's) is the mean color, with the usual
-            means and deviations -2 is nearly black and 2.2 nearly white.
+
+def random_order(images: int, rows: int, columns: int, ratio: float, generator: torch.Generator) -> Tensor:
+    """Patches independently of their neighbors: the masks of the paper."""
+    return torch.rand(images, rows * columns, generator=generator, device=generator.device)
+
+
+def grid_order(images: int, rows: int, columns: int, ratio: float, generator: torch.Generator) -> Tensor:
+    """All patches but those of a lattice, shifted at random: one of 2 x 2 stays at ratio 0.75, a checkerboard at 0.5.
+
+    In between, the order is that of ordered dithering (Bayer), which fills the lattice as evenly as possible.
     """
-
-    ratio: float = 0.75
-    patch_size: int = 32
-    sampling: Sampling = "random"
-    fill: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ValueError: If `ratio` lies outside [0, 1], `patch_size` below 1, `sampling` is unknown or `fill` infinite.
-        """
-        if self.sampling not in ORDERS:
-            raise ValueError(f"sampling must be one of {', '.join(ORDERS)}, not {self.sampling!r}")
-        if not 0 <= self.ratio <= 1:
-            raise ValueError(f"The share of masked patches must lie in [0, 1], not {self.ratio}")
-        if self.patch_size < 1:
-            raise ValueError(f"patch_size must be at least 1 pixel, not {self.patch_size}")
-        if not math.isfinite(self.fill):
-            raise ValueError(f"fill must be a finite number, not {self.fill}")
-
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Mask normalized images ``[I, C, H, W]``; `generator` lives on their device."""
-        if self.ratio == 0:
-            return images
-        rows, columns = patch_grid(images.shape[-2], images.shape[-1], self.patch_size)
-        noise = ORDERS[self.sampling](images.shape[0], rows, columns, self.ratio, generator)
-        return fill_patches(images, removed_patches(noise, self.ratio), self.patch_size, self.fill)
+    side = 1 << max(rows - 1, columns - 1).bit_length()
+    pattern = _bayer(side, generator.device)
+    shift = torch.randint(side, (2, images, 1, 1), generator=generator, device=generator.device)
+    y = (torch.arange(rows, device=generator.device).view(1, -1, 1) + shift[0]) % side  # [I, rows, 1]
+    x = (torch.arange(columns, device=generator.device).view(1, 1, -1) + shift[1]) % side  # [I, 1, columns]
+    return pattern[y, x].flatten(1).float()
 
 
-@dataclass(frozen=True)
-class TextMasking:
-    """Every word token is chosen with probability `ratio`; a chosen one is masked, replaced or left (as in BERT).
+def block_order(images: int, rows: int, columns: int, ratio: float, generator: torch.Generator) -> Tensor:
+    """Rectangles at random places, one after the other, the last one in part (as in BEiT)."""
+    draws = torch.rand(4, images, BLOCKS, generator=generator, device=generator.device)
+    # No block is larger than all that is to be removed.
+    area = rows * columns * (SMALLEST_BLOCK + draws[0] * max(0.0, ratio - SMALLEST_BLOCK))
+    aspect = torch.exp((2 * draws[1] - 1) * -math.log(ASPECT))
+    height = (area * aspect).sqrt().round().clamp(1, rows)  # [I, BLOCKS]
+    width = (area / aspect).sqrt().round().clamp(1, columns)
+    top, left = (draws[2] * (rows - height + 1)).floor(), (draws[3] * (columns - width + 1)).floor()
+    y = torch.arange(rows, device=generator.device)
+    x = torch.arange(columns, device=generator.device)
+    inside_y = (y >= top[..., None]) & (y < (top + height)[..., None])  # [I, BLOCKS, rows]
+    inside_x = (x >= left[..., None]) & (x < (left + width)[..., None])  # [I, BLOCKS, columns]
+    covered = (inside_y[..., None] & inside_x[..., None, :]).flatten(2)  # [I, BLOCKS, rows * columns]
+    never = torch.ones_like(covered[:, :1])
+    first = torch.cat([covered, never], dim=1).byte().argmax(1)  # number of the first block over a patch
+    return -first.float()
 
-    Special tokens (padding, unknown, start, end, mask) are never chosen, and the attention mask does not change.
 
-    Attributes:
-        ratio: Probability that a word token is chosen (0.15 in the paper); 0 leaves the words as they are.
-        mask: Share of the chosen that become the mask token.
-        random: Share of the chosen that become a token drawn from the whole vocabulary (but CLIP's start and end, see
-            `ExpressionTokenizer.replacement_count`); the rest stays.
-    """
+def cutout_order(images: int, rows: int, columns: int, ratio: float, generator: torch.Generator) -> Tensor:
+    """One square around a random point; where the border cuts it, it grows inwards instead (CutOut)."""
+    center = torch.rand(2, images, 1, 1, generator=generator, device=generator.device)
+    y = torch.arange(rows, device=generator.device).view(1, -1, 1) + 0.5 - rows * center[0]
+    x = torch.arange(columns, device=generator.device).view(1, 1, -1) + 0.5 - columns * center[1]
+    return -torch.maximum(y.abs(), x.abs()).flatten(1)
 
-    ratio: float = 0.15
-    mask: float = 0.8
-    random: float = 0.1
 
-    def __post_init__(self) -> None:
-        """Check the values.
+def _bayer(side: int, device: torch.device) -> Tensor:
+    """Ranks 0 … side² - 1 of a square of a power of two: each quarter of them is a lattice as even as can be."""
+    pattern = torch.zeros(1, 1, dtype=torch.int64, device=device)
+    while len(pattern) < side:
+        fine = 4 * pattern
+        pattern = torch.cat([torch.cat([fine, fine + 2], dim=1), torch.cat([fine + 3, fine + 1], dim=1)])
+    return pattern
 
-        Raises:
-            ValueError: If `ratio` is outside [0, 1], or `mask` and `random` are no shares of one whole.
-        """
-        if not 0 <= self.ratio <= 1:
-            raise ValueError(f"The probability of masking a word must lie in [0, 1], not {self.ratio}")
-        if self.mask < 0 or self.random < 0 or self.mask + self.random > 1 + 1e-9:
-            raise ValueError(f"mask and random are shares of one whole; got {self.mask} and {self.random}")
 
-    def __call__(self, input_ids: Tensor, tokenizer: ExpressionTokenizer, generator: torch.Generator) -> Tensor:
-        """Mask tokens.
+Order = Callable[[int, int, int, float, torch.Generator], Tensor]
+"""From images I, rows, columns, ratio and generator to ``[I, rows * columns]``, on the generator's device."""
 
-        Args:
-            input_ids: ``[N, L]`` int64.
-            tokenizer: Says which ids are words, which one is the mask token and how many ids there are.
-            generator: Lives on the device of `input_ids`.
-
-        Returns:
-            ``[N, L]``.
-
-        Raises:
-            ValueError: If the tokenizer has no mask token though one is needed.
-        """
-        if self.ratio == 0:
-            return input_ids
-        if self.mask > 0 and tokenizer.mask_id is None:
-            raise ValueError("This tokenizer has no mask token: choose mask = 0 and random up to 1, or ratio = 0")
-        shape, device = input_ids.shape, input_ids.device
-        choice = torch.rand(shape, generator=generator, device=device)
-        tokens = torch.randint(tokenizer.replacement_count, shape, generator=generator, device=device)
-        special = torch.tensor(sorted(tokenizer.special_ids), device=device)
-        return self.apply(input_ids, choice, tokens, special, tokenizer.mask_id or 0)
-
-    def apply(self, input_ids: Tensor, choice: Tensor, tokens: Tensor, special: Tensor, mask_id: int) -> Tensor:
-        """What follows from the draws.
-
-        Args:
-            input_ids: ``[N, L]`` int64.
-            choice: ``[N, L]`` uniform draws; below `ratio` a token is chosen, and the position below `ratio` decides
-                what becomes of it.
-            tokens: ``[N, L]`` random tokens.
-            special: Ids that are never chosen.
-            mask_id: Id of the mask token.
-        """
-        if self.ratio == 0:
-            return input_ids.clone()
-        chosen = (choice < self.ratio) & ~torch.isin(input_ids, special)
-        fate = choice / self.ratio  # uniform in [0, 1) among the chosen
-        changed = torch.where(fate < self.mask, mask_id, torch.where(fate < self.mask + self.random, tokens, input_ids))
-        return torch.where(chosen, changed, input_ids)
-
+ORDERS: dict[str, Order] = {"random": random_order, "grid": grid_order, "block": block_order, "cutout": cutout_order}
+"""Orders in which patches stay, by the names of `Sampling`: those of the smallest values stay."""
 
 IMAGE_MASKING, TEXT_MASKING = ImageMasking(), TextMasking()
 """The masks of the paper."""
-
-
-def mask_batch(
-    batch: Batch, tokenizer: ExpressionTokenizer, image: ImageMasking | None, text: TextMasking | None, rng: Random
-) -> Batch:
-    """The batch with masked images and words; drawn anew in every step, differently on every rank."""
-    device = batch.images.device
-    images, input_ids = batch.images, batch.input_ids
-    if image is not None:
-        images = image(images, rng.generator("image mask", device=device))
-    if text is not None:
-        input_ids = text(input_ids, tokenizer, rng.generator("text mask", device=device))
-    return replace(batch, images=images, input_ids=input_ids)

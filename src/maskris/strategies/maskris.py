@@ -1,4 +1,4 @@
-"""MaskRIS (Lee et al., arXiv 2411.19067): masking as distortion, and learning from the clean prediction."""
+"""MaskRIS (Lee et al., arXiv 2411.19067): masking as distortion, distilled from the clean prediction."""
 
 from collections.abc import Iterator, Mapping
 from typing import Literal
@@ -16,10 +16,10 @@ from maskris.utils.rng import Random
 
 
 class MaskRIS(Strategy):
-    """Distortion-aware contextual learning (section 3.3).
+    """Distortion-aware contextual learning (MaskRIS section 3.3).
 
-    The clean input learns from the ground truth; the masked image with the masked text learns from the clean input's
-    own soft prediction. At inference nothing changes.
+    The prediction of the clean input is supervised by the ground truth, that of the masked image with the masked text
+    by the soft prediction of the clean input. At inference nothing changes.
 
     Args:
         image: Masking of the images; ``None`` leaves them as they are.
@@ -27,8 +27,8 @@ class MaskRIS(Strategy):
         clean_weight: Weight of the clean term; the distorted term weighs ``1 - clean_weight``.
         criterion: What supervises the clean pass; cross entropy with the masks by default.
         single_forward: One forward pass over both halves instead of two: the same gradient from one loss, faster on
-            small inputs and on GPUs, twice the activations. Only for models without batch statistics. ``"auto"`` fuses
-            where the first batch shows that both halves fit into memory; a resumed run keeps to it.
+            small inputs and on GPUs, twice the activations. Only for models without batch statistics. ``"auto"``
+            chooses it where both halves of the first batch fit into memory; a resumed run keeps the choice.
         normalize_soft_loss: Divide the distorted term by the sum of the class weights instead of the number of pixels.
         soft_weights: Of background and referent in the distorted term; (1, 1) is the plain cross entropy of CRIS and
             ETRIS.
@@ -70,21 +70,21 @@ class MaskRIS(Strategy):
 
     @property
     def terms(self) -> tuple[str, ...]:  # type: ignore[override]
-        """One loss if single_forward, else two."""
+        """One loss where there is a single forward pass, else two."""
         return ("total",) if self.single_forward else ("clean", "distorted")
 
     def prepare(self, model: RISModel, batch: Batch) -> None:
-        """Decide whether to fuse, if that is left open."""
+        """Choose one or two forward passes, if that is left open."""
         if self._undecided:
             self.single_forward = not model.has_batch_statistics and fits(model, batch, passes=2)
             self._undecided = False
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Whether the passes are single_forward, where that was left open."""
+        """The choice of one or two forward passes, where that was left open."""
         return {"single_forward": torch.tensor(self.single_forward)} if self.auto and not self._undecided else {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take the decision back.
+        """Restore the choice.
 
         Raises:
             ValueError: If it is not the state of such a strategy.
@@ -95,7 +95,7 @@ class MaskRIS(Strategy):
         super().load_state_dict(state)
 
     def losses(self, model: RISModel, batch: Batch, rng: Random) -> Iterator[Tensor]:
-        """Yield the weighted clean loss, then the weighted distorted loss; their sum at once if `single_forward`.
+        """Yield the weighted clean loss, then the weighted distorted loss; or their sum if `single_forward`.
 
         Raises:
             ValueError: If `single_forward` is asked for with a model that has batch statistics.
@@ -113,7 +113,7 @@ class MaskRIS(Strategy):
             logits = model(batch)
             yield self.clean_weight * self.criterion(model, logits, batch)
             teacher = logits.detach() if teacher is None else teacher
-            del logits  # the clean pass's graph has been used and need not live beside the second
+            del logits  # frees the graph of the clean pass before the second pass
             rng.seed_dropout(1)
             yield (1 - self.clean_weight) * self.learn(model(distorted), teacher)
 
@@ -126,7 +126,7 @@ class MaskRIS(Strategy):
         return soft_cross_entropy(logits, soft_prediction(teacher), self.soft_weights, self.normalize_soft_loss)
 
     def teach(self, model: RISModel, batch: Batch) -> Tensor:
-        """Logits of the clean input without dropout and without gradient; every module's mode is restored."""
+        """Logits of the clean input without dropout and without gradient."""
         with torch.no_grad(), evaluation_mode(model):
             logits: Tensor = model(batch)
         return logits

@@ -1,4 +1,4 @@
-"""How much memory a training pass keeps for its backward pass, and how much there is."""
+"""Memory that a forward pass keeps for the backward pass, and memory that is free."""
 
 import psutil
 import torch
@@ -11,7 +11,7 @@ from maskris.models.base import RISModel
 def fits(model: RISModel, batch: Batch, passes: int, share: float = 0.8) -> bool:
     """Whether the graphs of several forward passes, the gradients and the moments of Adam fit into free memory.
 
-    One forward pass tells; with several processes, the answer is yes if it is for all of them.
+    Measured by one forward pass; with several processes, they must fit on each of them.
 
     Args:
         model: In training mode, before its first step.
@@ -32,7 +32,7 @@ def fits(model: RISModel, batch: Batch, passes: int, share: float = 0.8) -> bool
 def activation_bytes(model: RISModel, batch: Batch) -> int:
     """Bytes that a forward pass keeps for the backward pass, weights aside.
 
-    On CUDA the allocator tells. Elsewhere the tensors are counted that autograd saves; the inputs that activation
+    On CUDA the allocator is asked. Elsewhere the tensors that autograd saves are counted; the inputs that gradient
     checkpointing keeps are not among them.
     """
     device = batch.images.device
@@ -58,7 +58,7 @@ def activation_bytes(model: RISModel, batch: Batch) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Bytes that are free: on a GPU those that PyTorch holds but doesn't use too, elsewhere of the machine's memory."""
+    """Free bytes: of a GPU, those that PyTorch holds but doesn't use included, or of the machine."""
     if device.type == "cuda":
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + idle

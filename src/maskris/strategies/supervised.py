@@ -12,7 +12,7 @@ from maskris.utils.rng import Random
 
 
 class Supervised(Strategy):
-    """The clean input learns from the ground truth; with CARIS this is the official CARIS training.
+    """Training on clean inputs by the ground truth; with CARIS this is the official CARIS training.
 
     Args:
         criterion: What supervises the pass; cross entropy with the masks by default.

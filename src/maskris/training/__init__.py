@@ -1,1 +1,5 @@
-"""The training loop: optimizer, schedule, checkpoints and tracking."""
+"""The training loop: optimizer, schedule, checkpoints and measurements."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

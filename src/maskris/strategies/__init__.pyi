@@ -1,0 +1,14 @@
+from .aml import AML as AML
+from .base import Strategy as Strategy
+from .ema_teacher import EMATeacher as EMATeacher
+from .losses import Criterion as Criterion
+from .losses import MaskCriterion as MaskCriterion
+from .losses import hard_cross_entropy as hard_cross_entropy
+from .losses import soft_cross_entropy as soft_cross_entropy
+from .losses import soft_prediction as soft_prediction
+from .masked_augmentation import MaskedAugmentation as MaskedAugmentation
+from .masking import ImageMasking as ImageMasking
+from .masking import TextMasking as TextMasking
+from .masking import mask_batch as mask_batch
+from .maskris import MaskRIS as MaskRIS
+from .supervised import Supervised as Supervised
