@@ -129,5 +129,5 @@ def test_one_seed_is_the_paired_bootstrap_and_equal_methods_differ_by_nothing():
     assert (same.value, same.low, same.high) == (0, 0, 0)
     with pytest.raises(ValueError, match="as many evaluations"):
         paired_over_seeds([a], [], "oIoU")
-    with pytest.raises(ValueError, match="not of the same ones"):
+    with pytest.raises(ValueError, match="not of the same expressions"):
         paired_over_seeds([a], [made_up(n=39, seed=1)], "oIoU")
