@@ -79,8 +79,8 @@ def bootstrap_intervals(
 
 
 def paired_intervals(
-    first: Evaluation,
-    second: Evaluation,
+    first: Evaluation | Sequence[Evaluation],
+    second: Evaluation | Sequence[Evaluation],
     metrics: Sequence[str] | None = None,
     *,
     unit: Unit = "image",
@@ -88,94 +88,36 @@ def paired_intervals(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Intervals of the differences first - second of two evaluations over the same expressions.
+    """Intervals of the differences first - second of evaluations over the same expressions.
 
-    Both are drawn together, which cancels what makes an expression hard for either: these intervals are narrower than
-    those of the two alone would suggest. An interval without 0 says that the difference is not one of the sample drawn;
-    another training seed is another matter.
+    All are drawn together, which cancels what makes an expression hard for either: these intervals are narrower than
+    those of the two alone would suggest. An interval without 0 means that the difference is not one of the sample
+    drawn; how much it depends on the seeds of the trainings is another number.
 
     Args:
-        first: One evaluation.
-        second: Of another model, of the same expressions in any order and under the same protocol.
+        first: One evaluation, or those of a method that was trained with several seeds.
+        second: Of another model, of the same expressions in any order and under the same protocol; of several seeds,
+            the same ones in the same order. The differences are averaged over the seeds.
         metrics: As for `bootstrap_intervals`.
         unit: As for `bootstrap_intervals`.
         level: As for `bootstrap_intervals`.
         resamples: As for `bootstrap_intervals`.
-        seed: As for `bootstrap_intervals`.
-
-    Raises:
-        ValueError: If the expressions or the protocols differ.
-    """
-    return _paired([first], [second], metrics, unit, level, resamples, seed)
-
-
-def paired_over_seeds(
-    first: Sequence[Evaluation],
-    second: Sequence[Evaluation],
-    metric: str,
-    *,
-    unit: Unit = "image",
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """The interval of the mean difference of two methods that were trained with the same seeds.
-
-    All evaluations are drawn together, as in `paired_intervals`, and the differences are averaged over the seeds. The
-    interval is about other data; how much the seeds differ is another number.
-
-    Args:
-        first: Evaluations of one method, by seed.
-        second: Those of the other, with the same seeds in the same order.
-        metric: Its key.
-        unit: As for `bootstrap_intervals`.
-        level: As for `bootstrap_intervals`.
-        resamples: As for `bootstrap_intervals`.
-        seed: As for `bootstrap_intervals`.
+        seed: Of the draws.
 
     Raises:
         ValueError: If the numbers of evaluations, their expressions or their protocols differ.
     """
-    if len(first) != len(second) or not first:
-        raise ValueError(f"Give as many evaluations of one as of the other, not {len(first)} and {len(second)}")
-    return _paired(first, second, [metric], unit, level, resamples, seed)[metric]
-
-
-def _paired(
-    first: Sequence[Evaluation],
-    second: Sequence[Evaluation],
-    metrics: Sequence[str] | None,
-    unit: Unit,
-    level: float,
-    resamples: int,
-    seed: int,
-) -> dict[str, Interval]:
-    """Intervals of the differences first - second, averaged over the pairs."""
-    aligned = align([*first, *second])
+    firsts, seconds = ([one] if isinstance(one, Evaluation) else one for one in (first, second))
+    if len(firsts) != len(seconds) or not firsts:
+        raise ValueError(f"Give as many evaluations of one as of the other, not {len(firsts)} and {len(seconds)}")
+    aligned = align([*firsts, *seconds])
     keys, units = _chosen(aligned[0], metrics), units_of(aligned[0], unit)
     drawn = _ratios(resample(np.concatenate([unit_sums(one, keys, units) for one in aligned], 1), resamples, seed))
     of_first, of_second = np.split(drawn.reshape(resamples, len(aligned), len(keys)), 2, axis=1)
     difference = (of_first - of_second).mean(1)  # [B, M]
-    pairs = [(a.metrics, b.metrics) for a, b in zip(first, second, strict=True)]
+    pairs = [(a.metrics, b.metrics) for a, b in zip(firsts, seconds, strict=True)]
     values = [float(np.mean([a[key] - b[key] for a, b in pairs])) for key in keys]
     return {key: percentile_interval(values[i], difference[:, i], level) for i, key in enumerate(keys)}
-
-
-def ratio_interval(
-    numerator: Floats, denominator: Floats, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Interval:
-    """The interval of ``sum(numerator) / sum(denominator)`` of any numbers; ones below make it that of a mean.
-
-    Args:
-        numerator: ``[N]``.
-        denominator: ``[N]``.
-        level: As for `bootstrap_intervals`.
-        resamples: As for `bootstrap_intervals`.
-        seed: As for `bootstrap_intervals`.
-    """
-    sums = np.stack([numerator, denominator], axis=1).astype(np.float64)
-    value = _ratios(sums.sum(0, keepdims=True))[0, 0]
-    return percentile_interval(float(value), _ratios(resample(sums, resamples, seed))[:, 0], level)
 
 
 def resample(values: Floats, resamples: int, seed: int) -> Floats:
