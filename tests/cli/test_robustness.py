@@ -46,7 +46,7 @@ def test_seeds_are_grouped_and_the_same_command_goes_on(maskris, run, other, tab
 
     code, _, err = maskris(*words, "--seed", 1)
     assert code == 1
-    assert "another seed; give another folder" in err
+    assert "belongs to another run:\n  seed: 0 there, 1 now" in err
 
 
 def test_two_methods_without_matplotlib(maskris, run, other, table, tmp_path, monkeypatch):

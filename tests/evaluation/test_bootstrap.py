@@ -1,6 +1,9 @@
 """Intervals: exact sums, known coverage, the same draws everywhere, and sense in degenerate cases."""
 
+import ast
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,15 +12,23 @@ from evaluation.made_up import made_up
 from hypothesis import given
 from hypothesis import strategies as st
 
+import maskris
 from maskris.evaluation.bootstrap import (
     Interval,
     bootstrap_intervals,
     paired_intervals,
-    ratio_interval,
-    ratios,
+    percentile_interval,
+    ratio,
     resample,
 )
+from maskris.evaluation.metrics import METRICS, Metric, labels, metrics_of
 from maskris.utils.rng import KeyedRandom
+
+
+def ratio_interval(numerator, denominator, level=0.95, resamples=2000, seed=0):
+    """Of the ratio of two sums of any numbers; with ones below, of a mean."""
+    drawn = resample(np.stack([numerator, denominator], axis=1).astype(float), resamples, seed)
+    return percentile_interval(numerator.sum() / denominator.sum(), ratio(drawn[:, 0], drawn[:, 1]), level)
 
 
 def with_empty(protocol):
@@ -36,16 +47,18 @@ def with_empty(protocol):
 @pytest.mark.parametrize("make", [made_up, with_empty])
 def test_every_metric_is_a_ratio_of_sums(protocol, make):
     result = make(protocol)
-    pairs = ratios(result)
-    assert set(pairs) == set(result.metrics) - {"N"}
-    for name, (above, below) in pairs.items():
+    metrics = {k: one for k, one in metrics_of(result.protocol).items() if make is with_empty or not one.needs_empty}
+    assert list(metrics) == [name for name in result.metrics if name != "N"]
+    for name, metric in metrics.items():
+        above, below = metric.columns(result.outcomes)
         assert above.sum() / below.sum() == pytest.approx(result.metrics[name], abs=1e-14), name
 
 
 def test_excluded_expressions_are_left_out_of_the_sums():
     result = with_empty("maskris")
     result = replace(result, protocol=replace(result.protocol, name="mine", empty_target="exclude"))
-    for name, (above, below) in ratios(result).items():
+    for name, metric in metrics_of(result.protocol).items():
+        above, below = metric.columns(result.outcomes)
         assert above.sum() / below.sum() == pytest.approx(result.metrics[name], abs=1e-14), name
 
 
@@ -119,9 +132,8 @@ def test_the_same_number_in_two_data_sets_is_another_image():
     names = [("a", "b")[i // 20] for i in range(40)]
     numbers = np.arange(40) % 20
     together = made_up(dataset=names, image_id=numbers)
-    assert bootstrap_intervals(together, unit="image") == bootstrap_intervals(
-        together
-    )  # every expression is alone on its image
+    alone = bootstrap_intervals(together, unit="expression")
+    assert bootstrap_intervals(together, unit="image") == alone  # every expression is alone on its image
 
 
 def test_equal_evaluations_differ_by_exactly_nothing():
@@ -158,6 +170,43 @@ def test_what_can_not_be_compared():
         bootstrap_intervals(made_up(), unit="photo")
     with pytest.raises(ValueError, match=r"between 0 and 1, not 95"):
         bootstrap_intervals(made_up(), level=95)
+
+
+def test_a_metric_of_the_table_has_scores_and_intervals(monkeypatch):
+    """To add a metric is to change `METRICS` alone."""
+    recall = Metric("recall", "recall", lambda o: o.counts.intersection, lambda o: o.counts.target)
+    monkeypatch.setattr("maskris.evaluation.metrics.METRICS", (*METRICS, recall))
+    first, second = made_up(), made_up(prediction_pixels=made_up().rows["prediction_pixels"].to_numpy() + 5)
+    value = first.rows["intersection"].to_numpy().sum() / first.rows["target_pixels"].to_numpy().sum()
+    assert first.metrics["recall"] == first.scores.values["recall"] == first.scores.to_dict()["recall"] == value
+    assert 0 < first.breakdown("split")["refcoco unc val"].values["recall"] < 1
+    assert labels(first.protocol)["recall"] == "recall"
+    found = bootstrap_intervals(first)["recall"]
+    assert found.low < found.value == value < found.high
+    for pair in ((first, second), ([first, second], [second, first])):
+        one = paired_intervals(*pair)["recall"]
+        assert (one.value, one.low, one.high) == (0, 0, 0)
+
+
+def test_images_are_drawn_wherever_nothing_else_is_said():
+    """So that no model has two intervals: every default of a unit of resampling in the package, by its source."""
+    defaults = []  # (name, its annotation, its default)
+    for path in Path(maskris.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                given = node.args.args[len(node.args.args) - len(node.args.defaults) :]
+                pairs = [*zip(given, node.args.defaults, strict=True)]
+                pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+                defaults += [(f"{path.stem}.{node.name}", one.annotation, value) for one, value in pairs]
+            elif isinstance(node, ast.AnnAssign):
+                defaults.append((f"{path.stem}.{ast.unparse(node.target)}", node.annotation, node.value))
+    units = {
+        name: ast.literal_eval(value)
+        for name, annotation, value in defaults
+        if annotation and value and re.search(r"\bUnit\b|'referent'", ast.unparse(annotation))
+    }
+    assert {"bootstrap.bootstrap_intervals", "bootstrap.paired_intervals"} < units.keys()
+    assert set(units.values()) == {"image"}, units
 
 
 @given(n=st.integers(0, 4), protocol=st.sampled_from(["maskris", "cris", "grefcoco"]), empty=st.booleans())

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -7,7 +8,7 @@ import pytest
 from evaluation.made_up import made_up
 from rich.console import Console
 
-from maskris.evaluation.result import Evaluation
+from maskris.evaluation.result import Evaluation, align
 from maskris.reporting import scores_table, tables_of, to_markdown
 
 
@@ -20,12 +21,12 @@ def test_scores_follow_from_the_rows():
         result.metrics["oIoU"] == result.rows["intersection"].to_numpy().sum() / result.rows["union"].to_numpy().sum()
     )
     assert result.metrics["Pr@0.5"] == (iou >= 0.5).mean()
-    assert result.metrics["box accuracy"] == (iou > 0.5).mean()
+    assert result.metrics["box_accuracy"] == (iou > 0.5).mean()
     assert "gIoU" not in result.metrics
     json.dumps(result.scores.to_dict(), allow_nan=False)
 
 
-@pytest.mark.parametrize("by", ["split", "length", "size", "relative size", "kind", "category"])
+@pytest.mark.parametrize("by", ["split", "length", "size", "relative_size", "kind", "category"])
 def test_groups_partition_the_rows(by):
     result = made_up()
     groups = result.breakdown(by)
@@ -125,3 +126,21 @@ def test_numbers_stay_whole_on_a_narrow_terminal():
     for scores in result.breakdown("split").values():
         values = (scores.oiou, scores.miou, *scores.precision.values(), scores.box_accuracy)
         assert " ".join(f"{100 * value:6.2f}" for value in values) in text
+
+
+def test_rows_are_aligned_with_those_of_the_first():
+    first = made_up(n=12)
+    order = np.random.default_rng(0).permutation(12)
+    shuffled = replace(first, rows=first.rows.take(pa.array(order)))
+    assert align([first, shuffled])[1] == first
+    assert align([shuffled, first])[1].rows == shuffled.rows
+
+
+def test_different_expressions_or_protocols_are_not_aligned():
+    first = made_up(n=12)
+    with pytest.raises(ValueError, match="not of the same expressions: they are of 12 and 11 expressions"):
+        align([first, made_up(n=11)])
+    with pytest.raises(ValueError, match=r"12 of 12 differ, such as .*'word word '.*'other'"):
+        align([first, made_up(n=12, expression=["other"] * 12)])
+    with pytest.raises(ValueError, match="different protocols, maskris and cris"):
+        align([first, made_up("cris", n=12)])

@@ -7,7 +7,7 @@ import pytest
 from evaluation.made_up import made_up
 from rich.console import Console
 
-from maskris.evaluation.bootstrap import paired_intervals, paired_over_seeds
+from maskris.evaluation.bootstrap import paired_intervals
 from maskris.experiments.study_results import Run, StudyResults
 from maskris.reporting import tables_of, to_markdown
 
@@ -123,11 +123,11 @@ def test_names_are_shown_in_a_terminal_as_they_are(results):
 
 def test_one_seed_is_the_paired_bootstrap_and_equal_methods_differ_by_nothing():
     a, b = made_up(seed=1), made_up(seed=1, intersection=np.zeros(40, dtype=int))
-    one = paired_over_seeds([a], [b], "mIoU", unit="image", seed=3)
+    one = paired_intervals([a], [b], ["mIoU"], unit="image", seed=3)["mIoU"]
     assert one == paired_intervals(a, b, ["mIoU"], unit="image", seed=3)["mIoU"]
-    same = paired_over_seeds([a, b], [a, b], "oIoU")
+    same = paired_intervals([a, b], [a, b], ["oIoU"])["oIoU"]
     assert (same.value, same.low, same.high) == (0, 0, 0)
     with pytest.raises(ValueError, match="as many evaluations"):
-        paired_over_seeds([a], [], "oIoU")
-    with pytest.raises(ValueError, match="not of the same ones"):
-        paired_over_seeds([a], [made_up(n=39, seed=1)], "oIoU")
+        paired_intervals([a], [], ["oIoU"])
+    with pytest.raises(ValueError, match="not of the same expressions"):
+        paired_intervals([a], [made_up(n=39, seed=1)], ["oIoU"])

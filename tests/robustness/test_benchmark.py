@@ -16,6 +16,7 @@ from maskris.robustness.occlusion import PatchOcclusion
 from maskris.robustness.results import Robustness
 from maskris.robustness.suite import CLEAN, Condition
 from maskris.robustness.text import DroppedWords
+from maskris.utils.runstore import OtherRunError
 
 SUITE = {
     Condition("occlusion", "patches", 0.5): PatchOcclusion(0.5, 4),
@@ -87,15 +88,17 @@ def test_a_folder_of_something_else_is_refused(model, table, color_model, tmp_pa
     measure(model, table, tmp_path)
     stronger = color_model()
     torch.nn.init.constant_(stronger.scale, 9.0)
-    for words, change in {
-        "another model": {"model": stronger},
-        "other data": {"table": table.take(range(3))},
-        "another seed": {"seed": 1},
-        "another protocol": {"protocol": "cris"},
-        "another precision": {"precision": "bf16"},
+    manifest = (tmp_path / "robustness.json").read_bytes()
+    for difference, change in {
+        r"weights: ColorModel \(\w{8}\) there, ColorModel \(\w{8}\) now": {"model": stronger},
+        r"data: '\w{64}' there, '\w{64}' now": {"table": table.take(range(3))},
+        "seed: 0 there, 1 now": {"seed": 1},
+        "protocol: {'name': 'maskris', .*} there, {'name': 'cris', .*} now": {"protocol": "cris"},
+        "precision: 'fp32' there, 'bf16' now": {"precision": "bf16"},
     }.items():
-        with pytest.raises(ValueError, match=f"holds the results of {words}; give another folder"):
+        with pytest.raises(OtherRunError, match=f"belongs to another run:\n  {difference}\nGo on with the old values"):
             measure(**{"model": model, "table": table, "out": tmp_path} | change)
+    assert (tmp_path / "robustness.json").read_bytes() == manifest
     other = {Condition("occlusion", "patches", 0.5): PatchOcclusion(0.5, 2)}
     with pytest.raises(
         ValueError, match=r"patches-0.5.parquet was measured under PatchOcclusion\(ratio=0.5, patch_size=4"

@@ -15,7 +15,7 @@ def evaluate(
     protocol: Literal["maskris", "lavt", "cris", "grefcoco"] = "maskris",
     out: Path | None = None,
     intervals: bool = False,
-    interval_unit: Literal["expression", "image", "referent"] = "expression",
+    interval_unit: Literal["expression", "image", "referent"] = "image",
     batch_size: int = 32,
     device: str | None = None,
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",

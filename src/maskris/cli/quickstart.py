@@ -135,8 +135,8 @@ def _numbers(clean: "Evaluation", occluded: "Evaluation") -> dict[str, Any]:
     """What summary.json holds: scenes like those of the training on top, the other splits below."""
 
     def scores(evaluation: "Evaluation", split: str) -> dict[str, Any]:
-        values = _scores(evaluation, split).to_dict()
-        return {key: values[key] for key in ("oiou", "miou", "precision")}
+        found = _scores(evaluation, split)
+        return {"oiou": found.oiou, "miou": found.miou, "precision": found.precision}
 
     others = {split: scores(clean, split) | {"occlusion_25": scores(occluded, split)} for split in ("testA", "testB")}
     return {**scores(clean, "val"), "occlusion_25": scores(occluded, "val"), "splits": others}

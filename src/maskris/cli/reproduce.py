@@ -29,7 +29,7 @@ def reproduce(
     splits: list[str] | None = None,
     out: Path | None = None,
     list: bool = False,  # noqa: A002 (the option's name)
-    interval_unit: Literal["expression", "image", "referent"] = "expression",
+    interval_unit: Literal["expression", "image", "referent"] = "image",
     resamples: int = 2000,
     batch_size: int = 32,
     device: str | None = None,

@@ -5,27 +5,23 @@ so one draw of the expressions gives all metrics at once, as a matrix product. T
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from maskris.evaluation.result import Evaluation
+from maskris.evaluation.metrics import Floats, metrics_of
+from maskris.evaluation.result import Evaluation, align
 from maskris.utils.rng import KeyedRandom
-
-Floats = npt.NDArray[np.float64]
 
 Unit = Literal["expression", "image", "referent"]
 """What is drawn with replacement. Expressions about one image or referent share its difficulty, so intervals over
-images are the honest ones for "other photos"; those over expressions answer "other sentences on photos like these"."""
+images, the default everywhere, are those for other photos; intervals over expressions are narrower, for other sentences
+about photos like these."""
 
 _KEYS = {"image": ("dataset", "split_by", "image_id"), "referent": ("dataset", "split_by", "ref_id")}
-
-_SAME = ("dataset", "split_by", "split", "image_id", "ref_id", "number", "expression", "target_area")
 
 _DRAWS_AT_ONCE = 2**21  # 16 MiB each of draws and of how often each unit was drawn
 
@@ -55,7 +51,7 @@ def bootstrap_intervals(
     evaluation: Evaluation,
     metrics: Sequence[str] | None = None,
     *,
-    unit: Unit = "expression",
+    unit: Unit = "image",
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
@@ -64,7 +60,7 @@ def bootstrap_intervals(
 
     Args:
         evaluation: With one row per expression; its protocol defines the metrics.
-        metrics: Names as in `Evaluation.metrics`; by default all of them.
+        metrics: Keys as in `Evaluation.metrics`; by default all of them.
         unit: What is drawn: expressions, or all expressions of an image or of a referent together.
         level: Of the intervals.
         resamples: How often the data are drawn again. With 2,000 the ends are known to about 6 % of the standard error.
@@ -77,114 +73,51 @@ def bootstrap_intervals(
     Raises:
         ValueError: If a metric, the unit or the level is unknown or out of range.
     """
-    sums = _per_unit(evaluation, metrics, _units(evaluation, unit))
-    drawn = _ratios(resample(sums, resamples, seed))  # [B, M]
-    values = evaluation.metrics
-    names = _chosen(evaluation, metrics)
-    return {name: percentile_interval(values[name], drawn[:, i], level) for i, name in enumerate(names)}
+    keys, values = _chosen(evaluation, metrics), evaluation.metrics
+    drawn = _ratios(resample(unit_sums(evaluation, keys, units_of(evaluation, unit)), resamples, seed))  # [B, M]
+    return {key: percentile_interval(values[key], drawn[:, i], level) for i, key in enumerate(keys)}
 
 
 def paired_intervals(
-    first: Evaluation,
-    second: Evaluation,
+    first: Evaluation | Sequence[Evaluation],
+    second: Evaluation | Sequence[Evaluation],
     metrics: Sequence[str] | None = None,
-    *,
-    unit: Unit = "expression",
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> dict[str, Interval]:
-    """Intervals of the differences first - second of two evaluations over the same expressions.
-
-    Both are drawn together, which cancels what makes an expression hard for either: these intervals are narrower than
-    those of the two alone would suggest. An interval without 0 says that the difference is not one of the sample drawn;
-    another training seed is another matter.
-
-    Args:
-        first: One evaluation.
-        second: Of another model, of the same expressions in any order and under the same protocol.
-        metrics: As for `intervals`.
-        unit: As for `intervals`.
-        level: As for `intervals`.
-        resamples: As for `intervals`.
-        seed: As for `intervals`.
-
-    Raises:
-        ValueError: If the expressions or the protocols differ.
-    """
-    if first.protocol != second.protocol:
-        raise ValueError(
-            f"The evaluations follow different protocols, {first.protocol.name} and {second.protocol.name}; evaluate "
-            "both under one"
-        )
-    first, second = _sorted(first), _sorted(second)
-    _check_same_expressions(first, second)
-    units, names = _units(first, unit), _chosen(first, metrics)
-    sums = np.concatenate([_per_unit(one, names, units) for one in (first, second)], axis=1)
-    drawn = resample(sums, resamples, seed)
-    middle = drawn.shape[1] // 2
-    difference = _ratios(drawn[:, :middle]) - _ratios(drawn[:, middle:])  # [B, M]
-    a, b = first.metrics, second.metrics
-    return {name: percentile_interval(a[name] - b[name], difference[:, i], level) for i, name in enumerate(names)}
-
-
-def paired_over_seeds(
-    first: Sequence[Evaluation],
-    second: Sequence[Evaluation],
-    metric: str,
     *,
     unit: Unit = "image",
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
-) -> Interval:
-    """The interval of the mean difference of two methods that were trained with the same seeds.
+) -> dict[str, Interval]:
+    """Intervals of the differences first - second of evaluations over the same expressions.
 
-    All evaluations are drawn together, as in `paired`, and the differences are averaged over the seeds. The interval
-    speaks of other data; how much the seeds differ is another number.
+    All are drawn together, which cancels what makes an expression hard for either: these intervals are narrower than
+    those of the two alone would suggest. An interval without 0 means that the difference is not one of the sample
+    drawn; how much it depends on the seeds of the trainings is another number.
 
     Args:
-        first: Evaluations of one method, by seed.
-        second: Those of the other, with the same seeds in the same order.
-        metric: Name of the metric.
-        unit: As for `intervals`.
-        level: As for `intervals`.
-        resamples: As for `intervals`.
-        seed: As for `intervals`.
+        first: One evaluation, or those of a method that was trained with several seeds.
+        second: Of another model, of the same expressions in any order and under the same protocol; of several seeds,
+            the same ones in the same order. The differences are averaged over the seeds.
+        metrics: As for `bootstrap_intervals`.
+        unit: As for `bootstrap_intervals`.
+        level: As for `bootstrap_intervals`.
+        resamples: As for `bootstrap_intervals`.
+        seed: Of the draws.
 
     Raises:
         ValueError: If the numbers of evaluations, their expressions or their protocols differ.
     """
-    if len(first) != len(second) or not first:
-        raise ValueError(f"Give as many evaluations of one as of the other, not {len(first)} and {len(second)}")
-    everyone = [_sorted(evaluation) for evaluation in (*first, *second)]
-    for other in everyone[1:]:
-        if other.protocol != everyone[0].protocol:
-            raise ValueError("The evaluations follow different protocols; evaluate all under one")
-        _check_same_expressions(everyone[0], other)
-    units = _units(everyone[0], unit)
-    drawn = _ratios(resample(np.concatenate([_per_unit(one, [metric], units) for one in everyone], 1), resamples, seed))
-    seeds = len(first)
-    difference = (drawn[:, :seeds] - drawn[:, seeds:]).mean(1)
-    value = np.mean([a.metrics[metric] - b.metrics[metric] for a, b in zip(first, second, strict=True)])
-    return percentile_interval(float(value), difference, level)
-
-
-def ratio_interval(
-    numerator: Floats, denominator: Floats, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Interval:
-    """The interval of ``sum(numerator) / sum(denominator)`` of any numbers; ones below make it that of a mean.
-
-    Args:
-        numerator: ``[N]``.
-        denominator: ``[N]``.
-        level: As for `intervals`.
-        resamples: As for `intervals`.
-        seed: As for `intervals`.
-    """
-    sums = np.stack([numerator, denominator], axis=1).astype(np.float64)
-    value = _ratios(sums.sum(0, keepdims=True))[0, 0]
-    return percentile_interval(float(value), _ratios(resample(sums, resamples, seed))[:, 0], level)
+    firsts, seconds = ([one] if isinstance(one, Evaluation) else one for one in (first, second))
+    if len(firsts) != len(seconds) or not firsts:
+        raise ValueError(f"Give as many evaluations of one as of the other, not {len(firsts)} and {len(seconds)}")
+    aligned = align([*firsts, *seconds])
+    keys, units = _chosen(aligned[0], metrics), units_of(aligned[0], unit)
+    drawn = _ratios(resample(np.concatenate([unit_sums(one, keys, units) for one in aligned], 1), resamples, seed))
+    of_first, of_second = np.split(drawn.reshape(resamples, len(aligned), len(keys)), 2, axis=1)
+    difference = (of_first - of_second).mean(1)  # [B, M]
+    pairs = [(a.metrics, b.metrics) for a, b in zip(firsts, seconds, strict=True)]
+    values = [float(np.mean([a[key] - b[key] for a, b in pairs])) for key in keys]
+    return {key: percentile_interval(values[i], difference[:, i], level) for i, key in enumerate(keys)}
 
 
 def resample(values: Floats, resamples: int, seed: int) -> Floats:
@@ -220,50 +153,34 @@ def resample(values: Floats, resamples: int, seed: int) -> Floats:
     return sums
 
 
-def ratios(evaluation: Evaluation) -> dict[str, tuple[Floats, Floats]]:
-    """Every metric as numerators and denominators of the expressions, each ``[N]``; their sums' ratio is the metric.
-
-    The names are those of `Evaluation.metrics`, without the number of expressions.
-    """
-    counts, protocol = evaluation.counts, evaluation.protocol
-    exists, found = evaluation.exists, counts.prediction > 0
-    everything = np.ones(len(evaluation), dtype=bool)
-    right = ~exists & ~found
-    kept = exists if protocol.empty_target == "exclude" else everything
-    referents = everything if protocol.empty_target == "miss" else exists  # what Pr@X is a share of
-    pairs = {
-        "oIoU": (counts.intersection, counts.union * kept),
-        "mIoU": (counts.iou + right * (protocol.empty_target == "hit"), kept),
-        **{f"Pr@{x:g}": (counts.reaches(x, protocol.comparison), referents) for x in protocol.thresholds},
-        "box accuracy": (counts.box_hits, referents),
-    }
-    if not exists.all():
-        pairs |= {
-            "gIoU": (counts.iou + right, everything),
-            "N-acc": (right, ~exists),
-            "T-acc": (exists & found, exists),
-        }
-    return {name: (np.asarray(a, np.float64), np.asarray(b, np.float64)) for name, (a, b) in pairs.items()}
-
-
 def _chosen(evaluation: Evaluation, metrics: Sequence[str] | None) -> list[str]:
-    known = [name for name in evaluation.metrics if name != "N"]
-    if unknown := [name for name in metrics or () if name not in known]:
+    known = list(evaluation.scores.values)
+    if unknown := [key for key in metrics or () if key not in known]:
         raise ValueError(f"There is no metric {', '.join(unknown)} in this evaluation, but {', '.join(known)}")
     return known if metrics is None else list(metrics)
 
 
-def _per_unit(evaluation: Evaluation, metrics: Sequence[str] | None, units: npt.NDArray[np.int64] | None) -> Floats:
-    """Numerators and denominators of the metrics, summed over each unit: ``[U, 2 M]``."""
-    pairs = ratios(evaluation)
-    columns = [column for name in _chosen(evaluation, metrics) for column in pairs[name]]
+def unit_sums(evaluation: Evaluation, metrics: Sequence[str], units: npt.NDArray[np.int64] | None) -> Floats:
+    """Numerators and denominators of metrics, summed over each unit: ``[U, 2 M]``.
+
+    Args:
+        evaluation: With one row per expression.
+        metrics: Keys of its metrics.
+        units: As `units_of` numbers them.
+    """
+    known = metrics_of(evaluation.protocol)
+    columns = [column for key in metrics for column in known[key].columns(evaluation.outcomes)]
     if units is None:
         return np.stack(columns, axis=1)
     return np.stack([np.bincount(units, weights=column) for column in columns], axis=1)
 
 
-def _units(evaluation: Evaluation, unit: Unit) -> npt.NDArray[np.int64] | None:
-    """The number of each expression's unit, from 0; ``None`` where every expression is its own."""
+def units_of(evaluation: Evaluation, unit: Unit = "image") -> npt.NDArray[np.int64] | None:
+    """The number of each expression's unit, from 0; ``None`` where every expression is its own.
+
+    Raises:
+        ValueError: If the unit is unknown.
+    """
     if unit not in get_args(Unit):
         raise ValueError(f"The unit must be {', '.join(get_args(Unit))}, not {unit!r}")
     if unit == "expression" or not len(evaluation):
@@ -302,57 +219,6 @@ def percentile_interval(value: float, drawn: Floats, level: float = 0.95) -> Int
         return Interval(None, None, None, level)
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(value), float(low), float(high), level)
-
-
-def _sorted(evaluation: Evaluation) -> Evaluation:
-    order = pc.sort_indices(evaluation.rows, sort_keys=[(name, "ascending") for name in _SAME])
-    return Evaluation(evaluation.rows.take(order), evaluation.protocol)
-
-
-def _check_same_expressions(first: Evaluation, second: Evaluation) -> None:
-    if len(first) != len(second):
-        raise ValueError(f"The evaluations are of {len(first):,} and {len(second):,} expressions, not of the same ones")
-    a, b = (evaluation.rows.select(_SAME).combine_chunks() for evaluation in (first, second))
-    if a.equals(b):
-        return
-    different = np.logical_or.reduce([_numpy(pc.not_equal(a[name], b[name])) for name in _SAME])
-    i = int(different.argmax())
-    raise ValueError(
-        f"The evaluations are not of the same expressions: {int(different.sum()):,} of {len(first):,} differ, such as "
-        f"{a.take([i]).to_pylist()[0]} and {b.take([i]).to_pylist()[0]}"
-    )
-
-
-def _numpy(values: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    return np.asarray(values.fill_null(True).to_numpy(), dtype=bool)
-
-
-def line_up(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """Evaluations of the same expressions under one protocol, their rows in the order of the first.
-
-    Raises:
-        ValueError: If expressions or protocols differ.
-    """
-    first = evaluations[0]
-    keys = _keys(first)
-    aligned = [first]
-    for other in evaluations[1:]:
-        if other.protocol != first.protocol:
-            raise ValueError(
-                f"The evaluations follow different protocols, {first.protocol.name} and {other.protocol.name}; "
-                "evaluate all under one"
-            )
-        place = {key: row for row, key in enumerate(_keys(other))}
-        if len(keys) != len(other) or not place.keys() >= set(keys):
-            raise ValueError(
-                f"The evaluations are not of the same expressions ({len(first):,} and {len(other):,} of them)"
-            )
-        aligned.append(replace(other, rows=other.rows.take(pa.array([place[key] for key in keys], pa.int64()))))
-    return aligned
-
-
-def _keys(evaluation: Evaluation) -> list[tuple[object, ...]]:
-    return list(zip(*(evaluation.rows[name].to_pylist() for name in _SAME), strict=True))
 
 
 @dataclass(frozen=True)

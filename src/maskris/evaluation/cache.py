@@ -5,10 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import distributed
-
 from maskris.data.table import ReferringTable
-from maskris.evaluation.evaluator import Precision, evaluate
+from maskris.evaluation.evaluator import Precision, evaluate, process_rank
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import Evaluation
 from maskris.models.base import RISModel, weights_sha256
@@ -34,8 +32,7 @@ def evaluate_cached(
         protocol: As for `evaluate`.
         file: Parquet, as `Evaluation.save` writes it.
         precision: As for `evaluate`.
-        **options: Other arguments of `evaluate`, without ``perturb`` and
-            ``reduced_decoding``.
+        **options: Other arguments of `evaluate`, without ``perturb`` and ``reduced_decoding``.
 
     Returns:
         The evaluation, and whether it was computed now.
@@ -51,13 +48,13 @@ def evaluate_cached(
             return found, False
     result = evaluate(model, table, protocol, precision=precision, **options)
     result = replace(result, settings={**result.settings, "fingerprint": fingerprint})
-    if not distributed.is_initialized() or distributed.get_rank() == 0:
+    if process_rank() == 0:
         result.save(file)
     return result, True
 
 
 def table_sha256(table: ReferringTable) -> str:
-    """Of all that a table says; where its images lie is left out."""
+    """The hexadecimal SHA-256 of all columns of a table; the folder of its images is left out."""
     digest = hashlib.sha256()
     for name in table.arrow.column_names:
         digest.update(f"{name} {table.column(name)!r}".encode())

@@ -1,7 +1,5 @@
 """`evaluate`: run a model over a table, each image encoded once for all of its expressions."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,8 +8,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader
 
@@ -19,11 +15,12 @@ from maskris.batch import Batch
 from maskris.data.dataset import ReferringDataset, evaluation_loader
 from maskris.data.sampler import EvaluationBatches
 from maskris.data.table import ReferringTable
-from maskris.evaluation.metrics import Counts, count
+from maskris.evaluation.metrics import Counts, Outcomes, count, metrics_of
 from maskris.evaluation.perturbation import Origin, Perturbation, describe
 from maskris.evaluation.protocol import Protocol
-from maskris.evaluation.result import COUNTS, SCHEMA, Evaluation, expected_iou
+from maskris.evaluation.result import COUNTS, SCHEMA, Evaluation
 from maskris.models.base import RISModel, evaluation_mode, foreground_logit
+from maskris.utils.progress import track
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -90,7 +87,7 @@ def evaluate(
         )
     device = torch.device(device or (accelerator.device if accelerator is not None else _device_of(model)))
     model.to(device)
-    rank, world_size = _place()
+    rank, world_size = process_rank(), _world_size()
     at_input = protocol.resolution == "input"
     truncated = 0
     loader: DataLoader[Any] | list[Any] = []
@@ -108,8 +105,8 @@ def evaluate(
         batches = EvaluationBatches(dataset.expressions_per_image, batch_size, rank, world_size)
         loader = evaluation_loader(dataset, batches, workers)
     parts: list[Part] = []
-    with evaluation_mode(model), _bar(progress and rank == 0, len(loader)) as advance:
-        for batch in loader:
+    with evaluation_mode(model):
+        for batch in track(loader, "evaluating", len(loader), shown=progress and rank == 0):
             assert batch.expression_id is not None
             where = batch.expression_id.numpy()  # [N, 2]
             if perturb is not None:
@@ -122,7 +119,6 @@ def evaluate(
             else:
                 counts, scores = _at_original(model, protocol, logits, table, where[:, 0])
             parts.append((where, Counts.from_tensor(counts), scores.cpu().numpy()))
-            advance()
     settings = {
         "precision": precision,
         "perturbation": describe(perturb),
@@ -191,18 +187,15 @@ def _perturbed(perturb: Perturbation, batch: Batch, origin: Origin) -> Batch:
 
 def _gather(parts: list[Part]) -> Part:
     """The results of all processes in the order of the table."""
-    if _place()[1] > 1:
-        everyone: list[Any] = [None] * _place()[1]
+    if (processes := _world_size()) > 1:
+        everyone: list[Any] = [None] * processes
         distributed.all_gather_object(everyone, parts)
         parts = [part for some in everyone for part in some]
-    if not parts:
-        none = np.zeros(0, dtype=np.int64)
-        return none.reshape(0, 2), Counts(none, none, none, none, none), none.astype(np.float32)
-    where = np.concatenate([index for index, _, _ in parts])
+    where = np.concatenate([np.zeros((0, 2), dtype=np.int64), *(index for index, _, _ in parts)])
+    scores = np.concatenate([np.zeros(0, dtype=np.float32), *(scores for _, _, scores in parts)])
+    counts = Counts.concatenate([counts for _, counts, _ in parts])
     order = np.lexsort((where[:, 1], where[:, 0]))
-    keys = ("intersection", "prediction", "target", "box_intersection", "box_union")
-    counts = Counts(*(np.concatenate([getattr(c, key) for _, c, _ in parts])[order] for key in keys))
-    return where[order], counts, np.concatenate([scores for _, _, scores in parts])[order]
+    return where[order], Counts(*(values[order] for values in vars(counts).values())), scores[order]
 
 
 def _rows(table: ReferringTable, protocol: Protocol, gathered: Part) -> pa.Table:
@@ -217,6 +210,7 @@ def _rows(table: ReferringTable, protocol: Protocol, gathered: Part) -> pa.Table
     known = table.arrow.select(_PER_REFERENT).take(pa.array(where[:, 0]))
     expressions = pc.list_flatten(table.arrow["expressions"]).to_pylist()
     area = known["area"].to_numpy()
+    iou, averaged = metrics_of(protocol)["mIoU"].columns(Outcomes(counts, area > 0, protocol))
     columns = {
         **{name: known[name] for name in _PER_REFERENT},
         "number": where[:, 1],
@@ -227,7 +221,7 @@ def _rows(table: ReferringTable, protocol: Protocol, gathered: Part) -> pa.Table
         "relative_size": area / np.maximum(known["height"].to_numpy().astype(np.int64) * known["width"].to_numpy(), 1),
         **dict(zip(COUNTS, vars(counts).values(), strict=True)),
         "union": counts.union,
-        "iou": expected_iou(counts, area > 0, protocol),
+        "iou": pa.array(iou, mask=averaged == 0),
         "box_iou": counts.box_iou,
         "score": scores,
     }
@@ -262,16 +256,10 @@ def _device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if tensor is None else tensor.device
 
 
-def _place() -> tuple[int, int]:
-    """Number of this process and of all."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
+def process_rank() -> int:
+    """The number of this process in torch.distributed; 0 where there is none."""
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
 
 
-@contextmanager
-def _bar(shown: bool, total: int) -> Iterator[Callable[[], None]]:
-    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as bar:
-        task = bar.add_task("evaluating", total=total)
-        yield lambda: bar.advance(task)
+def _world_size() -> int:
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

@@ -1,10 +1,11 @@
-"""`Metrics`: oIoU, mIoU, Pr@X, box accuracy and gRefCOCO's numbers from exact, mergeable integer sums.
+"""What each metric is, written once in `METRICS`, and their values from exact, mergeable integer sums.
 
-Every sum is an integer (even that of the IoUs), so the result depends neither on the order of the expressions nor on
-how they were spread over batches and processes.
+Every metric is a ratio of two sums over the expressions. Every sum is an integer (even that of the IoUs), so the result
+depends neither on the order of the expressions nor on how they were spread over batches and processes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,11 @@ from maskris.evaluation.protocol import Comparison, Protocol, exact
 
 Integers = npt.NDArray[np.int64]
 
-_UNIT = 128  # IoUs are summed in units of 2**-128: every float64 in {0} and [2**-75, 1] is an exact multiple
+Bools = npt.NDArray[np.bool_]
+
+Floats = npt.NDArray[np.float64]
+
+_UNIT = 128  # sums are in units of 2**-128: every float64 in {0} and [2**-75, 1], an IoU, is an exact multiple
 
 
 @dataclass(frozen=True)
@@ -66,23 +71,23 @@ class Counts:
         return self.prediction + self.target - self.intersection
 
     @property
-    def iou(self) -> npt.NDArray[np.float64]:
+    def iou(self) -> Floats:
         """``[N]`` float64, intersection over union; 0 where both masks are empty."""
         return self.intersection / np.maximum(self.union, 1)
 
     @property
-    def box_iou(self) -> npt.NDArray[np.float64]:
+    def box_iou(self) -> Floats:
         """``[N]`` float64, intersection over union of the boxes; 0 where both masks are empty."""
         return self.box_intersection / np.maximum(self.box_union, 1)
 
-    def reaches(self, threshold: float, comparison: Comparison = ">=") -> npt.NDArray[np.bool_]:
+    def reaches(self, threshold: float, comparison: Comparison = ">=") -> Bools:
         """``[N]`` bool, whether the IoU is at least (or above) a threshold; never where both masks are empty."""
         x = exact(threshold)  # integers on both sides, so 7 of 10 pixels are exactly 0.7
         left, right = self.intersection * x.denominator, self.union * x.numerator
         return (left >= right) & (self.union > 0) if comparison == ">=" else left > right
 
     @property
-    def box_hits(self) -> npt.NDArray[np.bool_]:
+    def box_hits(self) -> Bools:
         """``[N]`` bool, whether the IoU of the boxes is above 0.5."""
         return 2 * self.box_intersection > self.box_union
 
@@ -90,6 +95,12 @@ class Counts:
     def from_tensor(cls, counts: Tensor) -> "Counts":
         """From the ``[N, 5]`` of `count`, with one copy to the host."""
         return cls(*counts.cpu().numpy().astype(np.int64).T)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Counts"]) -> "Counts":
+        """The expressions of all parts, one part after the other."""
+        none = np.zeros(0, dtype=np.int64)
+        return cls(*(np.concatenate([none, *(getattr(part, f.name) for part in parts)]) for f in fields(cls)))
 
 
 def count(prediction: Tensor, target: Tensor) -> Tensor:
@@ -133,48 +144,180 @@ def _boxes(masks: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Outcomes:
+    """Pixel counts of `N` expressions under a protocol, from which a `Metric` takes its columns.
+
+    Attributes:
+        counts: Of the expressions.
+        exists: ``[N]`` bool, whether there is a referent at all.
+        protocol: How expressions without a referent and equal IoUs count.
+    """
+
+    counts: Counts
+    exists: Bools
+    protocol: Protocol
+
+    @property
+    def found(self) -> Bools:
+        """``[N]`` bool, whether the prediction is not empty."""
+        return self.counts.prediction > 0
+
+    @property
+    def rejected(self) -> Bools:
+        """``[N]`` bool, whether there is no referent and the prediction is empty."""
+        return ~self.exists & ~self.found
+
+    @property
+    def kept(self) -> Bools:
+        """``[N]`` bool, the expressions that oIoU and mIoU are taken over."""
+        return self.exists | (self.protocol.empty_target != "exclude")
+
+    @property
+    def referents(self) -> Bools:
+        """``[N]`` bool, the expressions that Pr@X and box accuracy are shares of."""
+        return self.exists | (self.protocol.empty_target == "miss")
+
+
+Column = Callable[[Outcomes], npt.NDArray[Any]]
+"""Outcomes of `N` expressions to ``[N]`` values: bool, int64, or float64 that are IoUs or whole numbers."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A ratio of two sums over the expressions.
+
+    Attributes:
+        key: Its name in `Scores.values`, `Evaluation.metrics`, logs and claims.
+        label: Its name in tables.
+        numerator: What is summed above.
+        denominator: What is summed below.
+        needs_empty: Whether it is left out where every expression has a referent.
+    """
+
+    key: str
+    label: str
+    numerator: Column
+    denominator: Column
+    needs_empty: bool = False
+
+    def columns(self, outcomes: Outcomes) -> tuple[Floats, Floats]:
+        """Numerators and denominators, each ``[N]``."""
+        above, below = self.numerator(outcomes), self.denominator(outcomes)
+        return np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+
+    def value(self, outcomes: Outcomes) -> float | None:
+        """A fraction in [0, 1]; ``None`` where the denominator is 0."""
+        above, below = _exact_sum(self.numerator(outcomes)), _exact_sum(self.denominator(outcomes))
+        return above / below if below else None  # Python divides integers of any size with one correct rounding
+
+
+def precision_at(x: float) -> Metric:
+    """Pr@X: share of expressions whose IoU reaches X."""
+    key = f"Pr@{x:g}"
+    return Metric(key, key, lambda o: o.counts.reaches(x, o.protocol.comparison), lambda o: o.referents)
+
+
+METRICS: tuple[Metric | Callable[[float], Metric], ...] = (
+    Metric("oIoU", "oIoU", lambda o: o.counts.intersection, lambda o: o.counts.union * o.kept),
+    Metric("mIoU", "mIoU", lambda o: o.counts.iou + o.rejected * (o.protocol.empty_target == "hit"), lambda o: o.kept),
+    precision_at,
+    Metric("box_accuracy", "box acc.", lambda o: o.counts.box_hits, lambda o: o.referents),
+    Metric("gIoU", "gIoU", lambda o: o.counts.iou + o.rejected, lambda o: np.ones_like(o.exists), needs_empty=True),
+    Metric("N-acc", "N-acc", lambda o: o.rejected, lambda o: ~o.exists, needs_empty=True),
+    Metric("T-acc", "T-acc", lambda o: o.exists & o.found, lambda o: o.exists, needs_empty=True),
+)
+"""All metrics in the order of tables; a function stands for one metric at each threshold of the protocol."""
+
+
+def metrics_of(protocol: Protocol) -> dict[str, Metric]:
+    """The metrics under a protocol by their keys, Pr@X at each of its thresholds."""
+    metrics = [
+        one
+        for entry in METRICS
+        for one in ([entry] if isinstance(entry, Metric) else [entry(x) for x in protocol.thresholds])
+    ]
+    return {metric.key: metric for metric in metrics}
+
+
+def labels(protocol: Protocol) -> dict[str, str]:
+    """Headings of tables by the metrics' keys; what is not among them repeats another metric under this protocol."""
+    headings = {key: metric.label for key, metric in metrics_of(protocol).items()}
+    if protocol.empty_target == "hit":  # GRES calls oIoU cIoU, and this mIoU is its gIoU
+        del headings["gIoU"]
+        headings |= {"oIoU": "cIoU", "mIoU": "gIoU"}
+    return headings
+
+
+@dataclass(frozen=True)
 class Scores:
-    """What `Metrics.compute` returns. All values are fractions in [0, 1]; ``None`` where nothing defines them.
+    """Values of the metrics for some expressions: fractions in [0, 1], ``None`` where nothing defines them.
 
     Attributes:
         n: Number of expressions.
         n_empty: How many of them have no referent.
-        oiou: Sum of intersections over sum of unions (gRefCOCO's cIoU).
-        miou: Mean IoU of the expressions, under the protocol's rule for expressions without referent.
-        precision: Share of expressions whose IoU reaches X, by X as text: ``{"0.5": 0.88, ...}``.
-        box_accuracy: Share of expressions whose predicted mask's box has IoU > 0.5 with that of the true mask
-            (the accuracy of referring expression comprehension).
-        giou: gRefCOCO's gIoU: mean IoU where an empty prediction is right for an expression without referent.
-            ``None`` where every expression has one.
-        n_acc: Share of expressions without referent whose prediction is empty.
-        t_acc: Share of expressions with a referent whose prediction is not empty. ``None`` as `giou`.
+        values: By the keys of `metrics_of`, in their order; those that need expressions without a referent are left
+            out where there are none.
         protocol: The protocol that these numbers follow.
     """
 
     n: int
     n_empty: int
-    oiou: float | None
-    miou: float | None
-    precision: dict[str, float | None]
-    box_accuracy: float | None
-    giou: float | None
-    n_acc: float | None
-    t_acc: float | None
+    values: dict[str, float | None]
     protocol: Protocol
+
+    @classmethod
+    def of(cls, outcomes: Outcomes) -> "Scores":
+        """The scores of some expressions; without any, all values are ``None``."""
+        n_empty = int((~outcomes.exists).sum())
+        metrics = metrics_of(outcomes.protocol).values()
+        values = {one.key: one.value(outcomes) for one in metrics if n_empty or not one.needs_empty}
+        return cls(len(outcomes.counts), n_empty, values, outcomes.protocol)
+
+    @property
+    def oiou(self) -> float | None:
+        """Sum of intersections over sum of unions (gRefCOCO's cIoU)."""
+        return self.values["oIoU"]
+
+    @property
+    def miou(self) -> float | None:
+        """Mean IoU of the expressions, under the protocol's rule for expressions without referent."""
+        return self.values["mIoU"]
+
+    @property
+    def precision(self) -> dict[str, float | None]:
+        """Share of expressions whose IoU reaches X, by X as text: ``{"0.5": 0.88, ...}``."""
+        return {key[3:]: value for key, value in self.values.items() if key.startswith("Pr@")}
+
+    @property
+    def box_accuracy(self) -> float | None:
+        """Share of expressions whose predicted mask's box has IoU > 0.5 with that of the true mask.
+
+        This is the accuracy of referring expression comprehension.
+        """
+        return self.values["box_accuracy"]
+
+    @property
+    def giou(self) -> float | None:
+        """GRefCOCO's gIoU: mean IoU where an empty prediction is right for an expression without referent."""
+        return self.values.get("gIoU")
+
+    @property
+    def n_acc(self) -> float | None:
+        """Share of expressions without referent whose prediction is empty."""
+        return self.values.get("N-acc")
+
+    @property
+    def t_acc(self) -> float | None:
+        """Share of expressions with a referent whose prediction is not empty; ``None`` as `giou`."""
+        return self.values.get("T-acc")
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers as JSON types, with the protocol's name."""
-        values = {key: value for key, value in vars(self).items() if key != "protocol"}
-        return {**values, "precision": dict(self.precision), "protocol": self.protocol.name}
+        return {"n": self.n, "n_empty": self.n_empty, **self.values, "protocol": self.protocol.name}
 
     def flat(self) -> dict[str, float]:
-        """The numbers under the names of the field (``oIoU``, ``Pr@0.5``, …); NaN where nothing defines one."""
-        named = {"oIoU": self.oiou, "mIoU": self.miou}
-        named |= {f"Pr@{label}": value for label, value in self.precision.items()}
-        named["box accuracy"] = self.box_accuracy
-        if self.n_empty:
-            named |= {"gIoU": self.giou, "N-acc": self.n_acc, "T-acc": self.t_acc}
-        return {"N": self.n, **{name: float("nan") if value is None else value for name, value in named.items()}}
+        """The values and the number of expressions ``N``; NaN where nothing defines a value."""
+        return {"N": self.n, **{key: float("nan") if value is None else value for key, value in self.values.items()}}
 
 
 class Metrics:
@@ -192,9 +335,7 @@ class Metrics:
 
     def __init__(self, protocol: Protocol | str = "maskris") -> None:
         self.protocol = Protocol.of(protocol)
-        self._labels = [f"{threshold:g}" for threshold in self.protocol.thresholds]
-        keys = ("n", "targets", "intersection", "union", "union_empty", "iou", "box_hits", "kept_empty", "found")
-        self._sums: dict[str, int] = dict.fromkeys((*keys, *self._labels), 0)
+        self._parts: list[tuple[Counts, Bools]] = []
 
     def update(self, prediction: Tensor, target: Tensor) -> "Metrics":
         """Add `N` binary predictions.
@@ -208,7 +349,7 @@ class Metrics:
         """
         return self.add(Counts.from_tensor(count(prediction, target)))
 
-    def add(self, counts: Counts, has_target: npt.NDArray[np.bool_] | None = None) -> "Metrics":
+    def add(self, counts: Counts, has_target: Bools | None = None) -> "Metrics":
         """Add `N` expressions by their counts.
 
         Args:
@@ -217,18 +358,7 @@ class Metrics:
                 a tiny referent may vanish when its mask is made smaller, and is a miss all the same.
         """
         exists = counts.target > 0 if has_target is None else np.asarray(has_target, dtype=bool)
-        found, union, sums = counts.prediction > 0, counts.union, self._sums
-        sums["n"] += len(counts)
-        sums["targets"] += int(exists.sum())
-        sums["intersection"] += int(counts.intersection.sum())
-        sums["union"] += int(union[exists].sum())
-        sums["union_empty"] += int(union[~exists].sum())
-        sums["iou"] += sum(int(value) for value in np.ldexp(counts.iou, _UNIT).tolist())
-        sums["box_hits"] += int(counts.box_hits.sum())
-        sums["kept_empty"] += int((~exists & ~found).sum())
-        sums["found"] += int((exists & found).sum())
-        for label, threshold in zip(self._labels, self.protocol.thresholds, strict=True):
-            sums[label] += int(counts.reaches(threshold, self.protocol.comparison).sum())
+        self._parts.append((counts, exists))
         return self
 
     def merge(self, *others: "Metrics") -> "Metrics":
@@ -241,32 +371,16 @@ class Metrics:
         for part in (self, *others):
             if part.protocol != self.protocol:
                 raise ValueError(f"Can't merge metrics of two protocols: {self.protocol} and {part.protocol}")
-            for key, value in part._sums.items():
-                merged._sums[key] += value
+            merged._parts += part._parts
         return merged
 
     def compute(self) -> Scores:
         """The metrics so far; without any expression all are ``None``."""
-        s, rule = self._sums, self.protocol.empty_target
-        n, targets = s["n"], s["targets"]
-        empty = n - targets
-        total = targets if rule == "exclude" else n
-        referents = n if rule == "miss" else targets  # what Pr@X and box accuracy are shares of
-        union = s["union"] + (0 if rule == "exclude" else s["union_empty"])
-        right = s["kept_empty"] if rule == "hit" else 0
-        return Scores(
-            n=n,
-            n_empty=empty,
-            oiou=_ratio(s["intersection"], union),
-            miou=_ratio(s["iou"] + (right << _UNIT), total << _UNIT),
-            precision={label: _ratio(s[label], referents) for label in self._labels},
-            box_accuracy=_ratio(s["box_hits"], referents),
-            giou=_ratio(s["iou"] + (s["kept_empty"] << _UNIT), n << _UNIT) if empty else None,
-            n_acc=_ratio(s["kept_empty"], empty) if empty else None,
-            t_acc=_ratio(s["found"], targets) if empty else None,
-            protocol=self.protocol,
-        )
+        exists = np.concatenate([np.zeros(0, dtype=bool), *(exists for _, exists in self._parts)])
+        return Scores.of(Outcomes(Counts.concatenate([counts for counts, _ in self._parts]), exists, self.protocol))
 
 
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None  # Python divides integers of any size with one correct rounding
+def _exact_sum(values: npt.NDArray[Any]) -> int:
+    if values.dtype.kind == "f":
+        return sum(map(int, np.ldexp(values, _UNIT).tolist()))
+    return int(values.sum()) << _UNIT

@@ -1,7 +1,7 @@
 """`Evaluation`: one row per expression, from which every number, table and breakdown follows."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from maskris.evaluation.metrics import Counts, Metrics, Scores
+from maskris.evaluation.metrics import Counts, Outcomes, Scores
 from maskris.evaluation.protocol import Protocol
+from maskris.utils.files import atomic_path
 
 COUNTS = ("intersection", "prediction_pixels", "target_pixels", "box_intersection", "box_union")
 """Columns in the order of the fields of `Counts`."""
@@ -47,6 +49,10 @@ SCHEMA = pa.schema(
 """Columns of `Evaluation.rows`."""
 
 
+IDENTITY = ("dataset", "split_by", "split", "image_id", "ref_id", "number", "expression", "target_area")
+"""Columns by which two evaluations are of the same expressions."""
+
+
 # Cut points of both binnings in the literature: UNC 1-2 | 3 | 4-5 | 6+ and G-Ref 1-5 | 6-7 | 8-10 | 11+.
 LENGTHS = (
     (2, "1-2 words"),
@@ -63,7 +69,7 @@ SIZES = ((32**2 - 1, "small (< 32²)"), (96**2, "medium (32² to 96²)"), (None,
 
 SHARES = ((0.01, "up to 1 %"), (0.05, "1 to 5 %"), (0.2, "5 to 20 %"), (None, "over 20 %"))
 
-BREAKDOWNS = ("split", "length", "size", "relative size", "kind", "category")
+BREAKDOWNS = ("split", "length", "size", "relative_size", "kind", "category")
 """What `Evaluation.breakdown` accepts."""
 
 _METADATA = b"maskris.evaluation"
@@ -97,26 +103,22 @@ class Evaluation:
         return self.settings.get("fingerprint") or {}
 
     @cached_property
-    def counts(self) -> Counts:
-        """The pixel counts of all rows."""
-        return Counts(*(self._column(name) for name in COUNTS))
-
-    @property
-    def exists(self) -> npt.NDArray[np.bool_]:
-        """``[N]`` bool, whether the expression has a referent at all."""
-        return self._column("target_area") > 0
+    def outcomes(self) -> Outcomes:
+        """What the metrics of all rows are computed from."""
+        counts = Counts(*(self._column(name) for name in COUNTS))
+        return Outcomes(counts, self._column("target_area") > 0, self.protocol)
 
     @cached_property
     def scores(self) -> Scores:
         """The metrics of all rows together."""
-        return self._score(np.arange(len(self)))
+        return Scores.of(self.outcomes)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """`scores` as one flat dictionary under the names of the field, for logs and for choosing a checkpoint.
+        """`scores` as one flat dictionary under the keys of `METRICS`, for logs and for choosing a checkpoint.
 
-        Fractions in [0, 1] under ``oIoU, mIoU, Pr@0.5, …, box accuracy``, also ``gIoU, N-acc, T-acc`` where there are
-        expressions without referent, and their number ``N``; NaN where nothing defines a value.
+        Fractions in [0, 1] under ``oIoU, mIoU, Pr@0.5, …, box_accuracy``, also ``gIoU, N-acc, T-acc`` where there are
+        expressions without referent, and the number of expressions ``N``; NaN where nothing defines a value.
         """
         return self.scores.flat()
 
@@ -125,7 +127,7 @@ class Evaluation:
 
         Args:
             by: ``"split"``; ``"length"`` in words; ``"size"`` of the referent as COCO bins it (pixels of the photo);
-                ``"relative size"`` as a share of the photo; ``"kind"`` of expression; ``"category"``.
+                ``"relative_size"`` as a share of the photo; ``"kind"`` of expression; ``"category"``.
 
         Returns:
             Scores by the group's name, bins in ascending order, kinds and categories by name; no empty groups.
@@ -133,8 +135,7 @@ class Evaluation:
         Raises:
             ValueError: If there is no such breakdown.
         """
-        labels, order = self._labels(by)
-        return {label: self._score(np.flatnonzero(labels == label)) for label in order if (labels == label).any()}
+        return {label: part.scores for label, part in self.parts(by).items()}
 
     def parts(self, by: str) -> dict[str, "Evaluation"]:
         """The groups of `breakdown` as evaluations of their own, by the same names and in the same order."""
@@ -148,7 +149,7 @@ class Evaluation:
             raise ValueError(f"Unknown breakdown {by!r}; choose one of {', '.join(BREAKDOWNS)}")
         if by == "length":
             return _binned(self._column("words"), LENGTHS)
-        if by in ("size", "relative size"):
+        if by in ("size", "relative_size"):
             values = self._column("target_area" if by == "size" else "relative_size")
             labels, order = _binned(values, SIZES if by == "size" else SHARES)
             return np.where(self._column("target_area") == 0, "no referent", labels), ["no referent", *order]
@@ -162,19 +163,13 @@ class Evaluation:
     def _column(self, name: str) -> npt.NDArray[Any]:
         return np.asarray(self.rows[name].to_numpy())
 
-    def _score(self, chosen: npt.NDArray[np.int64]) -> Scores:
-        counts = Counts(*(values[chosen] for values in vars(self.counts).values()))
-        return Metrics(self.protocol).add(counts, self.exists[chosen]).compute()
-
     def save(self, path: str | Path) -> Path:
         """Write the rows as Parquet, with protocol, model, data and settings as JSON in the schema's metadata."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         about = {"protocol": self.protocol.to_dict(), "model": self.model, "data": self.data, "settings": self.settings}
         rows = self.rows.replace_schema_metadata({_METADATA: json.dumps(about, default=str).encode()})
-        partial = path.with_name(path.name + ".partial")  # a killed run leaves no half-written result
-        pq.write_table(rows, partial, compression="zstd")
-        partial.replace(path)
+        with atomic_path(path) as partial:
+            pq.write_table(rows, partial, compression="zstd")
         return path
 
     @classmethod
@@ -193,12 +188,45 @@ class Evaluation:
         return cls(rows.replace_schema_metadata(None), protocol, **values)
 
 
-def expected_iou(counts: Counts, exists: npt.NDArray[np.bool_], protocol: Protocol) -> pa.Array:
-    """The IoU of each expression as `Scores.miou` averages it: ``[N]`` float64, null where it is left out."""
-    iou = counts.iou
-    if protocol.empty_target == "hit":
-        iou = np.where(~exists & (counts.prediction == 0), 1.0, iou)
-    return pa.array(iou, mask=~exists if protocol.empty_target == "exclude" else None)
+def align(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Evaluations of the same expressions under one protocol, their rows in the order of the first.
+
+    Args:
+        evaluations: With their rows in any order.
+
+    Raises:
+        ValueError: If the expressions or the protocols differ; names an example.
+    """
+    first, *others = evaluations
+    order = _order(first.rows)
+    known = first.rows.select(IDENTITY).take(order)
+    places = pa.array(np.argsort(order))  # of the rows of the first, where all are sorted
+    aligned = [first]
+    for other in others:
+        if other.protocol != first.protocol:
+            raise ValueError(
+                f"The evaluations follow different protocols, {first.protocol.name} and {other.protocol.name}; "
+                "evaluate all under one"
+            )
+        if len(other) != len(first):
+            raise ValueError(
+                "The evaluations are not of the same expressions: they are of "
+                f"{len(first):,} and {len(other):,} expressions"
+            )
+        rows = other.rows.take(_order(other.rows))
+        if not (found := rows.select(IDENTITY)).equals(known):
+            pairs = zip(known.to_pylist(), found.to_pylist(), strict=True)
+            different = [pair for pair in pairs if pair[0] != pair[1]]
+            raise ValueError(
+                f"The evaluations are not of the same expressions: {len(different):,} of {len(first):,} differ, such "
+                f"as {different[0][0]} and {different[0][1]}"
+            )
+        aligned.append(replace(other, rows=rows.take(places)))
+    return aligned
+
+
+def _order(rows: pa.Table) -> pa.Array:
+    return pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in IDENTITY])
 
 
 def _binned(values: npt.NDArray[Any], bins: tuple[tuple[float | None, str], ...]) -> tuple[npt.NDArray[Any], list[str]]:

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from maskris.data.published_counts import published_sizes
-from maskris.evaluation.protocol import PRESETS, Protocol
+from maskris.evaluation.metrics import metrics_of
+from maskris.evaluation.protocol import PRESETS
 
 _REQUIRED = ("method", "dataset", "split_by", "metric", "source", "protocol", "recipe", "values")
 
@@ -29,7 +30,7 @@ class Claim:
         dataset: Name of the data set, for example ``"refcoco+"``.
         split_by: Its partition, for example ``"unc"``.
         split: What it was measured on, for example ``"testA"``.
-        metric: As in `Evaluation.metrics`: ``"oIoU"``, ``"mIoU"``, ``"Pr@0.5"``, ``"box accuracy"``.
+        metric: As in `Evaluation.metrics`: ``"oIoU"``, ``"mIoU"``, ``"Pr@0.5"``, ``"box_accuracy"``.
         value: In per cent, as printed.
         protocol: Name of the protocol under which it was measured; ``None`` if unknown.
         recipe: Name of the shipped recipe (or YAML file) that should reach it; ``None`` if it can't be reproduced here.
@@ -130,7 +131,7 @@ def _claims(
     if protocol is not None:
         if protocol not in PRESETS:
             raise ClaimError(f"{where}: there is no protocol {protocol!r}; choose one of {', '.join(PRESETS)}")
-        if entry["metric"] not in (known := _metrics(PRESETS[protocol])):
+        if entry["metric"] not in (known := metrics_of(PRESETS[protocol])):
             raise ClaimError(f"{where}: there is no metric {entry['metric']!r}; choose one of {', '.join(known)}")
     if recipe is not None:
         if protocol is None:
@@ -161,11 +162,6 @@ def _claims(
             expressions=size,
             text=text,
         )
-
-
-def _metrics(protocol: Protocol) -> list[str]:
-    """What a claim can be about under a protocol."""
-    return ["oIoU", "mIoU", *(f"Pr@{x:g}" for x in protocol.thresholds), "box accuracy", "gIoU", "N-acc", "T-acc"]
 
 
 def _check_keys(value: Any, required: tuple[str, ...], optional: tuple[str, ...], where: str) -> None:

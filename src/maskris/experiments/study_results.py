@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from maskris.evaluation.bootstrap import Interval, SeedScores, paired_over_seeds
+from maskris.evaluation.bootstrap import Interval, SeedScores, paired_intervals
 from maskris.evaluation.result import Evaluation
 
 METRICS = ("mIoU", "oIoU")
@@ -108,7 +108,7 @@ class StudyResults:
             return Cell(values)
         pairs = [own[seed] for seed in common], [base[seed] for seed in common]
         by_seed = tuple(a.metrics[metric] - b.metrics[metric] for a, b in zip(*pairs, strict=True))
-        return Cell(values, paired_over_seeds(*pairs, metric, unit="image"), by_seed)
+        return Cell(values, paired_intervals(*pairs, [metric])[metric], by_seed)
 
     def kind_cell(self, variant: str, hidden: float, metric: str, kind: str) -> Cell:
         """The same for the expressions of one kind, without a difference."""

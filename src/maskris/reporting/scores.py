@@ -1,10 +1,10 @@
 """Scores, evaluations and intervals as tables and as text, in per cent as papers print them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from maskris.evaluation.bootstrap import Interval, SeedScores, Unit, bootstrap_intervals
-from maskris.evaluation.metrics import Scores
+from maskris.evaluation.metrics import Scores, labels, metrics_of
 from maskris.evaluation.result import Evaluation
 from maskris.reporting.tables import NOTHING, Table, percent
 
@@ -48,41 +48,23 @@ def scores_table(groups: Mapping[str, Scores], title: str = "", heading: str = "
         heading: Over the names.
         caption: Below the table; the protocol belongs here.
     """
-    columns = _columns(groups)
-    rows = [[name, *_cells(scores, columns)] for name, scores in groups.items()]
+    some = next(iter(groups.values()), None)
+    metrics = metrics_of(some.protocol) if some else {}
+    headings = labels(some.protocol) if some else {}
+    columns: dict[str, Callable[[Scores], str]] = {"N": lambda scores: f"{scores.n:,}"}
+    columns |= {label: _cell(key) for key, label in headings.items() if not metrics[key].needs_empty}
+    if any(scores.n_empty for scores in groups.values()):
+        columns["no target"] = lambda scores: f"{scores.n_empty:,}"
+        columns |= {label: _cell(key) for key, label in headings.items() if metrics[key].needs_empty}
+    rows = [[name, *(cell(scores) for cell in columns.values())] for name, scores in groups.items()]
     return Table([heading, *columns], rows, title, caption)
 
 
-def _columns(groups: Mapping[str, Scores]) -> list[str]:
-    scores = next(iter(groups.values()), None)
-    if scores is None:
-        return ["N"]
-    # GRES calls the same two numbers cIoU and gIoU.
-    pair = ["cIoU", "gIoU"] if scores.protocol.empty_target == "hit" else ["oIoU", "mIoU"]
-    headings = ["N", *pair, *(f"Pr@{label}" for label in scores.precision), "box acc."]
-    if any(s.n_empty for s in groups.values()):
-        headings += ["no target", *(["gIoU"] if "gIoU" not in pair else []), "N-acc", "T-acc"]
-    return headings
+def _cell(key: str) -> Callable[[Scores], str]:
+    return lambda scores: percent(scores.values.get(key))
 
 
-def _cells(scores: Scores, headings: Sequence[str]) -> list[str]:
-    hit = scores.protocol.empty_target == "hit"
-    values = {
-        "N": f"{scores.n:,}",
-        "oIoU": percent(scores.oiou),
-        "cIoU": percent(scores.oiou),
-        "mIoU": percent(scores.miou),
-        "gIoU": percent(scores.miou if hit else scores.giou),
-        "box acc.": percent(scores.box_accuracy),
-        "no target": f"{scores.n_empty:,}",
-        "N-acc": percent(scores.n_acc),
-        "T-acc": percent(scores.t_acc),
-        **{f"Pr@{label}": percent(value) for label, value in scores.precision.items()},
-    }
-    return [values[heading] for heading in headings]
-
-
-def intervals_table(evaluation: Evaluation, unit: Unit = "expression") -> Table:
+def intervals_table(evaluation: Evaluation, unit: Unit = "image") -> Table:
     """Every metric of every split with its 95 % bootstrap interval, in per cent.
 
     Args:

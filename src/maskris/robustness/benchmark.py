@@ -1,6 +1,5 @@
 """`run_robustness`: one model under every condition of a suite, one Parquet file of rows for each; resumable."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -9,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import distributed
 
 from maskris.data.table import ReferringTable
 from maskris.evaluation.cache import table_sha256
-from maskris.evaluation.evaluator import Precision, evaluate
+from maskris.evaluation.evaluator import Precision, evaluate, process_rank
 from maskris.evaluation.perturbation import Perturbation, describe
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import Evaluation
@@ -23,15 +19,11 @@ from maskris.models.base import RISModel, weights_sha256
 from maskris.robustness.results import CARD, Robustness
 from maskris.robustness.suite import CLEAN, Condition, SuiteName, make_suite
 from maskris.robustness.text import TextPerturbation
+from maskris.utils.files import write_json
+from maskris.utils.progress import show_progress
+from maskris.utils.runstore import RunStore
 
-_DIFFERENCES = {
-    "weights": "another model",
-    "data": "other data",
-    "seed": "another seed",
-    "protocol": "another protocol",
-    "precision": "another precision",
-    "maskris": "another version of maskris",
-}
+_COMPARED = ("weights", "data", "seed", "protocol", "precision", "maskris")
 
 
 def run_robustness(
@@ -87,31 +79,26 @@ def run_robustness(
         "precision": precision,
         "maskris": version("maskris"),
     }
-    first = not distributed.is_initialized() or distributed.get_rank() == 0
-    _claim_folder(folder, card, write=first)
+    store = RunStore(folder, card, _COMPARED, name=CARD, shown={"weights": "name"})
+    store.check()
+    if first := process_rank() == 0:
+        write_json(store.file, card, indent=1)
     skipped = {c: why for c, perturb in suite.items() if (why := _unsupported_reason(perturb, model)) is not None}
     suite = {c: perturb for c, perturb in suite.items() if c not in skipped}
     result = Robustness(card, folder, tuple(suite), skipped)
     # Looked up before anything is evaluated: all processes must agree on what is missing.
     missing = [c for c, perturb in suite.items() if not _is_done(result.file(c), perturb)]
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not (progress and first)) as bar:
-        task = bar.add_task(str(card["name"]), total=len(suite), completed=len(suite) - len(missing))
+    done = len(suite) - len(missing)
+    with show_progress(result.name, len(suite), done=done, shown=progress and first) as bar:
         for condition in missing:
-            bar.update(task, description=f"{card['name']}: {condition.label}")
+            bar.describe(f"{result.name}: {condition.label}")
             perturb = suite[condition]
             rows = evaluate(
                 model, table, protocol, perturb=perturb, precision=precision, progress=False, name=name, **options
             )
             if first:
                 _with_words(rows, condition, perturb).save(result.file(condition))
-            bar.advance(task)
+            bar.advance()
     return result
 
 
@@ -128,18 +115,6 @@ def _check_suite(suite: Mapping[Condition, Perturbation | None]) -> None:
                 f"{condition.label}: {known_as} says nothing that is the same next time; give a function of a module, "
                 "or an object with a __repr__ that says what it does, such as a dataclass"
             )
-
-
-def _claim_folder(folder: Path, card: dict[str, Any], *, write: bool) -> None:
-    """Write down whose folder this is, or refuse it if it is somebody else's."""
-    file = folder / CARD
-    if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if different := [why for key, why in _DIFFERENCES.items() if found.get(key) != card[key]]:
-            raise ValueError(f"{folder} holds the results of {', '.join(different)}; give another folder")
-    if write:
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
 
 def _unsupported_reason(perturb: Perturbation | None, model: RISModel) -> str | None:

@@ -1,27 +1,43 @@
-"""`Robustness`: what one model's files say, and the way from there to numbers."""
+"""`Robustness`: one model under the conditions of a suite; `RobustnessComparison`: several of them."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-from maskris.evaluation.bootstrap import Interval, SeedScores, percentile_interval, ratio, ratios, resample
+from maskris.evaluation.bootstrap import (
+    Interval,
+    SeedScores,
+    percentile_interval,
+    ratio,
+    resample,
+    unit_sums,
+    units_of,
+)
+from maskris.evaluation.metrics import Floats
 from maskris.evaluation.result import Evaluation
 from maskris.robustness.suite import CLEAN, DIAGNOSTIC_FAMILIES, FAMILIES, Condition
+from maskris.utils.files import read_json
 
 CARD = "robustness.json"
-"""What of a folder says whose results it holds."""
+"""File of a folder that says whose results it holds."""
 
 Metric = Literal["oIoU", "mIoU"]
 
-METRICS: tuple[Metric, ...] = ("oIoU", "mIoU")
+METRICS: tuple[Metric, ...] = get_args(Metric)
+
+Subject = Condition | str
+"""A condition, a family (the mean of its conditions), or `MEAN`."""
+
+MEAN = "mean"
+"""The mean over the families but the `DIAGNOSTIC_FAMILIES`."""
+
+_SAME = ("data", "protocol", "seed")
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ class Robustness:
         found = [Condition(**Evaluation.load(file).settings["condition"]) for file in files]
         order = {family: i for i, family in enumerate((CLEAN.family, *FAMILIES))}
         found.sort(key=lambda c: (order.get(c.family, len(order)), c.name, c.severity or 0))
-        return cls(json.loads((folder / CARD).read_text(encoding="utf-8")), folder, tuple(found))
+        return cls(read_json(folder / CARD), folder, tuple(found))
 
     @property
     def name(self) -> str:
@@ -75,10 +91,10 @@ class Robustness:
         return self._numbers[2].get(condition)
 
     @property
-    def sums(self) -> npt.NDArray[np.float64]:
+    def sums(self) -> Floats:
         """Numerators and denominators of the metrics, summed over each image: ``[C, 2, 2, images]``.
 
-        The axes are conditions, `METRICS`, and numerator and denominator.
+        The axes are conditions, `METRICS`, numerator and denominator, and images.
         """
         return self._numbers[0]
 
@@ -88,52 +104,27 @@ class Robustness:
         return self._numbers[1]
 
     @cached_property
-    def _numbers(self) -> tuple[npt.NDArray[np.float64], int, dict[Condition, float]]:
+    def _numbers(self) -> tuple[Floats, int, dict[Condition, float]]:
         """Sums, number of expressions, shares that were changed; every file is read once."""
-        sums: list[list[list[npt.NDArray[np.float64]]]] = []  # [C][metrics][2], over images
-        changed, images = {}, np.zeros(0, dtype=np.int64)
+        sums: list[Floats] = []
+        changed, expressions, units = {}, 0, None
         for condition in self.conditions:
             evaluation = self.evaluation(condition)
             if not sums:
-                images = _images(evaluation)
-            pairs = ratios(evaluation)
-            sums.append([[_summed(images, column) for column in pairs[metric]] for metric in METRICS])
+                units, expressions = units_of(evaluation), len(evaluation)
+            sums.append(unit_sums(evaluation, METRICS, units).T)
             if "read" in evaluation.rows.column_names and len(evaluation):
                 same = evaluation.rows["read"].to_numpy() == evaluation.rows["expression"].to_numpy()
                 changed[condition] = 1 - float(np.mean(same))
-        return np.asarray(sums), len(images), changed
+        return np.stack(sums).reshape(len(sums), len(METRICS), 2, -1), expressions, changed
 
     def compare(self, *others: "Robustness") -> "RobustnessComparison":
         """This model beside others; those of one name are seeds of one method."""
-        pass
-
         return RobustnessComparison((self, *others))
 
     def summary(self) -> dict[str, Any]:
         """Metrics and what is retained of them by family and condition, as JSON types; fractions."""
         return self.compare().summary()
-
-
-def _summed(images: npt.NDArray[np.int64], column: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.bincount(images, weights=column).astype(np.float64)
-
-
-def _images(evaluation: Evaluation) -> npt.NDArray[np.int64]:
-    """The number of each expression's image, from 0."""
-    names = ("dataset", "split_by", "image_id")
-    codes = [evaluation.rows[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in names]
-    numbers = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1]
-    return np.asarray(numbers.reshape(-1), dtype=np.int64)
-
-
-Floats = npt.NDArray[np.float64]
-
-Subject = Condition | str
-"""A condition, a family (the mean of its conditions), or ``"mean"``: of the families but the `DIAGNOSTIC_FAMILIES`."""
-
-MEAN = "mean"
-
-_SAME = ("data", "protocol", "seed")
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def test_differences_are_bold_where_their_interval_has_no_zero():
 def test_breakdowns_are_those_of_the_evaluation():
     evaluation = made_up()
     lines = by_name(table(page(subject("A", evaluation)), "by group"))
-    for by in ("split", "length", "relative size", "kind", "category"):
+    for by in ("split", "length", "relative_size", "kind", "category"):
         for label, scores in evaluation.breakdown(by).items():
             numbers = [per_cent(scores.oiou, 1), per_cent(scores.miou, 1)]
             assert lines[label][:3] == [f"{scores.n:,}", *numbers], label
@@ -138,7 +138,7 @@ def test_the_curve_of_success_goes_through_the_table():
     evaluation = made_up("cris")  # strictly above the threshold
     root = page(subject("A", evaluation))
     (label,) = [svg.attributes["aria-label"] for svg in root.all("svg") if "aria-label" in svg.attributes]
-    counts = evaluation.counts
+    counts = evaluation.outcomes.counts
     assert f"A: {100 * counts.reaches(0.02, '>').mean():.4g} at 0.02, 0 at 1" in label
 
 

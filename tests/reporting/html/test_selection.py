@@ -1,13 +1,9 @@
 """A report shows the right expressions."""
 
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
-import pytest
 from evaluation.made_up import made_up
 
-from maskris.evaluation.bootstrap import line_up
 from maskris.reporting.html.selection import disagreements, extremes
 
 
@@ -60,20 +56,3 @@ def test_disagreements_in_both_directions():
     first, second = scored([0.9, 0.1, 0.5, 0.5, 0.3]), scored([0.1, 0.2, 0.5, 0.2, 0.8])
     assert disagreements(first, second, 3) == ([0, 3], [4, 1])
     assert disagreements(second, first, 1) == ([4], [0])
-
-
-def test_rows_are_brought_into_the_order_of_the_first():
-    first = made_up(n=12)
-    order = np.random.default_rng(0).permutation(12)
-    shuffled = replace(first, rows=first.rows.take(pa.array(order)))
-    assert line_up([first, shuffled])[1].rows == first.rows
-    assert line_up([shuffled, first])[1].rows == shuffled.rows
-
-
-def test_different_expressions_or_protocols_are_errors():
-    first = made_up(n=12)
-    for other in (made_up(n=11), made_up(n=12, expression=["other"] * 12)):
-        with pytest.raises(ValueError, match=r"not of the same expressions \(12 and 1[12] of them\)"):
-            line_up([first, other])
-    with pytest.raises(ValueError, match="different protocols, maskris and cris"):
-        line_up([first, made_up("cris", n=12)])

@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maskris.evaluation.bootstrap import Interval, Unit, bootstrap_intervals, line_up, paired_intervals
-from maskris.evaluation.result import Evaluation
+from maskris.evaluation.bootstrap import Interval, Unit, bootstrap_intervals, paired_intervals
+from maskris.evaluation.result import Evaluation, align
 from maskris.training.run_record import RunRecord
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Report:
     def evaluations(self) -> Mapping[int, Evaluation]:
         """By the number of the model, the rows of all in one order."""
         known = {i: one.evaluation for i, one in enumerate(self.subjects) if one.evaluation is not None}
-        return dict(zip(known, line_up(list(known.values())), strict=True)) if known else {}
+        return dict(zip(known, align(list(known.values())), strict=True)) if known else {}
 
     @property
     def title(self) -> str:

@@ -4,10 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-
-from maskris.evaluation.bootstrap import line_up
-from maskris.evaluation.result import Evaluation
+from maskris.evaluation.metrics import precision_at
+from maskris.evaluation.result import Evaluation, align
 from maskris.reporting.html.chart import STYLES, Series, interval_strip, line_chart, strip_scale
 from maskris.reporting.html.html import Content, Html, data_uri, join, tag
 from maskris.reporting.html.render import EMPTY, Document, Estimate, Group, Head, difference, estimate
@@ -20,7 +18,7 @@ from maskris.robustness.suite import CLEAN, DIAGNOSTIC_FAMILIES, Condition
 _BREAKDOWNS = {
     "split": "Split",
     "length": "Length of the expression",
-    "relative size": "Share of the photo",
+    "relative_size": "Share of the photo",
     "kind": "Kind of expression",
     "category": "Category",
 }
@@ -106,9 +104,8 @@ def success(report: Report, page: Document) -> Html | None:
     thresholds = [round(0.02 * i, 2) for i in range(1, 51)]
     series = []
     for i, one in report.evaluations.items():
-        counted = np.ones(len(one), dtype=bool) if one.protocol.empty_target == "miss" else one.exists
-        reached = [one.counts.reaches(x, one.protocol.comparison)[counted] for x in thresholds]
-        shares = [100 * float(some.mean()) if some.size else None for some in reached]
+        values = [precision_at(x).value(one.outcomes) for x in thresholds]
+        shares = [None if value is None else 100 * value for value in values]
         series.append(Series(report.subjects[i].name, thresholds, shares, i % STYLES))
     about = "Share of expressions whose IoU reaches a threshold"
     chart = line_chart(series, about=about, x="IoU threshold X", y="Pr@X (%)", y_range=(0, 100))
@@ -448,7 +445,7 @@ def _retained(clean: Evaluation | None, perturbed: Evaluation | None) -> str:
     if clean is None or perturbed is None:
         return ""
     try:
-        line_up([clean, perturbed])
+        align([clean, perturbed])
     except ValueError:
         return ""
     whole, part = clean.metrics[METRIC], perturbed.metrics[METRIC]

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from maskris.evaluation.bootstrap import line_up
-from maskris.evaluation.result import Evaluation
+from maskris.evaluation.result import Evaluation, align
 
 KEPT = Path("report") / "rows.parquet"
 """Where `maskris report --data` keeps what it evaluated, within the run folder."""
@@ -69,7 +68,7 @@ def _unlike(clean: Evaluation, perturbed: Evaluation) -> str:
     if None not in weights and weights[0] != weights[1]:
         return "They were measured with other weights"
     try:
-        line_up([clean, perturbed])
+        align([clean, perturbed])
     except ValueError as error:
         return str(error)
     return ""
@@ -86,8 +85,6 @@ def _described(perturbation: str) -> str:
 Rows = list[int]
 """Numbers of rows of an evaluation."""
 
-_SAME = ("dataset", "split_by", "split", "image_id", "ref_id", "number", "expression", "target_area")
-
 
 def extremes(evaluations: Sequence[Evaluation], count: int) -> tuple[Rows, Rows, Rows]:
     """The best, the median and the worst expressions by their mean IoU over the models.
@@ -96,7 +93,7 @@ def extremes(evaluations: Sequence[Evaluation], count: int) -> tuple[Rows, Rows,
     from each photo, as long as there are photos. The median ones lie nearest to the median, the better ones first.
 
     Args:
-        evaluations: With their rows in one order, see `line_up`.
+        evaluations: With their rows in one order, see `align`.
         count: Of each group; fewer where there are fewer than three times as many expressions.
     """
     iou = np.mean([_column(one, "iou") for one in evaluations], axis=0)  # [N], NaN where the protocol leaves one out
@@ -125,7 +122,7 @@ def disagreements(first: Evaluation, second: Evaluation, count: int) -> tuple[Ro
 
     Args:
         first: One evaluation.
-        second: Of the same expressions in the same order, see `line_up`.
+        second: Of the same expressions in the same order, see `align`.
         count: Most of each direction; one from each photo, as long as there are photos.
     """
     difference = _column(first, "iou") - _column(second, "iou")
