@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import numpy as np
 import pyarrow.compute as pc
@@ -48,7 +49,7 @@ def test_a_folder_of_three(maskris, source, tmp_path):
     command = ["prepare", source, "--combine", "refcoco", "refcoco+", "refcocog", "--out"]
     code, out, _ = maskris(*command, tmp_path / "c.parquet")
     assert code == 0
-    lines = [line.replace("│", " ").split() for line in out.splitlines() if line.startswith("│")]
+    lines = [line.split() for line in out.splitlines() if re.match(r" .*\d", line)]
     assert lines == [
         ["refcoco", "unc", "3", "3", "6"],
         ["refcoco+", "unc", "testB", "1", "1", "2"],
@@ -103,7 +104,7 @@ def test_a_published_list(maskris, source, tmp_path):
     options = ["--published-list", tmp_path / "list.txt", "--out", tmp_path / "c.parquet"]
     code, out, _ = maskris("prepare", source, "--combine", "refcoco", "refcoco+", *options)
     assert code == 0
-    lines = [line.replace("│", " ").split() for line in out.splitlines() if line.startswith("│")]
+    lines = [line.split() for line in out.splitlines() if re.match(r" .*\d", line)]
     assert ["our", "rule", "only:", "left", "out", "2", "4", "8"] in lines
     assert ["the", "list", "only:", "kept", "1", "1", "2"] in lines
     assert "results on those will be too good" in " ".join(out.split())
