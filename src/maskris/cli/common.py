@@ -2,6 +2,7 @@
 
 import io
 import sys
+import textwrap
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ def say(text: str) -> None:
 
 
 def show(result: Any, **options: Any) -> None:
-    """Write the tables of a result, or a table; see `tables_of`. Captions are written as `say` does."""
+    """Write the tables of a result, or a table; see `tables_of`."""
     import rich
 
     from maskris.reporting.results import tables_of
@@ -25,8 +26,8 @@ def show(result: Any, **options: Any) -> None:
     for table in tables_of(result, **options):
         # A terminal that is too narrow even for the numbers breaks the lines itself; rich would cut their ends off.
         rich.get_console().print(replace(table, caption="").to_rich(), crop=False)
-        if table.caption:
-            say(table.caption)
+        for line in table.caption.splitlines():  # wrapped like the table, but never within a path
+            say(textwrap.fill(line, rich.get_console().width, break_long_words=False, break_on_hyphens=False))
 
 
 def _take_any_name() -> None:
