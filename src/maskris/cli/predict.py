@@ -64,9 +64,7 @@ def predict(
         from maskris.inference.save import check_free, save_predictions
 
         if given := [option for option, value in batch_only.items() if value]:
-            raise ValueError(
-                f"{given[0]} is for a folder of photos or a file of rows; a single photo takes no such option"
-            )
+            raise ValueError(f"{given[0]} is for a folder of photos or a file of rows, not for a single photo")
         if not expressions:
             raise ValueError(f'Say what to look for: maskris predict {source} "the man on the left"')
         check_free(source, out, overwrite=overwrite)
