@@ -114,18 +114,18 @@ def serving(
     _require_gradio()
     from maskris.demo.examples import copied_examples, drawn_examples
     from maskris.demo.page import STYLE, make_page, make_theme
-    from maskris.demo.service import Desk
+    from maskris.demo.service import PredictionService
 
     port = free_port(host, 7860) if port is None else port
-    desk = Desk(predictor, limits)
+    service = PredictionService(predictor, limits)
     with tempfile.TemporaryDirectory(prefix="maskris-demo-") as folder, _environment(GRADIO_TEMP_DIR=folder):
         offered = drawn_examples(Path(folder)) if examples is None else copied_examples(examples, Path(folder))
-        page = make_page(desk, offered, model=f"{type(predictor.model).__name__}, {desk.name}")
+        page = make_page(service, offered, model=f"{type(predictor.model).__name__}, {service.name}")
         try:
             page.launch(
                 server_name=host,
                 server_port=port,
-                max_file_size=desk.limits.bytes,
+                max_file_size=service.limits.bytes,
                 theme=make_theme(),
                 css_paths=STYLE,
                 app_kwargs={"middleware": [_middleware()]},
