@@ -80,7 +80,7 @@ def test_the_command_serves_until_it_is_stopped(maskris, checkpoint, monkeypatch
         "demo", checkpoint, "--model-class", "colors.ColorWords", "--port", port, "--max-mb", "0.1", "--device", "cpu"
     )
     assert (code, err) == (0, "")
-    assert f"models/colors answers at http://127.0.0.1:{port}" in out.replace(checkpoint.parent.name, "models")
+    assert f"models/colors is served at http://127.0.0.1:{port}" in out.replace(checkpoint.parent.name, "models")
     assert "password" not in out
     assert "models0/colors" in seen["page"]
     assert str(checkpoint) not in seen["page"]

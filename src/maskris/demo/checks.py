@@ -1,4 +1,4 @@
-"""What visitors of the demo may send: photos and expressions within limits; every refusal says what to do instead."""
+"""Checks of what visitors of the demo send: photos and expressions within limits, each refusal with a remedy."""
 
 import re
 import unicodedata
@@ -15,12 +15,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 class RefusedError(ValueError):
-    """What a visitor sent can't be taken; the message is for the visitor, and tells nothing about this machine."""
+    """An upload or text beyond the limits; the message is for the visitor, and names nothing of this machine."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one visitor may ask for at once.
+    """Limits on one request.
 
     Attributes:
         megabytes: Largest file, in units of 2^20 bytes.
@@ -58,7 +58,7 @@ class Limits:
         return int(self.megabytes * 2**20)
 
     def __str__(self) -> str:
-        """As it is told to visitors."""
+        """As the page shows them."""
         return (
             f"Photos up to {self.megabytes:g} MB and {_million(self.pixels)} pixels; up to {self.expressions} "
             f"expressions of {self.characters} characters."
@@ -70,7 +70,7 @@ def read_photo(path: Path, name: str, limits: Limits) -> Image.Image:
 
     Args:
         path: The file.
-        name: What the visitor calls it, for messages.
+        name: The visitor's name for it, for messages.
         limits: On bytes and pixels.
 
     Raises:
