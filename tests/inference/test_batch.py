@@ -202,7 +202,7 @@ def test_other_predictions_are_refused_and_named(model, color_model, rows, tmp_p
     with pytest.raises(ValueError, match=r"the model: nothing there, ColorModel \(\w{8}\) now"):
         predict(model, rows, out)
     (out / "batch.json").unlink()
-    with pytest.raises(FileExistsError, match=r"without a batch\.json"):
+    with pytest.raises(FileExistsError, match=r"without the batch\.json of its run"):
         predict(model, rows, out)
     assert (out / "results.jsonl").read_bytes() == before
 

@@ -192,7 +192,7 @@ def test_nothing_is_written_for_masks_of_another_photo(predictions, painted, tmp
 
 
 def test_expressions_in_any_language_and_none(predictor, photo, tmp_path):
-    with pytest.warns(UserWarning, match="never seen"):
+    with pytest.warns(UserWarning, match="not in this model's vocabulary"):
         found = predictor.predict(["\u5de6\u8fb9\u7684 \u201cred\u201d"], image=photo)
     saved = save_predictions(photo, found, tmp_path / "out", model="m", image=predictor.image)
     assert json.loads(saved.json.read_text(encoding="utf-8"))["predictions"][0]["expression"] == found[0].expression

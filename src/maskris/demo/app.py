@@ -81,7 +81,7 @@ def demo(
     with StopSignals() as stop, serving(predictor, limits, offered, host=host, port=free_port(host, port)) as address:
         say(f"{public_name(predictor.name)} is served at {address} (Ctrl-C ends it)")
         if host not in ("127.0.0.1", "localhost", "::1"):
-            say("Everybody who can reach this machine can use it: there is no password, see docs/demo.md")
+            say("It is open to everybody who can reach this machine: there is no password, see docs/demo.md")
         wait_for(stop)
     return 0
 

@@ -11,7 +11,7 @@ from maskris.inference.image import load_image
 from maskris.inference.visualize import PALETTE
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""Formats of Pillow that strangers' files are tried as. Not all that it knows: for EPS it starts another program."""
+"""Formats of Pillow that uploads are tried as. Not all that it has: for EPS it starts another program."""
 
 
 class RefusedError(ValueError):
@@ -25,7 +25,7 @@ class Limits:
     Attributes:
         megabytes: Largest file, in units of 2^20 bytes.
         pixels: Largest photo, width times height.
-        expressions: Most expressions; not more than there are colors that can be told apart.
+        expressions: Most expressions; not more than there are colors in the palette.
         characters: Longest expression.
     """
 
@@ -66,7 +66,7 @@ class Limits:
 
 
 def read_photo(path: Path, name: str, limits: Limits) -> Image.Image:
-    """Load a stranger's file as an upright RGB photo; its size is checked before anything is decoded.
+    """An upload as an upright RGB photo; its size is checked before anything is decoded.
 
     Args:
         path: The file.

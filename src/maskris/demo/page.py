@@ -26,7 +26,7 @@ AT_ONCE = 4
 """Most requests worked on at once, while the network itself works for one of them."""
 
 Sent = dict[str, str]
-"""A visitor's file: its ``path`` on this machine, and the harmless ``name`` that the visitor knows it by."""
+"""A visitor's file: its ``path`` on this machine, and the visitor's ``name`` for it, made harmless."""
 
 
 def make_page(service: PredictionService, examples: Sequence[Example] = (), *, model: str = "") -> Any:

@@ -63,8 +63,7 @@ class ThresholdedMask:
         expression: As it was given.
         size: Height and width of the photo.
         levels: ``[h, w]`` uint8, compressed.
-        counts: ``[STEPS + 1]`` pixels of each level.
-        sums: ``[STEPS + 1]`` sums of their probabilities.
+        sums: ``[STEPS + 1]`` sums of the probabilities of each level.
         truncated: Whether the model saw only the beginning of the expression.
         unknown: Words that the model's tokenizer can't express.
     """
@@ -72,7 +71,6 @@ class ThresholdedMask:
     expression: str
     size: tuple[int, int]
     levels: bytes
-    counts: np.ndarray
     sums: np.ndarray
     truncated: bool
     unknown: tuple[str, ...]
@@ -81,18 +79,17 @@ class ThresholdedMask:
     def of(cls, prediction: Prediction, unknown: tuple[str, ...]) -> "ThresholdedMask":
         """The part of a prediction that other thresholds need."""
         levels = np.searchsorted(_THRESHOLDS, prediction.probability).astype(np.uint8)  # [h, w]
-        counts = np.bincount(levels.ravel(), minlength=STEPS + 1)
         sums = np.bincount(levels.ravel(), weights=prediction.probability.ravel(), minlength=STEPS + 1)
         height, width = levels.shape
         packed = zlib.compress(levels.tobytes(), 1)
-        return cls(prediction.expression, (height, width), packed, counts, sums, prediction.truncated, unknown)
+        return cls(prediction.expression, (height, width), packed, sums, prediction.truncated, unknown)
 
     def at(self, threshold: float) -> Prediction:
         """The prediction at a threshold, rounded to one of `STEPS`; its probabilities are cut to hundredths."""
         step = min(max(round(threshold * STEPS), 0), STEPS - 1)
         levels = np.frombuffer(zlib.decompress(self.levels), dtype=np.uint8).reshape(self.size)
         mask = levels > step
-        area = int(self.counts[step + 1 :].sum())
+        area = int(mask.sum())
         return Prediction(
             expression=self.expression,
             mask=mask,

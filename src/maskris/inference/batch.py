@@ -73,9 +73,9 @@ def predict_batch(
 ) -> BatchResult:
     """Segment what the phrase of each row means in its photo.
 
-    Every row becomes a line of ``out/results.jsonl``, written as soon as it is done: ``row`` (its number), what the
-    input says of it, and ``score``, ``box`` (x, y, width, height, or null), ``area``, ``truncated``, ``size`` (height
-    and width of the upright photo) and ``mask`` (COCO RLE), or ``error`` with the reason. Rows about the same photo are
+    Every row becomes a line of ``out/results.jsonl``, written as soon as it is done: ``row`` (its number), the columns
+    of the input, and ``score``, ``box`` (x, y, width, height, or null), ``area``, ``truncated``, ``size`` (height and
+    width of the upright photo) and ``mask`` (COCO RLE), or ``error`` with the reason. Rows about the same photo are
     worked through together, wherever they stand.
 
     The same call goes on where an earlier one was stopped or killed, and ends with the same bytes (on hardware and
@@ -85,7 +85,7 @@ def predict_batch(
     Args:
         predictor: With the model; its `batch_size` is the number of phrases at once.
         inputs: A CSV file or JSON Lines with ``image`` and ``expression``, such mappings, or what `read_rows` returned.
-        out: Folder to write to. It remembers model, precision, threshold and input, and refuses others.
+        out: Folder to write to. Its manifest holds model, precision, threshold and input; others are refused.
         threshold: Probability in [0, 1) above which a pixel belongs to the referent.
         images: Folder that the photos of `inputs` are relative to; by default that of the file, or the working folder.
         masks: Write each mask as a PNG (255 inside), named in ``mask_file``. Rows without the file are done again.
@@ -120,7 +120,7 @@ def predict_batch(
     files = [key for key, wanted in (("mask_file", masks), ("overlay_file", overlays)) if wanted]
 
     def keep(record: Record) -> bool:
-        """Whether a row that is done can stay as it is, with the files that are asked for."""
+        """Whether a row that is done can stay as it is, with the files that are wanted."""
         if "error" in record:
             return not retry_errors
         return all(key in record and (store.folder / record[key]).is_file() for key in files)
@@ -146,7 +146,7 @@ def predict_batch(
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Rows whose photos are encoded together, and these photos by their numbers; a text says why there is none."""
+    """Rows whose photos are encoded together, and these photos by their numbers, or the reasons why there are none."""
 
     rows: list[Row]
     photos: dict[int, "Future[Photo | str]"]

@@ -30,7 +30,7 @@ RESERVED = frozenset(
 
 ENDINGS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2", ".ppm"}
-    | {".pgm", ".heic", ".heif"}  # which need a plug-in: an error that says so is better than a photo passed over
+    | {".pgm", ".heic", ".heif"}  # which need a plug-in: an error with this hint is better than a photo passed over
 )
 """Endings of photos in a folder."""
 
@@ -51,8 +51,8 @@ class Row:
 
     Attributes:
         number: Place in the input, from 0.
-        given: What the input says: ``id``, ``image`` and ``expression`` (``None`` if it has no such text), and its
-            other columns.
+        given: Values of the columns: ``id``, ``image`` and ``expression`` (``None`` if there is no such text), then the
+            others.
         error: What makes it unusable, if anything.
     """
 
@@ -73,7 +73,7 @@ class Rows:
         table: The rows, with the columns of `SCHEMA`.
         photos: ``[rows]`` int64, number of each row's photo in the order of first appearance, or `NO_PHOTO`. Spellings
             of one path (``./a.jpg``) have one number.
-        sha256: Of all that the rows say; the photos' pixels are not part of it.
+        sha256: Of all values and errors; the photos' pixels are not part of it.
 
     Raises:
         ValueError: If there are no rows.
@@ -111,12 +111,10 @@ class Rows:
 
     def where(self, number: int) -> str:
         """Where a row stands: file and line, or its number and content."""
-        line, given = self.table["line"][number].as_py(), self[number].given
-        return (
-            f"row {number} ({given['image']}, {given['expression']!r})"
-            if line is None
-            else f"{self.source}, line {line}"
-        )
+        if (line := self.table["line"][number].as_py()) is not None:
+            return f"{self.source}, line {line}"
+        given = self[number].given
+        return f"row {number} ({given['image']}, {given['expression']!r})"
 
     def path(self, row: Row) -> Path:
         """Where the row's photo is."""
@@ -150,7 +148,7 @@ def read_rows(
 
     Raises:
         FileNotFoundError: If there is nothing at `source`.
-        ValueError: If it can't be used, or doesn't go with the other arguments; says where and what to do.
+        ValueError: If it can't be used, or doesn't go with the other arguments.
         TypeError: If a row is no mapping.
     """
     if not isinstance(source, (str, Path)):

@@ -14,7 +14,7 @@ from maskris.utils.runstore import RunStore
 RESULTS, RUN = "results.jsonl", "batch.json"
 
 Record = dict[str, Any]
-"""A line of the results: what the input says, and what was found or ``error``."""
+"""A line of the results: the columns of the input, and what was found or ``error``."""
 
 COMPARED = {
     "model_sha256": "the model", "precision": "the precision", "threshold": "the threshold", "input_sha256": "the rows",
@@ -46,7 +46,7 @@ class BatchResults:
         self.done = np.zeros(rows, dtype=bool)
         self.errors: dict[int, str] = {}
         if self.file.exists() and store.read() is None:
-            raise FileExistsError(f"{self.file} exists without a {RUN} that says what it is; choose another folder")
+            raise FileExistsError(f"{self.file} exists without the {RUN} of its run; choose another folder")
         store.claim()
         if self.file.exists():
             self._read(keep)

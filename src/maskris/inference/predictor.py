@@ -307,12 +307,12 @@ class Predictor:
         return self.model.upsample(maps, self.model.preprocess.size)[:, 0].sigmoid(), truncated
 
     def _warn(self, expressions: list[str], input_ids: Tensor, truncated: list[bool]) -> None:
-        """Say once per predictor that words are lost, and once that words are unknown."""
+        """Warn once per predictor of words that are cut off, and once of unknown words."""
         most, unknown = self.model.tokenizer.max_length, self.model.tokenizer.tokenizer.unk_token_id
         foreign = (input_ids == unknown).any(1).tolist() if unknown is not None else [False] * len(expressions)
         for kind, affected, text in (
             ("truncated", truncated, f"is longer than the {most} tokens of this model, which ignores its last words"),
-            ("unknown", foreign, "has words that this model has never seen; it can't tell what they mean"),
+            ("unknown", foreign, "has words that are not in this model's vocabulary, so that their meaning is lost"),
         ):
             if any(affected) and kind not in self._warned:
                 self._warned.add(kind)
@@ -324,13 +324,13 @@ class Predictor:
 
 
 def check_threshold(threshold: float) -> None:
-    """Refuse what is no threshold, as `Predictor.predict` says."""
+    """Raise the error of `Predictor.predict` for what is no threshold."""
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold is a probability in [0, 1), not {threshold}")
 
 
 def check_expressions(expressions: Sequence[str]) -> list[str]:
-    """The expressions as a list; refuses what `Predictor.predict` says."""
+    """The expressions as a list; raises the errors of `Predictor.predict` for others."""
     if isinstance(expressions, str):
         raise TypeError(f"Expected a list of expressions, not the single string {expressions!r}: put it in a list")
     for i, expression in enumerate(expressions, start=1):

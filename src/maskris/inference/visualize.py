@@ -18,7 +18,7 @@ INK, MUTED = "#1f2328", "#6b7280"
 """Colors of text, and of text that matters less."""
 
 Color = str | tuple[int, int, int]
-"""A name or hex code that PIL knows, or red, green and blue in [0, 255]."""
+"""A name or hex code of PIL, or red, green and blue in [0, 255]."""
 
 Masks = np.ndarray | Sequence[np.ndarray]
 """One mask ``[h, w]``, or several ``[N, h, w]``; nonzero means inside."""
@@ -61,7 +61,7 @@ def overlay(
     """Color masks on a photo; pixels outside all masks keep their values.
 
     Args:
-        image: The photo, as `load_image` understands it.
+        image: The photo, as for `load_image`.
         masks: ``[N, h, w]`` or ``[h, w]``, of the size of the upright photo. Later ones lie above earlier ones.
         colors: One per mask; by default `PALETTE`, again from its start when it ends.
         alpha: Opacity of the color in [0, 1].
