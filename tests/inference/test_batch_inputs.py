@@ -147,12 +147,18 @@ def test_photos_of_a_folder(tmp_path):
     (tmp_path / ".thumbs" / "empty").mkdir()
     (tmp_path / "earlier" / "batch.json").write_text("{}")
     (tmp_path / "earlier" / "overlay.jpg").write_bytes(b"")
+    for folder, content in (("single", {"image": "../a.png", "maskris": "1"}), ("theirs", {"image": "../a.png"})):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "prediction.json").write_text(json.dumps(content))
+        (tmp_path / folder / "overlay.png").write_bytes(b"")
     (tmp_path / "circle").symlink_to(tmp_path)
     rows = read_rows(tmp_path, ["the man", "a dog"], leave_out=tmp_path / "out")
     assert [(found.given["image"], found.given["expression"]) for found in rows] == [
-        (photo, phrase) for photo in ("a.png", "b.JPG", "deep/er/ü.webp") for phrase in ("the man", "a dog")
+        (photo, phrase)
+        for photo in ("a.png", "b.JPG", "deep/er/ü.webp", "theirs/overlay.png")  # of another program
+        for phrase in ("the man", "a dog")
     ]
-    assert rows.photos.tolist() == [0, 0, 1, 1, 2, 2]
+    assert rows.photos.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert rows.path(rows[4]) == tmp_path / "deep/er/ü.webp"
     assert rows.sha256 != read_rows(tmp_path, ["the man", "a cat"], leave_out=tmp_path / "out").sha256
     with pytest.raises(ValueError, match="give one or several phrases"):
