@@ -14,7 +14,7 @@ from maskris.strategies.maskris import MaskRIS
 from maskris.utils.rng import Random
 
 try:
-    from maskris.training.distributed import tune_allocator, return_freed_memory
+    from maskris.training.distributed import return_freed_memory, tune_allocator
 except ModuleNotFoundError:  # the source of an older commit
     tune_allocator = None  # type: ignore[assignment]
 

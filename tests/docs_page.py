@@ -19,7 +19,7 @@ from maskris.cli import arguments
 from maskris.cli.main import COMMANDS, main
 from maskris.experiments.recipe import SECTIONS, Recipe, find
 from maskris.experiments.study import check_variant, plan_study, read_study
-from maskris.inference.batch_inputs import open_rows
+from maskris.inference.batch_inputs import read_rows
 
 
 class Page:
@@ -72,8 +72,8 @@ class Page:
     def read_csv(self, block: Block) -> None:
         """Photos and phrases, as `maskris predict` reads them."""
         (self.folder / "block.csv").write_text(block.text, encoding="utf-8")
-        rows = open_rows(self.folder / "block.csv")
-        assert [row.expression for row in rows if row.error is None], f"{block.where}: no phrase in it"
+        rows = read_rows(self.folder / "block.csv")
+        assert [row.given["expression"] for row in rows if row.error is None], f"{block.where}: no phrase in it"
 
     def read_yaml(self, block: Block) -> None:
         """Studies and parts of recipes are read by their readers, and every class in them is built."""

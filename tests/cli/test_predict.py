@@ -10,18 +10,23 @@ import sys
 import pytest
 from PIL import Image
 
-from maskris.inference.batch_results import ResultsFolder
+from maskris.inference.batch_results import BatchResults
 
 
 def records(folder):
+    """The results in the order of the rows."""
+    return sorted(lines(folder), key=lambda record: record["row"])
+
+
+def lines(folder):
     return [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture
 def rows(squares, tmp_path):
     """Two phrases about each of three photos, the photos taking turns."""
-    lines = [f"{photo}.png,the {color} square" for color in ("red", "blue") for photo in range(3)]
-    (tmp_path / "rows.csv").write_text("\n".join(["image,expression", *lines]))
+    listed = [f"{photo}.png,the {color} square" for color in ("red", "blue") for photo in range(3)]
+    (tmp_path / "rows.csv").write_text("\n".join(["image,expression", *listed]))
     return tmp_path / "rows.csv"
 
 
@@ -29,17 +34,14 @@ def test_one_photo_gives_one_mask_for_each_phrase(run, squares, maskris, tmp_pat
     phrases = ["the red square", "the blue square [bold]"]
     code, out, err = maskris("predict", squares / "0.png", "--model", run, *phrases, "--out", tmp_path / "p")
     assert code == 0
-    assert {path.name for path in (tmp_path / "p").iterdir()} == {
-        "0_overlay.png",
-        "0_mask_1.png",
-        "0_mask_2.png",
-        "0_prediction.json",
-    }
+    files = {path.name for path in (tmp_path / "p" / "0").iterdir()}
+    assert files == {"overlay.png", "mask_1.png", "mask_2.png", "prediction.json"}
+    assert all(str(tmp_path / "p" / "0" / name) in out for name in files)
     assert all(phrase in out for phrase in phrases)
     assert err.startswith("warning: The expression 'the blue square [bold]' ")
-    content = json.loads((tmp_path / "p" / "0_prediction.json").read_text())
+    content = json.loads((tmp_path / "p" / "0" / "prediction.json").read_text())
     assert [entry["expression"] for entry in content["predictions"]] == phrases
-    assert Image.open(tmp_path / "p" / "0_mask_2.png").size == (40, 32)
+    assert Image.open(tmp_path / "p" / "0" / "mask_2.png").size == (40, 32)
 
 
 def test_what_is_wrong_with_one_photo(run, squares, maskris, monkeypatch, tmp_path):
@@ -51,7 +53,7 @@ def test_what_is_wrong_with_one_photo(run, squares, maskris, monkeypatch, tmp_pa
     assert "Say what to look for: maskris predict" in maskris("predict", squares / "0.png", "--model", run)[2]
     for option in ("--masks", "--overlays", "--retry-errors", "--images=x"):
         err = maskris("predict", squares / "0.png", "x", option)[2]
-        assert f"{option.split('=')[0]} is for a folder of photos or a file of rows" in err
+        assert f"{option.split('=')[0]} is for a folder of photos or a file of rows, not for a single photo" in err
     shutil.copytree(run, tmp_path / "quickstart" / "maskris")  # what the quickstart leaves is found
     assert maskris("predict", squares / "0.png", "the red square")[0] == 0
 
@@ -68,9 +70,9 @@ def test_results_of_one_photo_are_replaced_and_are_no_photos(run, squares, maskr
         patch.setattr("maskris.models.base.load_model", lambda *_: pytest.fail("a model was loaded"))
         code, _, err = maskris(*command)
     assert code == 1
-    assert "0_prediction.json exists and doesn't come from an earlier prediction for b/0.png" in err
+    assert "predictions/0 exists and doesn't come from an earlier prediction for b/0.png" in err
     assert maskris(*command, "--overwrite")[0] == 0
-    assert json.loads((tmp_path / "predictions" / "0_prediction.json").read_text())["image"] == "../b/0.png"
+    assert json.loads((tmp_path / "predictions" / "0" / "prediction.json").read_text())["image"] == "../../b/0.png"
     assert maskris("predict", ".", "the red square", "--model", run, "--out", "many")[0] == 0
     assert [one["image"] for one in records(tmp_path / "many")] == ["a/0.png", "b/0.png"]
     code, _, err = maskris("predict", "a", "the red square", "--model", run, "--out", "a")
@@ -140,19 +142,19 @@ def test_names_of_files_that_are_no_text_are_told(run, squares, maskris, tmp_pat
 def test_a_signal_ends_it_in_good_order(run, squares, rows, maskris, tmp_path, monkeypatch):
     command = ["predict", rows, "--images", squares, "--model", run, "--out"]
     assert maskris(*command, tmp_path / "whole")[0] == 0
-    append = ResultsFolder.append
+    append = BatchResults.append
 
     def stop(self, records):
         append(self, records)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ResultsFolder, "append", stop)
+        patch.setattr(BatchResults, "append", stop)
         code, out, _ = maskris(*command, tmp_path / "out")
     assert code == 128 + signal.SIGTERM
     assert "2 of 6 rows done" in out
     assert "Stopped by signal 15; the same command goes on from there" in out
-    assert [one["row"] for one in records(tmp_path / "out")] == [0, 3]
+    assert [one["row"] for one in lines(tmp_path / "out")] == [0, 3]
     assert maskris(*command, tmp_path / "out")[0] == 0
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == (tmp_path / "whole" / "results.jsonl").read_bytes()
 
@@ -162,15 +164,15 @@ def test_a_killed_run_goes_on_with_the_same_command(run, squares, rows, maskris,
     code = f"""
 import os, signal, torch
 from maskris.cli.main import main
-from maskris.inference.batch_results import ResultsFolder
+from maskris.inference.batch_results import BatchResults
 torch.set_num_threads(1)
-append = ResultsFolder.append
+append = BatchResults.append
 def kill(self, records):
     append(self, records[:1])
-    self._output.write(b'{{"row": 3, "im')
-    self._output.flush()
+    with self.file.open("ab") as output:
+        output.write(b'{{"row": 3, "im')
     os.kill(os.getpid(), signal.SIGKILL)
-ResultsFolder.append = kill
+BatchResults.append = kill
 main({[*command, str(tmp_path / "out")]!r})
 """
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
@@ -185,7 +187,7 @@ main({[*command, str(tmp_path / "out")]!r})
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no rows; its first line names the columns"),
+        ("", "holds no rows; each one needs an image and an expression"),
         ("image;expression\na.png;x", "line 1: the columns are separated by semicolons; save the file with commas"),
         ("photo,expression\na.png,x", "line 1: no column 'image' among 'photo', 'expression'"),
     ],
@@ -217,7 +219,7 @@ def test_photos_that_a_camera_stored_turned(run, squares, maskris, tmp_path, squ
         command = ["the red square", "--model", run, "--out"]
         assert maskris("predict", tmp_path / name / "a.png", *command, tmp_path / name / "one")[0] == 0
         assert maskris("predict", tmp_path / name, *command, tmp_path / name / "all", "--overlays")[0] == 0
-    for drawn in ("one/a_overlay.png", f"all/{records(tmp_path / 'upright' / 'all')[0]['overlay_file']}"):
+    for drawn in ("one/a/overlay.png", f"all/{records(tmp_path / 'upright' / 'all')[0]['overlay_file']}"):
         turned, expected = (Image.open(tmp_path / name / drawn) for name in ("turned", "upright"))
         assert turned.size == expected.size
         assert turned.tobytes() == expected.tobytes()

@@ -21,7 +21,7 @@ from maskris.demo import app as app
 from maskris.demo.checks import Limits
 from maskris.demo.examples import drawn_examples, own_examples
 from maskris.demo.page import Events, header
-from maskris.demo.service import Desk
+from maskris.demo.service import PredictionService
 from maskris.inference.predictor import Predictor
 
 gradio = pytest.importorskip("gradio")
@@ -37,9 +37,9 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch):
+def service(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    return Desk(Predictor(ColorWords()), Limits(pixels=10_000))
+    return PredictionService(Predictor(ColorWords()), Limits(pixels=10_000))
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_the_command_serves_until_it_is_stopped(maskris, checkpoint, monkeypatch
         "demo", checkpoint, "--model-class", "colors.ColorWords", "--port", port, "--max-mb", "0.1", "--device", "cpu"
     )
     assert (code, err) == (0, "")
-    assert f"models/colors answers at http://127.0.0.1:{port}" in out.replace(checkpoint.parent.name, "models")
+    assert f"models/colors is served at http://127.0.0.1:{port}" in out.replace(checkpoint.parent.name, "models")
     assert "password" not in out
     assert "models0/colors" in seen["page"]
     assert str(checkpoint) not in seen["page"]
@@ -167,15 +167,15 @@ def test_no_call_home(monkeypatch):
     assert not analytics_enabled()
 
 
-def test_nothing_of_gradio_is_written_beside_the_source(desk):
+def test_nothing_of_gradio_is_written_beside_the_source(service):
     from maskris.demo.page import STYLE, make_page
 
-    make_page(desk)
+    make_page(service)
     assert STYLE.is_file()
-    assert not list(STYLE.parent.glob("*.pyi"))
+    assert [file.name for file in STYLE.parent.glob("*.pyi")] == ["__init__.pyi"]
 
 
-def test_photos_are_not_fetched_from_addresses(desk):
+def test_photos_are_not_fetched_from_addresses(service):
     from maskris.demo.page import photo_field
 
     field = photo_field()()
@@ -184,22 +184,24 @@ def test_photos_are_not_fetched_from_addresses(desk):
             asyncio.run(field.async_move_resource_to_block_cache(address))
 
 
-def test_a_bad_photo_is_told_at_once_and_taken_away(desk, photo):
-    events = Events(desk)
-    kept, question, *results = events.photo(sent(photo))
+def test_a_bad_photo_is_told_at_once_and_taken_away(service, photo):
+    events = Events(service)
+    kept, request, *results = events.photo(sent(photo))
     assert kept == gradio.skip()
-    assert (question, results[0]["value"], results[0]["visible"]) == (None, "", False)
+    assert (request, results[0]["value"], results[0]["visible"]) == (None, "", False)
     photo.write_text("no photo")
-    gone, question, notice, *_ = events.photo(sent(photo))
-    assert (gone, question) == (None, None)
+    gone, request, notice, *_ = events.photo(sent(photo))
+    assert (gone, request) == (None, None)
     assert notice["visible"]
     assert "scene.png is not a photo that can be read here" in notice["value"]
     assert events.photo(None)[2]["value"] == ""
 
 
-def test_finding(desk, photo):
-    question, notice, picture, table, zip_button, json_button = Events(desk).find(sent(photo), "red\n<b>blue</b>", 0.5)
-    assert (question.name, question.expressions) == ("scene.png", ("red", "<b>blue</b>"))
+def test_finding(service, photo):
+    request, notice, picture, table, zip_button, json_button = Events(service).find(
+        sent(photo), "red\n<b>blue</b>", 0.5
+    )
+    assert (request.name, request.expressions) == ("scene.png", ("red", "<b>blue</b>"))
     assert not notice["visible"]
     assert picture.endswith("scene_overlay.png")
     assert Image.open(picture).size == (512, 512)
@@ -214,33 +216,33 @@ def test_finding(desk, photo):
     ("has_photo", "text", "said"),
     [(False, "red", "Choose a photo first"), (True, " ", "Say what to look for"), (True, "x" * 201, "at most 200")],
 )
-def test_what_is_missing_is_told(desk, photo, has_photo, text, said):
-    question, notice, picture, table, button, _ = Events(desk).find(sent(photo) if has_photo else None, text, 0.5)
-    assert (question, picture) == (None, None)
+def test_what_is_missing_is_told(service, photo, has_photo, text, said):
+    request, notice, picture, table, button, _ = Events(service).find(sent(photo) if has_photo else None, text, 0.5)
+    assert (request, picture) == (None, None)
     assert said in notice["value"]
     assert 'role="alert"' in notice["value"]
     assert not table["visible"]
     assert not button["interactive"]
 
 
-def test_the_threshold_moves_for_what_was_found(desk, photo):
-    events = Events(desk)
+def test_the_threshold_moves_for_what_was_found(service, photo):
+    events = Events(service)
     assert events.threshold(None, 0.5) == [gradio.skip()] * 5
-    question = events.find(sent(photo), "red", 0.5)[0]
-    asked = desk.predictor.model.asked
-    assert "9.8%" in events.threshold(question, 0.9)[2]["value"]
-    assert desk.predictor.model.asked == asked
+    request = events.find(sent(photo), "red", 0.5)[0]
+    asked = service.predictor.model.asked
+    assert "9.8%" in events.threshold(request, 0.9)[2]["value"]
+    assert service.predictor.model.asked == asked
 
 
-def test_downloads_are_told_about_too(desk, photo):
-    events = Events(desk)
+def test_downloads_are_told_about_too(service, photo):
+    events = Events(service)
     with pytest.raises(gradio.Error, match="Find something first"):
         events.download(None, 0.5, "zip")
-    question = events.find(sent(photo), "red", 0.5)[0]
-    assert events.download(question, 0.5, "json").endswith("scene_prediction.json")
+    request = events.find(sent(photo), "red", 0.5)[0]
+    assert events.download(request, 0.5, "json").endswith("scene_prediction.json")
     photo.unlink()
     with pytest.raises(gradio.Error, match="no longer here"):
-        events.download(question, 0.5, "zip")
+        events.download(request, 0.5, "zip")
 
 
 def test_drawn_examples_are_always_the_same_and_speak_of_what_is_in_them(tmp_path):
@@ -285,7 +287,7 @@ def ask_page(address, elem_id, values):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")  # what it still uses of pandas
-def test_examples_come_from_anywhere_and_nothing_else_of_their_folder_is_served(desk, photo, tmp_path, monkeypatch):
+def test_examples_come_from_anywhere_and_nothing_else_of_their_folder_is_served(service, photo, tmp_path, monkeypatch):
     for name in ("a", "b", "work", "temporary"):
         (tmp_path / name).mkdir()
     offered = [(photo.rename(tmp_path / "a" / "scene.png"), "red")]
@@ -293,7 +295,7 @@ def test_examples_come_from_anywhere_and_nothing_else_of_their_folder_is_served(
     (tmp_path / "a" / "private.png").write_bytes(offered[0][0].read_bytes())
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))  # from here and below Gradio takes any file
-    with app.serving(desk.predictor, examples=offered) as address:
+    with app.serving(service.predictor, examples=offered) as address:
         for number, (path, text) in enumerate(offered):
             answer = ask_page(address, "examples", [number, 0.5])
             assert answer["success"], answer

@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from maskris.demo.checks import Limits, RefusedError
-from maskris.demo.service import STEPS, Desk, Layer, at_page_size, public_name
+from maskris.demo.service import STEPS, PredictionService, ThresholdedMask, at_page_size, public_name
 from maskris.inference.predictor import Prediction, Predictor
 from maskris.inference.visualize import PALETTE
 
@@ -25,8 +25,8 @@ def predictor():
 
 
 @pytest.fixture
-def desk(predictor):
-    return Desk(predictor)
+def service(predictor):
+    return PredictionService(predictor)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def photo(tmp_path):
 def test_every_threshold_gives_what_the_probabilities_would(probability, step):
     threshold = step / STEPS
     exact = Prediction("x", probability > 0.5, probability, None, 0.0)
-    cut = Layer.of(exact, ()).at(threshold)
+    cut = ThresholdedMask.of(exact, ()).at(threshold)
     mask = probability > threshold
     assert np.array_equal(cut.mask, mask)
     assert cut.threshold == threshold
@@ -54,11 +54,11 @@ def test_every_threshold_gives_what_the_probabilities_would(probability, step):
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.07, 0.29, 0.5, 0.57, 0.9, 0.99])
-def test_answers_are_those_of_predict(desk, predictor, photo, threshold):
+def test_answers_are_those_of_predict(service, predictor, photo, threshold):
     words = ["the red square", "blue and red", "green"]
     expected = predictor.predict(words, image=photo, threshold=threshold)
-    answer = desk.ask(desk.question(photo, "scene.png", "\n".join(words)))
-    for ours, theirs in zip(answer.predictions(threshold), expected, strict=True):
+    response = service.respond(service.request(photo, "scene.png", "\n".join(words)))
+    for ours, theirs in zip(response.predictions(threshold), expected, strict=True):
         assert np.array_equal(ours.mask, theirs.mask)
         assert (ours.expression, ours.box, ours.threshold) == (theirs.expression, theirs.box, theirs.threshold)
         assert ours.score == pytest.approx(theirs.score)
@@ -68,44 +68,44 @@ def test_answers_are_those_of_predict(desk, predictor, photo, threshold):
 @pytest.mark.parametrize(("threshold", "step"), [(0.29, 29), (0.295, 30), (-1, 0), (5, 99)])
 def test_thresholds_are_rounded_to_hundredths(threshold, step):
     prediction = Prediction("x", np.ones((1, 1), bool), np.ones((1, 1), np.float32), None, 1.0)
-    assert Layer.of(prediction, ()).at(threshold).threshold == step / STEPS
+    assert ThresholdedMask.of(prediction, ()).at(threshold).threshold == step / STEPS
 
 
-def test_the_network_runs_once_for_a_photo_and_never_for_a_threshold(desk, predictor, photo):
+def test_the_network_runs_once_for_a_photo_and_never_for_a_threshold(service, predictor, photo):
     model = predictor.model
-    first = desk.question(photo, "scene.png", "red")
+    first = service.request(photo, "scene.png", "red")
     for threshold in (0.2, 0.5, 0.9):
-        desk.ask(first).predictions(threshold)
+        service.respond(first).predictions(threshold)
     assert (model.encoded, model.asked) == (1, 1)
-    desk.ask(desk.question(photo, "another name.png", "blue"))  # other words, the same photo
+    service.respond(service.request(photo, "another name.png", "blue"))  # other words, the same photo
     assert (model.encoded, model.asked) == (1, 2)
-    desk.ask(desk.question(photo, "scene.png", " red \n"))  # asked before
+    service.respond(service.request(photo, "scene.png", " red \n"))  # asked before
     assert (model.encoded, model.asked) == (1, 2)
 
 
 def test_what_was_let_go_is_computed_again(predictor, photo, tmp_path):
-    desk = Desk(predictor, photos=1, answers=1)
+    service = PredictionService(predictor, photos=1, responses=1)
     Image.new("RGB", (9, 9), "blue").save(tmp_path / "other.png")
-    first, second = (desk.question(path, "x.png", "red") for path in (photo, tmp_path / "other.png"))
-    before = desk.ask(first).predictions(0.5)[0]
-    desk.ask(second)
-    after = desk.ask(first).predictions(0.5)[0]
+    first, second = (service.request(path, "x.png", "red") for path in (photo, tmp_path / "other.png"))
+    before = service.respond(first).predictions(0.5)[0]
+    service.respond(second)
+    after = service.respond(first).predictions(0.5)[0]
     assert predictor.model.encoded == 3
     assert np.array_equal(before.mask, after.mask)
 
 
-def test_visitors_at_the_same_time_get_their_own_answers(desk, predictor, tmp_path):
-    questions = []
+def test_visitors_at_the_same_time_get_their_own_answers(service, predictor, tmp_path):
+    requests = []
     for i in range(12):
         pixels = np.zeros((64, 64, 3), dtype=np.uint8)
         pixels[5 * i : 5 * i + 5, :, i % 3] = 255
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-        questions.append(desk.question(tmp_path / f"{i}.png", "x.png", ("red", "green", "blue")[i % 3]))
+        requests.append(service.request(tmp_path / f"{i}.png", "x.png", ("red", "green", "blue")[i % 3]))
     answers = {}
 
     def visit(i):
         for threshold in (0.5, 0.9):
-            answers[i] = desk.ask(questions[i]).predictions(threshold)[0]
+            answers[i] = service.respond(requests[i]).predictions(threshold)[0]
 
     visitors = [threading.Thread(target=visit, args=(i % 12,)) for i in range(36)]
     for visitor in visitors:
@@ -117,24 +117,26 @@ def test_visitors_at_the_same_time_get_their_own_answers(desk, predictor, tmp_pa
         assert answers[i].box == (0.0, 5.0 * i, 64.0, 5.0)
 
 
-def test_predictions_of_several_visitors_leave_the_given_predictor_alone(desk, predictor, photo):
-    desk.ask(desk.question(photo, "scene.png", "red"))
+def test_predictions_of_several_visitors_leave_the_given_predictor_alone(service, predictor, photo):
+    service.respond(service.request(photo, "scene.png", "red"))
     assert predictor.image is None
 
 
-def test_words_that_the_model_has_never_seen_are_named(desk, photo):
+def test_words_that_the_model_has_never_seen_are_named(service, photo):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the page tells it, not the log
-        answer = desk.ask(desk.question(photo, "a.png", "the purple square\nred\nred red red red red red red red red"))
-    assert [layer.unknown for layer in answer.layers] == [("purple",), (), ()]
-    assert [layer.truncated for layer in answer.layers] == [False, False, True]
+        response = service.respond(
+            service.request(photo, "a.png", "the purple square\nred\nred red red red red red red red red")
+        )
+    assert [mask.unknown for mask in response.masks] == [("purple",), (), ()]
+    assert [mask.truncated for mask in response.masks] == [False, False, True]
 
 
-def test_the_picture_has_each_mask_in_its_color(desk, photo):
-    answer = desk.ask(desk.question(photo, "a.png", "red\nblue"))
-    picture = np.asarray(answer.picture(answer.predictions(0.5))).astype(int)
+def test_the_picture_has_each_mask_in_its_color(service, photo):
+    response = service.respond(service.request(photo, "a.png", "red\nblue"))
+    picture = np.asarray(response.picture(response.predictions(0.5))).astype(int)
     assert picture.shape == (288, 480, 3)  # six times as large
-    shown = np.asarray(answer.shown).astype(int)
+    shown = np.asarray(response.shown).astype(int)
     for (row, column), color in (((16, 20), PALETTE[0]), ((16, 60), PALETTE[1])):
         rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
         blend = (shown[6 * row, 6 * column] + rgb) / 2
@@ -150,13 +152,13 @@ def test_the_size_on_the_page(size, shown):
     assert at_page_size(Image.new("RGB", size)).size == shown
 
 
-def test_masks_of_large_photos_are_shown_where_they_are(desk, tmp_path):
+def test_masks_of_large_photos_are_shown_where_they_are(service, tmp_path):
     pixels = np.zeros((1000, 2560, 3), dtype=np.uint8)
     pixels[400:600, 1000:1500, 0] = 255
     Image.fromarray(pixels).save(tmp_path / "large.png")
-    answer = desk.ask(desk.question(tmp_path / "large.png", "large.png", "red"))
-    predictions = answer.predictions(0.5)
-    changed = (np.asarray(answer.picture(predictions)) != np.asarray(answer.shown)).any(2)
+    response = service.respond(service.request(tmp_path / "large.png", "large.png", "red"))
+    predictions = response.predictions(0.5)
+    changed = (np.asarray(response.picture(predictions)) != np.asarray(response.shown)).any(2)
     ys, xs = np.nonzero(changed)
     x, y, width, height = predictions[0].box
     assert np.allclose(
@@ -164,26 +166,27 @@ def test_masks_of_large_photos_are_shown_where_they_are(desk, tmp_path):
     )
 
 
-def test_downloads_are_what_predict_writes(desk, predictor, photo, tmp_path):
-    question = desk.question(photo, "<b>my scene</b>.png", "red\nblue")
+def test_downloads_are_what_predict_writes(service, predictor, photo, tmp_path):
+    request = service.request(photo, "<b>my scene</b>.png", "red\nblue")
     out = tmp_path / "out"
     out.mkdir()
-    file = desk.download(question, 0.9, "json", out)
-    archive = desk.download(question, 0.9, "zip", out)
+    file = service.download(request, 0.9, "json", out)
+    archive = service.download(request, 0.9, "zip", out)
     assert {file, archive} == set(out.iterdir())
     content = json.loads(file.read_text(encoding="utf-8"))
     assert (content["height"], content["width"], content["model"]) == (48, 80, "mine")
     expected = predictor.predict(["red", "blue"], image=photo, threshold=0.9)
+    folder = archive.stem.removesuffix("_masks")
     with zipfile.ZipFile(archive) as files:
-        assert json.loads(files.read(file.name)) == content
-        assert len(files.namelist()) == 4  # overlay, two masks, JSON
-        assert content["overlay"] in files.namelist()
+        names = {name for name in files.namelist() if not name.endswith("/")}
+        assert names == {f"{folder}/{name}" for name in ("prediction.json", "overlay.png", "mask_1.png", "mask_2.png")}
+        assert json.loads(files.read(f"{folder}/prediction.json")) == content
         for entry, prediction in zip(content["predictions"], expected, strict=True):
             assert np.array_equal(coco.decode(entry["segmentation"]), prediction.mask)
             assert entry["threshold"] == 0.9
             assert entry["score"] == pytest.approx(prediction.score)
             assert entry["box"] == list(prediction.box)
-            with files.open(entry["mask"]) as mask:
+            with files.open(f"{folder}/{entry['mask']}") as mask:
                 assert np.array_equal(np.asarray(Image.open(mask)), prediction.mask * np.uint8(255))
 
 
@@ -192,8 +195,8 @@ def test_downloads_do_not_tell_where_the_model_lies(predictor, photo, tmp_path, 
     predictor.name = str(tmp_path / "runs" / "mine")
     if there:
         (tmp_path / "runs" / "mine").mkdir(parents=True)
-    desk = Desk(predictor)
-    file = desk.download(desk.question(photo, "a.png", "red"), 0.5, "json", tmp_path)
+    service = PredictionService(predictor)
+    file = service.download(service.request(photo, "a.png", "red"), 0.5, "json", tmp_path)
     assert json.loads(file.read_text(encoding="utf-8"))["model"] == "runs/mine"
 
 
@@ -212,39 +215,41 @@ def test_public_names(tmp_path, monkeypatch):
         assert public_name(name) == public
 
 
-def test_a_photo_that_is_gone_is_told(desk, photo, tmp_path):
-    question = desk.question(photo, "a.png", "red")
+def test_a_photo_that_is_gone_is_told(service, photo, tmp_path):
+    request = service.request(photo, "a.png", "red")
     photo.unlink()
     for act in (
-        lambda: desk.ask(question),
-        lambda: desk.question(photo, "a.png", "red"),
-        lambda: desk.download(question, 0.5, "zip", tmp_path),
+        lambda: service.respond(request),
+        lambda: service.request(photo, "a.png", "red"),
+        lambda: service.download(request, 0.5, "zip", tmp_path),
     ):
         with pytest.raises(RefusedError, match="no longer here"):
             act()
 
 
 def test_limits_hold_whoever_asks(predictor, photo):
-    desk = Desk(predictor, Limits(pixels=100))
+    service = PredictionService(predictor, Limits(pixels=100))
     with pytest.raises(RefusedError, match="at most 100 can be taken"):
-        desk.ask(desk.question(photo, "a.png", "red"))
-    assert replace(Limits(), pixels=100) == desk.limits
+        service.respond(service.request(photo, "a.png", "red"))
+    assert replace(Limits(), pixels=100) == service.limits
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
-def test_photos_that_a_camera_stored_turned(desk, photo, tmp_path, orientation):
+def test_photos_that_a_camera_stored_turned(service, photo, tmp_path, orientation):
     """They are answered, shown and downloaded like the upright photo."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     turn = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
     Image.open(photo).transpose(turn).save(tmp_path / "turned.png", exif=exif)
-    expected, turned = (desk.question(path, "a.png", "red\nblue") for path in (photo, tmp_path / "turned.png"))
-    pictures = [desk.ask(question).picture(desk.ask(question).predictions(0.5)) for question in (expected, turned)]
+    expected, turned = (service.request(path, "a.png", "red\nblue") for path in (photo, tmp_path / "turned.png"))
+    pictures = [
+        service.respond(request).picture(service.respond(request).predictions(0.5)) for request in (expected, turned)
+    ]
     assert pictures[1].size == pictures[0].size
     assert pictures[1].tobytes() == pictures[0].tobytes()
     contents = []
-    for question in (expected, turned):
-        (folder := tmp_path / question.path.stem).mkdir()
-        with zipfile.ZipFile(desk.download(question, 0.5, "zip", folder)) as files:
+    for request in (expected, turned):
+        (folder := tmp_path / request.path.stem).mkdir()
+        with zipfile.ZipFile(service.download(request, 0.5, "zip", folder)) as files:
             contents.append({name: files.read(name) for name in files.namelist()})
     assert contents[1] == contents[0]

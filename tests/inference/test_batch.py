@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from maskris.inference.batch import predict_batch
-from maskris.inference.batch_inputs import open_rows
+from maskris.inference.batch_inputs import read_rows
 from maskris.inference.predictor import Predictor
 
 PHRASES = ["the red one", "the blue thing", "green", "the red thing left of the blue one"]
@@ -49,14 +49,21 @@ def predict(model, rows, out, batch_size=3, name=None, **options):
 
 
 def read(folder):
+    """The results in the order of the rows; they stand in the order in which they were done."""
+    return sorted(lines(folder), key=lambda record: record["row"])
+
+
+def lines(folder):
     return [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_every_row_has_its_line_in_order(model, rows, tmp_path):
+def test_every_row_has_its_line(model, rows, tmp_path):
     result = predict(model, rows, tmp_path / "out")
     assert (result.rows, result.before, result.now, result.failed, result.complete) == (17, 0, 17, 4, True)
     records = read(tmp_path / "out")
     assert [record["row"] for record in records] == list(range(17))
+    done = [record["row"] for record in lines(tmp_path / "out")]
+    assert done == [5, 4, 0, 7, 8, 11, 14, 1, 9, 12, 15, 2, 10, 13, 16, 3, 6], "photo after photo"
     single = Predictor(model)
     for record, row in zip(records, rows, strict=True):
         assert record["id"] == row.get("id")
@@ -113,18 +120,18 @@ def test_a_run_that_ends_anywhere_goes_on_to_the_same_bytes(model, rows, tmp_pat
     options = {"masks": masks, "images_at_once": at_once}
     whole = predict(model, rows, tmp_path / "whole", **options)
     expected = whole.file.read_bytes()
-    unsorted = []
-    predict(model, rows, tmp_path / "slow", stop=lambda: unsorted.append(1) or False, **options)
-    for portions in range(1, len(unsorted) + 1):
+    calls = []
+    predict(model, rows, tmp_path / "slow", stop=lambda: calls.append(1) or False, **options)
+    for portions in range(1, len(calls) + 1):
         out = tmp_path / f"stopped_{portions}"
         asked = iter(range(1, 100))
         first = predict(model, rows, out, stop=lambda asked=asked, n=portions: next(asked) == n, **options)
-        lines = (out / "results.jsonl").read_bytes()
-        assert lines.count(b"\n") == first.now
-        for torn in {0, 1, len(lines) // 2, len(lines) - 1, len(lines)}:
-            (out / "results.jsonl").write_bytes(lines[:torn])
+        written = (out / "results.jsonl").read_bytes()
+        assert written.count(b"\n") == first.now
+        for torn in {0, 1, len(written) // 2, len(written) - 1, len(written)}:
+            (out / "results.jsonl").write_bytes(written[:torn])
             result = predict(model, rows, out, **options)
-            assert result.before == lines[:torn].count(b"\n")
+            assert result.before == written[:torn].count(b"\n")
             assert result.before + result.now == 17
             assert (out / "results.jsonl").read_bytes() == expected
         if masks:
@@ -136,9 +143,9 @@ def test_batches_are_the_same_after_a_restart(model, rows, tmp_path):
     """So that a network whose rounding depends on the batch gives the same bits."""
     predict(model, rows, tmp_path / "out", images_at_once=2)
     whole, model.portions = model.portions, []
-    lines = (tmp_path / "out" / "results.jsonl").read_bytes().splitlines(keepends=True)
-    del lines[-2]
-    (tmp_path / "out" / "results.jsonl").write_bytes(b"".join(lines))
+    written = (tmp_path / "out" / "results.jsonl").read_bytes().splitlines(keepends=True)
+    del written[-3]
+    (tmp_path / "out" / "results.jsonl").write_bytes(b"".join(written))
     predict(model, rows, tmp_path / "out", images_at_once=2)
     assert len(model.portions) == 1
     assert model.portions[0] in whole
@@ -147,13 +154,14 @@ def test_batches_are_the_same_after_a_restart(model, rows, tmp_path):
 
 def test_damage_in_the_middle_is_named(model, rows, tmp_path):
     predict(model, rows, tmp_path / "out")
-    lines = (tmp_path / "out" / "results.jsonl").read_bytes().splitlines(keepends=True)
-    (tmp_path / "out" / "results.jsonl").write_bytes(b"".join([*lines[:4], b"\0\0\0\n", *lines[5:]]))
-    with pytest.raises(RuntimeError, match=r"results\.jsonl, line 5 is damaged"):
-        predict(model, rows, tmp_path / "out")
-    (tmp_path / "out" / "results.jsonl").write_bytes(b"".join([*lines, lines[3]]))  # put together by hand
+    written = (tmp_path / "out" / "results.jsonl").read_bytes().splitlines(keepends=True)
+    for wrong, what in ((b"\0\0\0\n", "Decode"), (written[3], "row 7 has a line already")):  # put together by hand
+        (tmp_path / "out" / "results.jsonl").write_bytes(b"".join([*written[:4], wrong, *written[5:]]))
+        with pytest.raises(RuntimeError, match=rf"results\.jsonl, line 5 is damaged .*{what}"):
+            predict(model, rows, tmp_path / "out")
+    (tmp_path / "out" / "results.jsonl").write_bytes(b"".join([*written, written[3]]))
     predict(model, rows, tmp_path / "out")
-    assert (tmp_path / "out" / "results.jsonl").read_bytes() == b"".join(lines)
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == b"".join(written)
 
 
 def test_errors_are_done_again_when_asked(model, rows, tmp_path, painted):
@@ -164,8 +172,9 @@ def test_errors_are_done_again_when_asked(model, rows, tmp_path, painted):
     result = predict(model, rows, tmp_path / "out", retry_errors=True)
     assert (result.before, result.now, result.failed) == (13, 4, 3)
     assert model.encoded == 4
-    again = predict(model, rows, tmp_path / "fresh")
-    assert (tmp_path / "out" / "results.jsonl").read_bytes() == again.file.read_bytes()
+    predict(model, rows, tmp_path / "fresh")
+    assert read(tmp_path / "out") == read(tmp_path / "fresh")
+    assert [record["row"] for record in lines(tmp_path / "out")][13:] == [5, 4, 3, 6], "what is done again is appended"
 
 
 def test_other_predictions_are_refused_and_named(model, color_model, rows, tmp_path):
@@ -182,15 +191,20 @@ def test_other_predictions_are_refused_and_named(model, color_model, rows, tmp_p
         other.scale.fill_(7.9)
     with pytest.raises(ValueError, match=r"the model: first \(\w{8}\) there, second \(\w{8}\) now"):
         predict(other, rows, out, name="second")
-    with pytest.raises(ValueError, match="the precision: fp32 there, bf16 now"):
+    with pytest.raises(ValueError, match="the precision: 'fp32' there, 'bf16' now"):
         predict_batch(Predictor(model, precision="bf16"), rows, out, images=tmp_path, progress=False)
     assert (out / "results.jsonl").read_bytes() == before
-    (out / "many.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"many\.json is damaged"):
+    manifest = (out / "batch.json").read_text()
+    (out / "batch.json").write_text(manifest[:-9])
+    with pytest.raises(ValueError, match=r"batch\.json is damaged"):
         predict(model, rows, out)
-    (out / "many.json").unlink()
-    with pytest.raises(FileExistsError, match=r"without a many\.json"):
+    (out / "batch.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"the model: nothing there, ColorModel \(\w{8}\) now"):
         predict(model, rows, out)
+    (out / "batch.json").unlink()
+    with pytest.raises(FileExistsError, match=r"without the batch\.json of its run"):
+        predict(model, rows, out)
+    assert (out / "results.jsonl").read_bytes() == before
 
 
 def test_masks_and_overlays_are_files_of_their_rows(model, rows, tmp_path):
@@ -199,6 +213,7 @@ def test_masks_and_overlays_are_files_of_their_rows(model, rows, tmp_path):
     result = predict(model, rows, out, masks=True, overlays=True)
     assert (result.before, result.now) == (4, 13), "rows without their files are done again"
     records = [record for record in read(out) if "error" not in record]
+    assert len(lines(out)) == 17
     assert len({record["mask_file"] for record in records}) == len(records) == 13
     for record in records:
         pixels = np.asarray(Image.open(out / record["mask_file"]))
@@ -223,10 +238,8 @@ def test_an_address_is_no_photo(model, tmp_path):
 
 
 def test_two_processes_do_not_share_a_folder(model, rows, tmp_path):
-    pytest.importorskip("fcntl")
-
     def intrude():
-        with pytest.raises(RuntimeError, match="Another process is writing to"):
+        with pytest.raises(RuntimeError, match="Another process is at work in"):
             predict(model, rows, tmp_path / "out")
         return True
 
@@ -241,23 +254,23 @@ def test_a_csv_file_with_photos_beside_it(model, photos, tmp_path):
     assert [(record["image"], record["note"]) for record in read(tmp_path / "out")] == [
         (name, f"n{i}") for i, name in enumerate(photos)
     ]
-    with open_rows(tmp_path, ["red"], leave_out=tmp_path / "out") as rows:
-        result = predict_batch(Predictor(model), rows, tmp_path / "folder", progress=False)
+    rows = read_rows(tmp_path, ["red"], leave_out=tmp_path / "out")
+    result = predict_batch(Predictor(model), rows, tmp_path / "folder", progress=False)
     assert (result.rows, result.failed) == (3, 0)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names on Windows are text")
 def test_a_file_name_that_is_no_text(model, photos, tmp_path):
     os.rename(os.fsencode(tmp_path / photos[0]), os.fsencode(tmp_path) + b"/\xff.png")  # noqa: PTH104
-    rows = open_rows(tmp_path, ["red"])
+    rows = read_rows(tmp_path, ["red"])
     predict_batch(Predictor(model), rows, tmp_path / "out", masks=True, progress=False)
     assert [os.fsencode(record["image"]) for record in read(tmp_path / "out")].count(b"\xff.png") == 1
 
 
 def test_what_is_no_text_or_no_number_is_an_error_of_its_row(model, photos, tmp_path):
     line = json.dumps({"image": "a.png", "expression": "red", "note": 1})
-    lines = [line, line.replace("red", r"red \ud83d"), line.replace("1", "1e999"), line.replace('"red"', "1e999"), line]
-    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    texts = [line, line.replace("red", r"red \ud83d"), line.replace("1", "1e999"), line.replace('"red"', "1e999"), line]
+    (tmp_path / "rows.jsonl").write_text("\n".join(texts))
     result = predict_batch(Predictor(model), tmp_path / "rows.jsonl", tmp_path / "out", progress=False)
     assert (result.complete, result.failed) == (True, 3)
     records = read(tmp_path / "out")

@@ -146,7 +146,7 @@ def test_an_overview_holds_every_panel_in_the_same_grid():
     assert one.width < two.width == three.width
     assert one.height == two.height < three.height
     assert np.array_equal(np.asarray(one)[:, : one.width - 20], np.asarray(two)[:, : one.width - 20])
-    titled = overview([panel()], title="Unseen scenes", subtitle="64 px", cell=64)
+    titled = overview([panel()], title="Unseen scenes", cell=64)
     assert titled.height > one.height
     assert titled.width == one.width
 

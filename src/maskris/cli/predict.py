@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 from maskris.cli.common import quickstart_model, say, show
 
 if TYPE_CHECKING:
-    from maskris.inference.batch import ManyResult
-    from maskris.inference.predictor import Predictor
-
+    from maskris.inference.batch import BatchResult
+    from maskris.inference.predictor import Prediction
+    from maskris.inference.save import Saved
 
 _FILES = (".csv", ".jsonl", ".ndjson")
 
@@ -34,9 +34,9 @@ def predict(
 ) -> int:
     """Segment what phrases mean in a photo, in every photo of a folder, or in the photos that a file names.
 
-    One photo gives an overlay and masks as PNG, and JSON with COCO RLE. A folder, with phrases, or a file with the
-    columns image and expression (CSV, or JSON Lines) gives a line of JSON per row in results.jsonl, and the same
-    command goes on where it was stopped or killed. The exit code is 1 if some rows failed.
+    One photo gives a folder with an overlay and masks as PNG, and JSON with COCO RLE. A folder, with phrases, or a
+    file with the columns image and expression (CSV, or JSON Lines) gives a line of JSON per row in results.jsonl, and
+    the same command goes on where it was stopped or killed. The exit code is 1 if some rows failed.
 
     Args:
         source: A photo, a folder, or a .csv, .jsonl or .ndjson file.
@@ -48,7 +48,7 @@ def predict(
         masks: Also write the mask of every row as a PNG (folders and files).
         overlays: Also write the mask of every row on its photo (folders and files).
         retry_errors: Do rows again that failed (folders and files).
-        overwrite: Replace files that another program, or a prediction for another photo, has written (one photo).
+        overwrite: Replace the results for another photo of the same name (one photo).
         batch_size: Most expressions at once.
         images_at_once: Photos encoded together; by default 8 on a GPU and 1 on the CPU (folders and files).
         workers: Threads that read photos ahead (folders and files).
@@ -56,41 +56,42 @@ def predict(
         precision: Numbers in which the network computes.
         model_class: Class of a model of your own, such as my_module.MyModel.
     """
-    many = source.is_dir() or source.suffix.lower() in _FILES
-    if not many:
-        for option, given in (("--images", images), ("--masks", masks), ("--overlays", overlays)):
-            _refuse(option, bool(given))
-        _refuse("--retry-errors", retry_errors)
+    batch = source.is_dir() or source.suffix.lower() in _FILES
+    if batch and overwrite:
+        raise ValueError("--overwrite is for a single photo; for a folder or a file, choose another folder with --out")
+    batch_only = {"--images": images, "--masks": masks, "--overlays": overlays, "--retry-errors": retry_errors}
+    if not batch:
+        from maskris.inference.save import check_free, save_predictions
+
+        if given := [option for option, value in batch_only.items() if value]:
+            raise ValueError(f"{given[0]} is for a folder of photos or a file of rows, not for a single photo")
         if not expressions:
             raise ValueError(f'Say what to look for: maskris predict {source} "the man on the left"')
-        if not overwrite:
-            from maskris.inference.save import check_free
+        check_free(source, out, overwrite=overwrite)
+    model = quickstart_model("give --model with") if model is None else model
 
-            check_free(source, len(expressions), out)
-    elif overwrite:
-        raise ValueError("--overwrite is for a single photo; for a folder or a file, choose another folder with --out")
-    chosen = quickstart_model("give --model with") if model is None else model
-
-    def load() -> "Predictor":
-        from maskris.inference.predictor import Predictor
-        from maskris.utils.imports import model_class as import_class
-
-        own = import_class(model_class)
-        return Predictor.from_pretrained(
-            chosen, device=device, precision=precision, batch_size=batch_size, model_class=own
-        )
-
-    if not many:
-        assert expressions
-        _predict_one(load(), source, expressions, out, threshold, overwrite)
-        return 0
     from maskris.inference.batch import predict_batch
-    from maskris.inference.batch_inputs import open_rows
+    from maskris.inference.batch_inputs import read_rows
+    from maskris.inference.predictor import Predictor
+    from maskris.utils.imports import model_class as import_class
     from maskris.utils.process import StopSignals
 
-    with open_rows(source, expressions or [], images=images, leave_out=out) as rows, StopSignals() as signals:
+    # Before the model is loaded: it must be clear that there is something to predict.
+    rows = read_rows(source, expressions or [], images=images, leave_out=out) if batch else None
+    predictor = Predictor.from_pretrained(
+        model, device=device, precision=precision, batch_size=batch_size, model_class=import_class(model_class)
+    )
+    if rows is None:
+        assert expressions
+        found = predictor.predict(expressions, image=source, threshold=threshold)
+        _show_one(
+            found,
+            save_predictions(source, found, out, model=predictor.name, image=predictor.image, overwrite=overwrite),
+        )
+        return 0
+    with StopSignals() as signals:
         result = predict_batch(
-            load(),  # once it is clear that there is something to predict
+            predictor,
             rows,
             out,
             threshold=threshold,
@@ -101,36 +102,23 @@ def predict(
             workers=workers,
             stop=lambda: signals.received is not None,
         )
-    _summarize(result)
+    _show_batch(result)
     if not result.complete:
         say(f"Stopped by signal {signals.received}; the same command goes on from there")
         return 128 + int(signals.received or 0)
     return 1 if result.failed else 0
 
 
-def _refuse(option: str, given: bool) -> None:
-    if given:
-        raise ValueError(f"{option} is for a folder of photos or a file of rows; a single photo takes no such option")
-
-
-def _predict_one(
-    predictor: "Predictor", photo: Path, expressions: list[str], out: Path, threshold: float, overwrite: bool
-) -> None:
-    from maskris.inference.save import save_predictions
+def _show_one(found: "list[Prediction]", saved: "Saved") -> None:
     from maskris.reporting.tables import Table
 
-    results = predictor.predict(expressions, image=photo, threshold=threshold)
-    saved = save_predictions(photo, results, out, model=predictor.name, image=predictor.image, overwrite=overwrite)
-    boxes = [None if result.box is None else ", ".join(f"{value:.0f}" for value in result.box) for result in results]
-    rows = [
-        (result.expression, f"{result.score:.2f}", box or "nothing found")
-        for result, box in zip(results, boxes, strict=True)
-    ]
+    boxes = [one.box and ", ".join(f"{value:.0f}" for value in one.box) for one in found]
+    rows = [(one.expression, f"{one.score:.2f}", box or "nothing found") for one, box in zip(found, boxes, strict=True)]
     show(Table(["expression", "score", "box (x, y, w, h)"], rows))
     say("\n".join(["Written:", *(f"  {path}" for path in (saved.overlay, *saved.masks, saved.json))]))
 
 
-def _summarize(result: "ManyResult") -> None:
+def _show_batch(result: "BatchResult") -> None:
     earlier = f" after {result.before:,} of an earlier call" if result.before else ""
     rate = f" ({result.now / max(result.seconds, 1e-9):.1f} rows/s)" if result.now else ""
     say(f"{result.now:,} of {result.rows:,} rows done{earlier} in {result.seconds:.1f} s{rate}: {result.file}")

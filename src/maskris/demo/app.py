@@ -1,4 +1,4 @@
-"""`maskris demo`: a page on which people try a model with their own photos and phrases."""
+"""``maskris demo``: a local web page for a model, with one's own photos and phrases."""
 
 import errno
 import os
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 
 PORTS = 100  # how many are tried
-
 
 # What the browser may load: what this page itself serves. Gradio needs inline scripts and styles, and eval.
 _POLICY = (
@@ -48,8 +47,8 @@ def demo(
 ) -> int:
     """Open a page on which a model can be tried with photos and phrases, until Ctrl-C.
 
-    It listens on this machine only, unless --host says otherwise, and asks nothing of the internet. Needs the extra:
-    pip install 'maskris[demo]'.
+    It listens on this machine only, unless --host names another address, and loads nothing from the internet. Needs the
+    extra: pip install 'maskris[demo]'.
 
     Args:
         checkpoint: A run folder, a model folder or a Hub id; by default the model of `maskris quickstart` in this
@@ -80,9 +79,9 @@ def demo(
         checkpoint, device=device, precision=precision, model_class=import_class(model_class)
     )
     with StopSignals() as stop, serving(predictor, limits, offered, host=host, port=free_port(host, port)) as address:
-        say(f"{public_name(predictor.name)} answers at {address} (Ctrl-C ends it)")
+        say(f"{public_name(predictor.name)} is served at {address} (Ctrl-C ends it)")
         if host not in ("127.0.0.1", "localhost", "::1"):
-            say("Everybody who can reach this machine can use it: there is no password, see docs/demo.md")
+            say("It is open to everybody who can reach this machine: there is no password, see docs/demo.md")
         wait_for(stop)
     return 0
 
@@ -102,7 +101,7 @@ def serving(
 
     Args:
         predictor: Gives the model, its device and precision.
-        limits: What visitors may ask for.
+        limits: On a visitor's request.
         examples: Photos with expressions, one per line; by default scenes are drawn.
         host: Address to listen on.
         port: Port to listen on, by default the first free one from 7860.
@@ -114,18 +113,18 @@ def serving(
     _require_gradio()
     from maskris.demo.examples import copied_examples, drawn_examples
     from maskris.demo.page import STYLE, make_page, make_theme
-    from maskris.demo.service import Desk
+    from maskris.demo.service import PredictionService
 
     port = free_port(host, 7860) if port is None else port
-    desk = Desk(predictor, limits)
+    service = PredictionService(predictor, limits)
     with tempfile.TemporaryDirectory(prefix="maskris-demo-") as folder, _environment(GRADIO_TEMP_DIR=folder):
         offered = drawn_examples(Path(folder)) if examples is None else copied_examples(examples, Path(folder))
-        page = make_page(desk, offered, model=f"{type(predictor.model).__name__}, {desk.name}")
+        page = make_page(service, offered, model=f"{type(predictor.model).__name__}, {service.name}")
         try:
             page.launch(
                 server_name=host,
                 server_port=port,
-                max_file_size=desk.limits.bytes,
+                max_file_size=service.limits.bytes,
                 theme=make_theme(),
                 css_paths=STYLE,
                 app_kwargs={"middleware": [_middleware()]},
@@ -143,38 +142,34 @@ def serving(
 
 
 def free_port(host: str, port: int) -> int:
-    """The first port from `port` that nobody listens on.
+    """The first free port from `port` on.
 
     Raises:
         ValueError: If there is no such host or port.
-        OSError: If none of a hundred is free, or the system lets nobody listen there.
+        OSError: If none of a hundred is free, or the system refuses.
     """
     if not 0 < port < 65536:
         raise ValueError(f"--port is a number from 1 to 65535, not {port}")
-    try:
-        family, _, _, _, _ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise _no_address(host, error) from error
     last = min(port + PORTS, 65536)
-    for candidate in range(port, last):
-        with socket.socket(family, socket.SOCK_STREAM) as attempt:
-            try:
-                attempt.bind((host, candidate))
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    continue
-                if error.errno == errno.EADDRNOTAVAIL:
-                    raise _no_address(host, error) from error
-                why = error.strerror or error
-                raise OSError(
-                    f"Can't listen on {host}, port {candidate}: {why}; choose others with --host and --port"
-                ) from error
-            return candidate
+    candidate = port
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        for candidate in range(port, last):
+            with socket.socket(family, socket.SOCK_STREAM) as attempt:
+                try:
+                    attempt.bind((host, candidate))
+                    return candidate
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE:
+                        raise
+    except OSError as error:
+        why = error.strerror or error
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise ValueError(f"--host {host}: this machine has no such address ({why})") from error
+        raise OSError(
+            f"Can't listen on {host}, port {candidate}: {why}; choose others with --host and --port"
+        ) from error
     raise OSError(f"No port from {port} to {last - 1} is free on {host}; choose another with --port")
-
-
-def _no_address(host: str, error: OSError) -> ValueError:
-    return ValueError(f"--host {host}: this machine has no such address ({error.strerror or error})")
 
 
 def wait_for(stop: Any) -> None:

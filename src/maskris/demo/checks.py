@@ -1,4 +1,4 @@
-"""What visitors of the demo may send: photos and expressions within limits; every refusal says what to do instead."""
+"""Checks of what visitors of the demo send: photos and expressions within limits, each refusal with a remedy."""
 
 import re
 import unicodedata
@@ -11,21 +11,21 @@ from maskris.inference.image import load_image
 from maskris.inference.visualize import PALETTE
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""Formats of Pillow that strangers' files are tried as. Not all that it knows: for EPS it starts another program."""
+"""Formats of Pillow that uploads are tried as. Not all that it has: for EPS it starts another program."""
 
 
 class RefusedError(ValueError):
-    """What a visitor sent can't be taken; the message is for the visitor, and tells nothing about this machine."""
+    """An upload or text beyond the limits; the message is for the visitor, and names nothing of this machine."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one visitor may ask for at once.
+    """Limits on one request.
 
     Attributes:
         megabytes: Largest file, in units of 2^20 bytes.
         pixels: Largest photo, width times height.
-        expressions: Most expressions; not more than there are colors that can be told apart.
+        expressions: Most expressions; not more than there are colors in the palette.
         characters: Longest expression.
     """
 
@@ -58,7 +58,7 @@ class Limits:
         return int(self.megabytes * 2**20)
 
     def __str__(self) -> str:
-        """As it is told to visitors."""
+        """As the page shows them."""
         return (
             f"Photos up to {self.megabytes:g} MB and {_million(self.pixels)} pixels; up to {self.expressions} "
             f"expressions of {self.characters} characters."
@@ -66,11 +66,11 @@ class Limits:
 
 
 def read_photo(path: Path, name: str, limits: Limits) -> Image.Image:
-    """Load a stranger's file as an upright RGB photo; its size is checked before anything is decoded.
+    """An upload as an upright RGB photo; its size is checked before anything is decoded.
 
     Args:
         path: The file.
-        name: What the visitor calls it, for messages.
+        name: The visitor's name for it, for messages.
         limits: On bytes and pixels.
 
     Raises:

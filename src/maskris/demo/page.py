@@ -1,4 +1,4 @@
-"""The page of the demo: which fields there are, where they stand and which event each of them causes."""
+"""The page of the demo: its fields, the events that they cause, and the results as HTML."""
 
 import tempfile
 from abc import ABCMeta
@@ -10,185 +10,9 @@ from typing import Any
 
 from maskris.demo.checks import Limits, RefusedError, read_photo, safe_name
 from maskris.demo.examples import Example
-from maskris.demo.service import STEPS, Answer, Desk, Kind, Question
+from maskris.demo.service import STEPS, Kind, PredictionService, Request, Response
 from maskris.inference.predictor import Prediction
 from maskris.inference.visualize import PALETTE
-
-Sent = dict[str, str]
-"""A visitor's file: its ``path`` on this machine, and the harmless ``name`` that the visitor knows it by."""
-
-
-@cache
-def photo_field() -> Any:
-    """A kind of ``gradio.Image`` whose value is `Sent`.
-
-    Gradio's own would decode the file before it can be checked, and would fetch photos from any address that a request
-    made by hand names.
-    """
-    import gradio
-
-    def preprocess(self: Any, payload: Any) -> Sent | None:
-        if payload is None or payload.path is None:
-            return None
-        return {"path": payload.path, "name": safe_name(payload.orig_name or Path(payload.path).name)}
-
-    async def move_to_cache(self: Any, url_or_file_path: Any) -> str | None:
-        if str(url_or_file_path).startswith(("http:", "https:")):
-            raise gradio.Error("Photos are not fetched from addresses; upload the file", print_exception=False)
-        moved: str | None = await gradio.Image.async_move_resource_to_block_cache(self, url_or_file_path)
-        return moved
-
-    # Not by a class statement, in which Gradio's metaclass would write a file demo_photo.pyi beside this one.
-    return ABCMeta.__new__(
-        type(gradio.Image),
-        "PhotoField",
-        (gradio.Image,),
-        {
-            "__doc__": photo_field.__doc__,
-            "get_block_name": lambda self: "image",  # the browser's part is Gradio's
-            "preprocess": preprocess,
-            "async_move_resource_to_block_cache": move_to_cache,
-        },
-    )
-
-
-def header(model: str) -> str:
-    """Title, and what the page is for."""
-    about = f' <span class="model">{escape(model)}</span>' if model else ""
-    return (
-        f"<h1>maskris{about}</h1><p>A photo and phrases in, the masks of what the phrases mean out. Choose a photo, "
-        "write what to look for, and press <b>Find</b>.</p>"
-    )
-
-
-def footer(limits: Limits) -> str:
-    """What may be sent, and what becomes of it."""
-    return (
-        f"<p>{escape(str(limits))} Photos stay on the machine that runs this page; their files are deleted after an "
-        "hour.</p>"
-    )
-
-
-def complaint(refusal: RefusedError) -> str:
-    """A refusal as the page shows it."""
-    return f'<div class="complaint" role="alert">{escape(str(refusal))}</div>'
-
-
-def findings(answer: Answer, predictions: Sequence[Prediction]) -> str:
-    """A table of what was found: color, expression, score, box and share of the photo."""
-    rows = []
-    for layer, prediction, color in zip(answer.layers, predictions, PALETTE, strict=False):
-        notes = []
-        if layer.unknown:
-            notes.append(f"the model has never seen: {', '.join(layer.unknown)}")
-        if layer.truncated:
-            notes.append("too long for the model, which read only the beginning")
-        note = "".join(f"<small>{escape(text)}</small>" for text in notes)
-        height, width = prediction.mask.shape
-        if prediction.box is None:
-            values = '<td class="nothing" colspan="3">nothing at this threshold</td>'
-        else:
-            box = ", ".join(f"{value:.0f}" for value in prediction.box)
-            share = prediction.mask.sum() / (height * width)
-            values = f"<td>{prediction.score:.2f}</td><td>{box}</td><td>{share:.1%}</td>"
-        what = f'<i style="background:{color}"></i><span>{escape(layer.expression)}{note}</span>'
-        rows.append(f'<tr><th scope="row"><div>{what}</div></th>{values}</tr>')
-    head = "<tr><th>expression</th><th>score</th><th>box (x, y, w, h)</th><th>share</th></tr>"
-    return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
-
-
-class Events:
-    """The events of the page.
-
-    All of them return the results last: the notice, the picture, the table, and whether each of the two downloads can
-    be asked for. The question that the results answer is kept with the visitor's session, so that the threshold moves
-    for what was found, not for what stands in the fields meanwhile.
-
-    Args:
-        desk: Answers the visitors.
-        examples: Photos with expressions.
-    """
-
-    def __init__(self, desk: Desk, examples: Sequence[Example] = ()) -> None:
-        self.desk = desk
-        self.examples = examples
-
-    def photo(self, sent: Sent | None) -> list[Any]:
-        """A photo was chosen or taken away: the photo, no question, and empty results or what is wrong."""
-        import gradio
-
-        try:
-            if sent is not None:
-                read_photo(Path(sent["path"]), sent["name"], self.desk.limits)
-        except RefusedError as refusal:
-            return [None, None, *_results(complaint(refusal))]
-        return [gradio.skip(), None, *_results()]
-
-    def find(self, sent: Sent | None, text: str, threshold: float) -> list[Any]:
-        """The question and its results."""
-        try:
-            if sent is None:
-                raise RefusedError("Choose a photo first: drop one on the field, or take an example")
-            question = self.desk.question(Path(sent["path"]), sent["name"], text)
-            return [question, *self._found(question, threshold)]
-        except RefusedError as refusal:
-            return [None, *_results(complaint(refusal))]
-
-    def example(self, number: int, threshold: float) -> list[Any]:
-        """Photo and expressions of an example, the question and its results."""
-        path, text = self.examples[number]
-        return [str(path), text, *self.find({"path": str(path), "name": path.name}, text, threshold)]
-
-    def threshold(self, question: Question | None, threshold: float) -> list[Any]:
-        """The results at another threshold."""
-        import gradio
-
-        if question is None:
-            return [gradio.skip()] * 5
-        try:
-            return self._found(question, threshold)
-        except RefusedError as refusal:
-            return _results(complaint(refusal))
-
-    def download(self, question: Question | None, threshold: float, kind: Kind) -> str:
-        """Path of the file, within the folder from which Gradio serves.
-
-        Raises:
-            gradio.Error: What the page is to tell.
-        """
-        import gradio
-
-        try:
-            if question is None:
-                raise RefusedError("Find something first")
-            return str(self.desk.download(question, threshold, kind, _new_folder()))
-        except RefusedError as refusal:
-            raise gradio.Error(str(refusal), print_exception=False) from None
-
-    def _found(self, question: Question, threshold: float) -> list[Any]:
-        answer = self.desk.ask(question)
-        predictions = answer.predictions(threshold)
-        # As a file of its own: Gradio would write the same picture over itself while a browser reads it.
-        picture = _new_folder() / f"{Path(question.name).stem}_overlay.png"
-        answer.picture(predictions).save(picture, compress_level=1)
-        return _results(picture=str(picture), table=findings(answer, predictions))
-
-
-def _new_folder() -> Path:
-    """Within the folder from which Gradio serves, and from which it deletes what is old."""
-    from gradio.utils import get_upload_folder
-
-    return Path(tempfile.mkdtemp(dir=get_upload_folder()))
-
-
-def _results(notice: str = "", picture: str | None = None, table: str = "") -> list[Any]:
-    """New results; HTML without content takes no room."""
-    import gradio
-
-    downloads = gradio.update(interactive=picture is not None)
-    blocks = [gradio.update(value=content, visible=bool(content)) for content in (notice, table)]
-    return [blocks[0], picture, blocks[1], downloads, downloads]
-
 
 STYLE = Path(__file__).with_name("demo.css")
 
@@ -201,23 +25,26 @@ WAITING = 32
 AT_ONCE = 4
 """Most requests worked on at once, while the network itself works for one of them."""
 
+Sent = dict[str, str]
+"""A visitor's file: its ``path`` on this machine, and the visitor's ``name`` for it, made harmless."""
 
-def make_page(desk: Desk, examples: Sequence[Example] = (), *, model: str = "") -> Any:
+
+def make_page(service: PredictionService, examples: Sequence[Example] = (), *, model: str = "") -> Any:
     """The demo as ``gradio.Blocks``, not launched yet.
 
     Args:
-        desk: Answers the visitors.
+        service: Responds to the visitors.
         examples: Photos with expressions, offered below the fields.
-        model: What stands beside the title.
+        model: Name beside the title.
     """
     import gradio
 
-    limits = desk.limits
+    limits = service.limits
     with gradio.Blocks(title="maskris demo", analytics_enabled=False, delete_cache=FORGET) as page:
         gradio.HTML(header(model), elem_id="header")
-        question = gradio.State(None)
+        request = gradio.State(None)
         with gradio.Row(equal_height=False):
-            with gradio.Column(scale=2, min_width=300, elem_id="ask"):
+            with gradio.Column(scale=2, min_width=300, elem_id="input"):
                 photo = photo_field()(
                     label="Photo", sources=["upload", "clipboard"], height=320, elem_id="photo", buttons=["fullscreen"]
                 )
@@ -239,7 +66,7 @@ def make_page(desk: Desk, examples: Sequence[Example] = (), *, model: str = "") 
                     visible=bool(examples),
                     elem_id="examples",
                 )
-            with gradio.Column(scale=3, min_width=300, elem_id="answer"):
+            with gradio.Column(scale=3, min_width=300, elem_id="output"):
                 notice = gradio.HTML(visible=False, elem_id="notice")
                 picture = gradio.Image(
                     label="Found",
@@ -262,24 +89,24 @@ def make_page(desk: Desk, examples: Sequence[Example] = (), *, model: str = "") 
                 with gradio.Row():
                     get_zip = gradio.Button("Download masks", interactive=False, size="md", elem_id="get-zip")
                     get_json = gradio.Button("Download JSON", interactive=False, size="md", elem_id="get-json")
-                # A file is made when it is asked for: the visible button makes it, and then presses a hidden one.
+                # A file is made when it is wanted: the visible button makes it, and then presses a hidden one.
                 zip_file = gradio.DownloadButton(visible="hidden", elem_id="zip")
                 json_file = gradio.DownloadButton(visible="hidden", elem_id="json")
         gradio.HTML(footer(limits), elem_id="footer")
 
-        events = Events(desk, examples)
+        events = Events(service, examples)
         results = [notice, picture, table, get_zip, get_json]
         quietly: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         busily: dict[str, Any] = {"api_visibility": "private", "show_progress_on": picture}
         for start in (find.click, text.submit):
-            start(events.find, [photo, text, threshold], [question, *results], **busily)
-        offered.click(events.example, [offered, threshold], [photo, text, question, *results], **busily)
-        photo.upload(events.photo, photo, [photo, question, *results], **quietly)
-        photo.clear(partial(events.photo, None), None, [photo, question, *results], **quietly)
-        threshold.change(events.threshold, [question, threshold], results, trigger_mode="always_last", **quietly)
+            start(events.find, [photo, text, threshold], [request, *results], **busily)
+        offered.click(events.example, [offered, threshold], [photo, text, request, *results], **busily)
+        photo.upload(events.photo, photo, [photo, request, *results], **quietly)
+        photo.clear(partial(events.photo, None), None, [photo, request, *results], **quietly)
+        threshold.change(events.threshold, [request, threshold], results, trigger_mode="always_last", **quietly)
         downloads: tuple[tuple[Any, Any, Kind], ...] = ((get_zip, zip_file, "zip"), (get_json, json_file, "json"))
         for button, file, kind in downloads:
-            made = button.click(partial(events.download, kind=kind), [question, threshold], file, **quietly)
+            made = button.click(partial(events.download, kind=kind), [request, threshold], file, **quietly)
             made.success(None, js=f"() => document.querySelector('#{file.elem_id}').click()", **quietly)
     page.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
     return page
@@ -298,3 +125,163 @@ def make_theme() -> Any:
     )
     # Gradio's own is too pale to read: 2.6 : 1 on white, where WCAG wants 4.5 : 1.
     return theme.set(body_text_color_subdued="*neutral_500", block_info_text_color="*neutral_500")
+
+
+@cache
+def photo_field() -> Any:
+    """A kind of ``gradio.Image`` whose value is `Sent`.
+
+    Gradio's own would decode the file before it can be checked, and would fetch photos from any address that a request
+    made by hand names.
+    """
+    import gradio
+
+    def preprocess(self: Any, payload: Any) -> Sent | None:
+        if payload is None or payload.path is None:
+            return None
+        return {"path": payload.path, "name": safe_name(payload.orig_name or Path(payload.path).name)}
+
+    async def move_to_cache(self: Any, url_or_file_path: Any) -> str | None:
+        if str(url_or_file_path).startswith(("http:", "https:")):
+            raise gradio.Error("Photos are not fetched from addresses; upload the file", print_exception=False)
+        moved: str | None = await gradio.Image.async_move_resource_to_block_cache(self, url_or_file_path)
+        return moved
+
+    methods = {
+        "__doc__": photo_field.__doc__,
+        "get_block_name": lambda self: "image",  # the browser's part is Gradio's
+        "preprocess": preprocess,
+        "async_move_resource_to_block_cache": move_to_cache,
+    }
+    # Not by a class statement, in which Gradio's metaclass would write a file demo_photo.pyi beside this one.
+    return ABCMeta.__new__(type(gradio.Image), "PhotoField", (gradio.Image,), methods)
+
+
+class Events:
+    """The events of the page.
+
+    All of them return the results last: the notice, the picture, the table, and whether each of the two downloads is
+    offered. The request is kept with the visitor's session, so that the threshold moves for what was found, not for
+    the present content of the fields.
+
+    Args:
+        service: Responds to the visitors.
+        examples: Photos with expressions.
+    """
+
+    def __init__(self, service: PredictionService, examples: Sequence[Example] = ()) -> None:
+        self.service = service
+        self.examples = examples
+
+    def photo(self, sent: Sent | None) -> list[Any]:
+        """A photo was chosen or taken away: the photo, no request, and empty results or what is wrong."""
+        import gradio
+
+        try:
+            if sent is not None:
+                read_photo(Path(sent["path"]), sent["name"], self.service.limits)
+        except RefusedError as refusal:
+            return [None, None, *_results(refusal)]
+        return [gradio.skip(), None, *_results()]
+
+    def find(self, sent: Sent | None, text: str, threshold: float) -> list[Any]:
+        """The request and its results."""
+        try:
+            if sent is None:
+                raise RefusedError("Choose a photo first: drop one on the field, or take an example")
+            request = self.service.request(Path(sent["path"]), sent["name"], text)
+            return [request, *self._found(request, threshold)]
+        except RefusedError as refusal:
+            return [None, *_results(refusal)]
+
+    def example(self, number: int, threshold: float) -> list[Any]:
+        """Photo and expressions of an example, the request and its results."""
+        path, text = self.examples[number]
+        return [str(path), text, *self.find({"path": str(path), "name": path.name}, text, threshold)]
+
+    def threshold(self, request: Request | None, threshold: float) -> list[Any]:
+        """The results at another threshold."""
+        import gradio
+
+        if request is None:
+            return [gradio.skip()] * 5
+        try:
+            return self._found(request, threshold)
+        except RefusedError as refusal:
+            return _results(refusal)
+
+    def download(self, request: Request | None, threshold: float, kind: Kind) -> str:
+        """Path of the file, within the folder from which Gradio serves.
+
+        Raises:
+            gradio.Error: For the visitor, if there is none.
+        """
+        import gradio
+
+        try:
+            if request is None:
+                raise RefusedError("Find something first")
+            return str(self.service.download(request, threshold, kind, _new_folder()))
+        except RefusedError as refusal:
+            raise gradio.Error(str(refusal), print_exception=False) from None
+
+    def _found(self, request: Request, threshold: float) -> list[Any]:
+        response = self.service.respond(request)
+        predictions = response.predictions(threshold)
+        # As a file of its own: Gradio would write the same picture over itself while a browser reads it.
+        picture = _new_folder() / f"{Path(request.name).stem}_overlay.png"
+        response.picture(predictions).save(picture, compress_level=1)
+        return _results(picture=str(picture), table=found_table(response, predictions))
+
+
+def _new_folder() -> Path:
+    """Within the folder from which Gradio serves, and from which it deletes what is old."""
+    from gradio.utils import get_upload_folder
+
+    return Path(tempfile.mkdtemp(dir=get_upload_folder()))
+
+
+def _results(refusal: RefusedError | None = None, picture: str | None = None, table: str = "") -> list[Any]:
+    """New results; HTML without content takes no room."""
+    import gradio
+
+    notice = f'<div class="refusal" role="alert">{escape(str(refusal))}</div>' if refusal else ""
+    downloads = gradio.update(interactive=picture is not None)
+    blocks = [gradio.update(value=content, visible=bool(content)) for content in (notice, table)]
+    return [blocks[0], picture, blocks[1], downloads, downloads]
+
+
+def header(model: str) -> str:
+    """Title, and what the page is for."""
+    about = f' <span class="model">{escape(model)}</span>' if model else ""
+    return (
+        f"<h1>maskris{about}</h1><p>A photo and phrases in, the masks of what the phrases mean out. Choose a photo, "
+        "write what to look for, and press <b>Find</b>.</p>"
+    )
+
+
+def footer(limits: Limits) -> str:
+    """Limits, and what becomes of the photos."""
+    return (
+        f"<p>{escape(str(limits))} Photos stay on the machine that runs this page; their files are deleted after an "
+        "hour.</p>"
+    )
+
+
+def found_table(response: Response, predictions: Sequence[Prediction]) -> str:
+    """What was found: color, expression, score, box and share of the photo."""
+    rows = []
+    for mask, prediction, color in zip(response.masks, predictions, PALETTE, strict=False):
+        notes = [f"the model has never seen: {', '.join(mask.unknown)}"] if mask.unknown else []
+        if mask.truncated:
+            notes.append("too long for the model, which read only the beginning")
+        note = "".join(f"<small>{escape(text)}</small>" for text in notes)
+        if prediction.box is None:
+            values = '<td class="nothing" colspan="3">nothing at this threshold</td>'
+        else:
+            box = ", ".join(f"{value:.0f}" for value in prediction.box)
+            values = f"<td>{prediction.score:.2f}</td><td>{box}</td><td>{prediction.mask.mean():.1%}</td>"
+        what = f'<i style="background:{color}"></i><span>{escape(mask.expression)}{note}</span>'
+        rows.append(f'<tr><th scope="row"><div>{what}</div></th>{values}</tr>')
+    head = "<tr><th>expression</th><th>score</th><th>box (x, y, w, h)</th><th>share</th></tr>"
+    return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"

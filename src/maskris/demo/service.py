@@ -1,6 +1,5 @@
-"""What the demo computes: one network for many visitors, which runs once for each photo and never for a threshold."""
+"""The computations of the demo: the network runs once for each photo and each expression, never for a threshold."""
 
-import hashlib
 import shutil
 import threading
 import warnings
@@ -20,6 +19,7 @@ from maskris.demo.checks import Limits, RefusedError, read_expressions, read_pho
 from maskris.inference.predictor import Prediction, Predictor
 from maskris.inference.save import save_predictions
 from maskris.inference.visualize import overlay
+from maskris.utils.files import sha256_of
 
 STEPS = 100
 """Thresholds that can be chosen: 0, 0.01, …, 0.99."""
@@ -30,13 +30,13 @@ SHOWN = 480, 1280
 _THRESHOLDS = np.array([step / STEPS for step in range(STEPS)], dtype=np.float32)
 
 Kind = Literal["zip", "json"]
-"""What can be downloaded."""
+"""Kinds of downloads."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Question:
+class Request:
     """A photo on disk and expressions about it, checked.
 
     Attributes:
@@ -53,46 +53,43 @@ class Question:
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
-    """What was found for one expression, for every threshold of `STEPS` at once.
+class ThresholdedMask:
+    """The mask of one expression at every threshold of `STEPS`.
 
     A pixel needs one byte, its level: how many of the thresholds its probability exceeds. With the sum of the
     probabilities of each level, masks and scores at these thresholds are exact.
 
     Attributes:
-        expression: As it was asked.
+        expression: As it was given.
         size: Height and width of the photo.
         levels: ``[h, w]`` uint8, compressed.
-        counts: ``[STEPS + 1]`` pixels of each level.
-        sums: ``[STEPS + 1]`` sums of their probabilities.
+        sums: ``[STEPS + 1]`` sums of the probabilities of each level.
         truncated: Whether the model saw only the beginning of the expression.
-        unknown: Words that the model has never seen.
+        unknown: Words that the model's tokenizer can't express.
     """
 
     expression: str
     size: tuple[int, int]
     levels: bytes
-    counts: np.ndarray
     sums: np.ndarray
     truncated: bool
     unknown: tuple[str, ...]
 
     @classmethod
-    def of(cls, prediction: Prediction, unknown: tuple[str, ...]) -> "Layer":
-        """Keep of a prediction what other thresholds need."""
+    def of(cls, prediction: Prediction, unknown: tuple[str, ...]) -> "ThresholdedMask":
+        """The part of a prediction that other thresholds need."""
         levels = np.searchsorted(_THRESHOLDS, prediction.probability).astype(np.uint8)  # [h, w]
-        counts = np.bincount(levels.ravel(), minlength=STEPS + 1)
         sums = np.bincount(levels.ravel(), weights=prediction.probability.ravel(), minlength=STEPS + 1)
         height, width = levels.shape
         packed = zlib.compress(levels.tobytes(), 1)
-        return cls(prediction.expression, (height, width), packed, counts, sums, prediction.truncated, unknown)
+        return cls(prediction.expression, (height, width), packed, sums, prediction.truncated, unknown)
 
     def at(self, threshold: float) -> Prediction:
         """The prediction at a threshold, rounded to one of `STEPS`; its probabilities are cut to hundredths."""
         step = min(max(round(threshold * STEPS), 0), STEPS - 1)
         levels = np.frombuffer(zlib.decompress(self.levels), dtype=np.uint8).reshape(self.size)
         mask = levels > step
-        area = int(self.counts[step + 1 :].sum())
+        area = int(mask.sum())
         return Prediction(
             expression=self.expression,
             mask=mask,
@@ -105,32 +102,30 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """What was found for a question.
-
-    Attributes:
-        shown: The photo at the size at which the page shows it.
-        layers: One per expression.
-    """
+class Response:
+    """The masks for a request, one per expression, and the photo at the size at which the page shows it."""
 
     shown: Image.Image
-    layers: tuple[Layer, ...]
+    masks: tuple[ThresholdedMask, ...]
 
     def predictions(self, threshold: float) -> list[Prediction]:
-        """All that was found, cut at a threshold."""
-        return [layer.at(threshold) for layer in self.layers]
+        """All masks, cut at a threshold."""
+        return [mask.at(threshold) for mask in self.masks]
 
     def picture(self, predictions: list[Prediction]) -> Image.Image:
         """The photo with the masks in their colors, at the size of the page."""
-        masks = [_nearest(prediction.mask, self.shown.size) for prediction in predictions]
-        return overlay(self.shown, masks)
+        size, nearest = self.shown.size, Image.Resampling.NEAREST
+        return overlay(self.shown, [np.asarray(Image.fromarray(p.mask).resize(size, nearest)) for p in predictions])
 
 
-class Recent(Generic[T]):
-    """The values that were asked for last, at most `most`; for several threads."""
+class LRUCache(Generic[T]):
+    """The `capacity` values that were used last; safe for several threads.
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    That of functools can't be looked into: the same request, twice at the same time, would be computed twice.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self._values: OrderedDict[Hashable, T] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -142,47 +137,47 @@ class Recent(Generic[T]):
             return self._values.get(key)
 
     def put(self, key: Hashable, value: T) -> None:
-        """Keep a value, and let go of the one that was not asked for the longest."""
+        """Keep a value, and drop the one that was not used for the longest."""
         with self._lock:
             self._values[key] = value
             self._values.move_to_end(key)
-            while len(self._values) > self.most:
+            if len(self._values) > self.capacity:
                 self._values.popitem(last=False)
 
 
-class Desk:
-    """Answers the questions of all visitors with one model.
+class PredictionService:
+    """Responds to the requests of all visitors with one model.
 
     A `Predictor` holds one photo and serves one caller: every photo gets its own, over the same model, and the network
-    works for one visitor at a time. Photos and answers asked for last are kept, so memory is bounded however many
-    visitors come; what was let go is computed again.
+    works for one visitor at a time. The photos and responses that were used last are kept, so memory is bounded; the
+    others are computed again.
 
     Args:
         predictor: Gives the model, its device and precision.
-        limits: What a visitor may ask for.
+        limits: On a visitor's request.
         photos: How many encoded photos to keep.
-        answers: How many answers to keep.
+        responses: How many responses to keep.
 
     Attributes:
-        name: What visitors are told the model is called.
+        name: Name of the model on the page.
     """
 
     def __init__(
-        self, predictor: Predictor, limits: Limits | None = None, *, photos: int = 8, answers: int = 32
+        self, predictor: Predictor, limits: Limits | None = None, *, photos: int = 8, responses: int = 32
     ) -> None:
         self.predictor = predictor
         self.limits = limits or Limits()
         self.name = public_name(predictor.name)
-        self._photos: Recent[tuple[Predictor, Image.Image]] = Recent(photos)
-        self._answers: Recent[Answer] = Recent(answers)
         self._network = threading.Lock()
+        self._photos: LRUCache[tuple[Predictor, Image.Image]] = LRUCache(photos)
+        self._responses: LRUCache[Response] = LRUCache(responses)
 
-    def question(self, path: Path, name: str, text: str) -> Question:
-        """Check what a visitor asks; the photo itself is decoded when it is needed.
+    def request(self, path: Path, name: str, text: str) -> Request:
+        """Check a visitor's input; the photo itself is decoded when it is needed.
 
         Args:
             path: The visitor's file.
-            name: What the visitor calls it.
+            name: The visitor's name for it.
             text: Expressions, one per line.
 
         Raises:
@@ -191,35 +186,33 @@ class Desk:
         expressions = read_expressions(text, self.limits)
         if not path.is_file():
             raise RefusedError("The photo is no longer here; please upload it again")
-        return Question(path, safe_name(name), hashlib.sha256(path.read_bytes()).hexdigest(), expressions)
+        return Request(path, safe_name(name), sha256_of(path), expressions)
 
-    def ask(self, question: Question) -> Answer:
-        """The answer to a question; the network runs only if it isn't known.
+    def respond(self, request: Request) -> Response:
+        """The response to a request; the network runs only if it isn't known.
 
         Raises:
             RefusedError: If the photo can't be read or exceeds a limit.
         """
-        key = (question.digest, question.expressions)
-        if (answer := self._answers.get(key)) is None:
+        key = (request.digest, request.expressions)
+        if (response := self._responses.get(key)) is None:
             with self._network:
-                if (answer := self._answers.get(key)) is None:  # somebody may have asked the same meanwhile
-                    answer = self._compute(question)
-                    self._answers.put(key, answer)
-        return answer
+                if (response := self._responses.get(key)) is None:  # another visitor's may have been the same
+                    response = self._compute(request)
+                    self._responses.put(key, response)
+        return response
 
-    def _compute(self, question: Question) -> Answer:
-        known = self._photos.get(question.digest)
-        if known is None:
-            photo = read_photo(question.path, question.name, self.limits)
-            shared = self.predictor
-            asker = Predictor(shared.model, None, shared.precision, batch_size=shared.batch_size, name=self.name)
-            known = asker.set_image(photo), at_page_size(photo)
-            self._photos.put(question.digest, known)
-        asker, shown = known
-        with warnings.catch_warnings():  # of unknown words and long expressions: the page says it itself
+    def _compute(self, request: Request) -> Response:
+        if (known := self._photos.get(request.digest)) is None:
+            photo, shared = read_photo(request.path, request.name, self.limits), self.predictor
+            predictor = Predictor(shared.model, None, shared.precision, batch_size=shared.batch_size, name=self.name)
+            known = predictor.set_image(photo), at_page_size(photo)
+            self._photos.put(request.digest, known)
+        predictor, shown = known
+        with warnings.catch_warnings():  # of unknown words and long expressions: the page shows them
             warnings.simplefilter("ignore", UserWarning)
-            found = asker.stream(question.expressions)
-            return Answer(shown, tuple(Layer.of(one, self._unknown(one.expression)) for one in found))
+            found = predictor.stream(request.expressions)
+            return Response(shown, tuple(ThresholdedMask.of(one, self._unknown(one.expression)) for one in found))
 
     def _unknown(self, expression: str) -> tuple[str, ...]:
         """The words of an expression that the model's tokenizer can't express."""
@@ -229,27 +222,28 @@ class Desk:
         encoded, _ = tokenizer.encode(words)
         return tuple(dict.fromkeys(word for word, ids in zip(words, encoded, strict=True) if unknown in ids))
 
-    def download(self, question: Question, threshold: float, kind: Kind, folder: Path) -> Path:
-        """Write what `maskris predict` would write for the photo: the JSON, or a ZIP of it with overlay and masks.
+    def download(self, request: Request, threshold: float, kind: Kind, folder: Path) -> Path:
+        """Write what `maskris predict` would write for the photo: the JSON, or a ZIP of its folder.
 
         Args:
-            question: One that was asked.
-            threshold: As for `Layer.at`.
-            kind: What is wanted.
+            request: As for `respond`.
+            threshold: As for `ThresholdedMask.at`.
+            kind: JSON or ZIP.
             folder: Where to; gets nothing else.
 
         Raises:
             RefusedError: If the photo is gone.
         """
-        predictions = self.ask(question).predictions(threshold)
-        photo = read_photo(question.path, question.name, self.limits)
+        predictions = self.respond(request).predictions(threshold)
+        photo = read_photo(request.path, request.name, self.limits)
         with TemporaryDirectory() as results:
-            # As if the photo lay beside its results: that is where the visitor will put them.
-            place = Path(results) / question.name
+            stem = Path(request.name).stem
+            # As if the photo lay beside the JSON: that is where the visitor will put them.
+            place = Path(results) / stem / request.name
             saved = save_predictions(place, predictions, results, model=self.name, image=photo)
             if kind == "json":
-                return Path(shutil.copy(saved.json, folder))
-            return Path(shutil.make_archive(str(folder / f"{place.stem}_masks"), "zip", results))
+                return Path(shutil.copy(saved.json, folder / f"{stem}_prediction.json"))
+            return Path(shutil.make_archive(str(folder / f"{stem}_masks"), "zip", results, stem))
 
 
 def public_name(name: str) -> str:
@@ -267,11 +261,3 @@ def at_page_size(photo: Image.Image) -> Image.Image:
         return photo.resize(size, Image.Resampling.BOX)
     factor = -(-least // longest)
     return photo.resize((photo.width * factor, photo.height * factor), Image.Resampling.NEAREST)
-
-
-def _nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A ``[h, w]`` mask at another width and height."""
-    rows = ((2 * np.arange(size[1]) + 1) * mask.shape[0]) // (2 * size[1])
-    columns = ((2 * np.arange(size[0]) + 1) * mask.shape[1]) // (2 * size[0])
-    resized: np.ndarray = mask[rows[:, None], columns]
-    return resized

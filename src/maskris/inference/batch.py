@@ -6,30 +6,34 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from maskris.inference.batch_inputs import NO_PHOTO, Row, Rows, open_rows
-from maskris.inference.batch_results import ResultsFolder
-from maskris.inference.predictor import Photo, Prediction, Predictor
+from maskris.inference.batch_inputs import NO_PHOTO, Row, Rows, read_rows
+from maskris.inference.batch_results import COMPARED, RUN, BatchResults, Record
+from maskris.inference.predictor import Photo, Prediction, Predictor, check_threshold
+from maskris.inference.save import mask_image
 from maskris.inference.visualize import draw_predictions
 from maskris.models.base import weights_sha256
 from maskris.utils.progress import show_progress
+from maskris.utils.runstore import RunStore
 
 _SHOWN = 5  # errors that the result quotes
 
+_WITHOUT_PHOTO = 1000  # rows that name no photo are written in portions of this many
+
 
 @dataclass(frozen=True)
-class ManyResult:
-    """What became of many predictions.
+class BatchResult:
+    """What became of a batch.
 
     Attributes:
-        file: ``results.jsonl``, a line per row; in the order of the rows if all are done.
+        file: ``results.jsonl``, a line per row, in the order in which the rows were done.
         rows: Rows of the input.
         before: Rows that were done before this call.
         now: Rows that this call has done.
@@ -54,7 +58,7 @@ class ManyResult:
 
 def predict_batch(
     predictor: Predictor,
-    rows: Rows | str | Path | Sequence[Mapping[str, Any]],
+    inputs: Rows | str | Path | Sequence[Mapping[str, Any]],
     out: str | Path,
     *,
     threshold: float = 0.5,
@@ -66,13 +70,13 @@ def predict_batch(
     workers: int = 2,
     progress: bool = True,
     stop: Callable[[], bool] | None = None,
-) -> ManyResult:
+) -> BatchResult:
     """Segment what the phrase of each row means in its photo.
 
-    Every row becomes a line of ``out/results.jsonl``, written as soon as it is done: what the input says of it, and
-    ``score``, ``box`` (x, y, width, height, or null), ``area``, ``truncated``, ``size`` (height and width of the
-    upright photo) and ``mask`` (COCO RLE), or ``error`` with the reason. Rows about the same photo are worked through
-    together, wherever they stand. When all are done, the lines are brought into the order of the rows.
+    Every row becomes a line of ``out/results.jsonl``, written as soon as it is done: ``row`` (its number), the columns
+    of the input, and ``score``, ``box`` (x, y, width, height, or null), ``area``, ``truncated``, ``size`` (height and
+    width of the upright photo) and ``mask`` (COCO RLE), or ``error`` with the reason. Rows about the same photo are
+    worked through together, wherever they stand.
 
     The same call goes on where an earlier one was stopped or killed, and ends with the same bytes (on hardware and
     kernels that repeat their results, such as CPUs). Grouping changes results by no more than the rounding of floats,
@@ -80,48 +84,51 @@ def predict_batch(
 
     Args:
         predictor: With the model; its `batch_size` is the number of phrases at once.
-        rows: A CSV file or JSON Lines with ``image`` and ``expression``, such mappings, or what `open_rows` returned.
-        out: Folder to write to. It remembers model, precision, threshold and input, and refuses others.
+        inputs: A CSV file or JSON Lines with ``image`` and ``expression``, such mappings, or what `read_rows` returned.
+        out: Folder to write to. Its manifest holds model, precision, threshold and input; others are refused.
         threshold: Probability in [0, 1) above which a pixel belongs to the referent.
-        images: Folder that the photos of `rows` are relative to; by default that of the file, or the working folder.
+        images: Folder that the photos of `inputs` are relative to; by default that of the file, or the working folder.
         masks: Write each mask as a PNG (255 inside), named in ``mask_file``. Rows without the file are done again.
         overlays: Write each mask on its photo with the phrase, named in ``overlay_file``; likewise.
         retry_errors: Do rows again that ended in an error.
         images_at_once: Photos encoded together; by default 8 on a GPU and 1 on the CPU, where more gain nothing.
         workers: Threads that read photos ahead.
         progress: Show rows per second and the time that remains, on stderr.
-        stop: Asked after every portion; a true answer ends the call in good order.
+        stop: Called after every portion; a true answer ends the call in good order.
 
     Raises:
         FileNotFoundError: If there are no such rows.
         ValueError: If the rows can't be used, `out` holds other predictions, or a number is out of range.
         FileExistsError: If `out` holds results of something else.
-        RuntimeError: If another process writes to `out`, or the rows change meanwhile.
+        RuntimeError: If another process writes to `out`, or a line in the middle of its results is damaged.
     """
-    if not 0 <= threshold < 1:
-        raise ValueError(f"threshold is a probability in [0, 1), not {threshold}")
+    check_threshold(threshold)
     if images_at_once is None:
         images_at_once = 1 if predictor.device.type == "cpu" else 8
     for name, value in (("images_at_once", images_at_once), ("workers", workers)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
-    if not isinstance(rows, Rows):
-        with open_rows(rows, images=images) as opened:
-            return predict_batch(
-                predictor, opened, out, threshold=threshold, masks=masks, overlays=overlays, retry_errors=retry_errors,
-                images_at_once=images_at_once, workers=workers, progress=progress, stop=stop,
-            )  # fmt: skip
+    rows = inputs if isinstance(inputs, Rows) else read_rows(inputs, images=images)
     start = time.perf_counter()
     run = {
         "model": predictor.name, "model_sha256": weights_sha256(predictor.model), "precision": predictor.precision,
         "threshold": threshold, "input": rows.source, "input_sha256": rows.sha256,
+        "rows": len(rows), "maskris": version("maskris"),
     }  # fmt: skip
-    files = [key for key, asked in (("mask_file", masks), ("overlay_file", overlays)) if asked]
-    with ResultsFolder(out, run, len(rows)) as results:
-        if results.done.any() and (files or retry_errors):
-            results.forget(lambda record: _is_wanted(record, results.path, files, retry_errors))
+    shown = {"model_sha256": "model", "input_sha256": "input"}
+    store = RunStore(Path(out).expanduser(), run, COMPARED, name=RUN, shown=shown)
+    files = [key for key, wanted in (("mask_file", masks), ("overlay_file", overlays)) if wanted]
+
+    def keep(record: Record) -> bool:
+        """Whether a row that is done can stay as it is, with the files that are wanted."""
+        if "error" in record:
+            return not retry_errors
+        return all(key in record and (store.folder / record[key]).is_file() for key in files)
+
+    with store.lock():
+        results = BatchResults(store, len(rows), keep)
         before = int(results.done.sum())
-        job = Job(predictor, rows, results, threshold, masks, overlays)
+        job = _Job(predictor, rows, results, threshold, masks, overlays)
         with (
             ThreadPoolExecutor(workers) as pool,
             show_progress("predicting", len(rows), done=before, unit="rows", shown=progress) as bar,
@@ -131,51 +138,30 @@ def predict_batch(
                 bar.advance(len(records))
                 if stop is not None and stop():
                     break
-        now = int(results.done.sum()) - before
-        if before + now == len(rows):
-            results.sort()
-        failed = np.flatnonzero(results.failed)
-        errors = tuple(f"{rows.where(row)}: {results.record(row)['error']}" for row in failed[:_SHOWN].tolist())
-    return ManyResult(results.file, len(rows), before, now, len(failed), errors, time.perf_counter() - start)
-
-
-def _is_wanted(record: dict[str, Any], folder: Path, files: list[str], retry_errors: bool) -> bool:
-    """Whether a row that is done can stay as it is, with the files that are asked for."""
-    if "error" in record:
-        return not retry_errors
-    return all(key in record and (folder / record[key]).is_file() for key in files)
-
-
-_WITHOUT_PHOTO = 1000  # rows that name no photo are written in portions of this many
-
-Record = dict[str, Any]
+    now = int(results.done.sum()) - before
+    errors = tuple(f"{rows.where(row)}: {results.errors[row]}" for row in sorted(results.errors)[:_SHOWN])
+    seconds = time.perf_counter() - start
+    return BatchResult(results.file, len(rows), before, now, len(results.errors), errors, seconds)
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Rows whose photos are encoded together, and these photos by their numbers; a text says why there is none."""
+class _Chunk:
+    """Rows whose photos are encoded together, and these photos by their numbers, or the reasons why there are none."""
 
     rows: list[Row]
     photos: dict[int, "Future[Photo | str]"]
 
 
-class Job:
-    """What `predict_batch` has to do.
+@dataclass(frozen=True)
+class _Job:
+    """What `predict_batch` has to do; the arguments are its own."""
 
-    Args:
-        predictor: With the model.
-        rows: All rows.
-        results: Knows which are done.
-        threshold: Probability above which a pixel belongs to the referent.
-        masks: Write a PNG for each row.
-        overlays: Write a picture for each row.
-    """
-
-    def __init__(
-        self, predictor: Predictor, rows: Rows, results: ResultsFolder, threshold: float, masks: bool, overlays: bool
-    ) -> None:
-        self.predictor, self.rows, self.results = predictor, rows, results
-        self.threshold, self.masks, self.overlays = threshold, masks, overlays
+    predictor: Predictor
+    rows: Rows
+    results: BatchResults
+    threshold: float
+    masks: bool
+    overlays: bool
 
     def run(self, pool: ThreadPoolExecutor, images_at_once: int, ahead: int) -> Iterator[list[Record]]:
         """The records of all rows that aren't done, a portion at a time.
@@ -183,9 +169,9 @@ class Job:
         Args:
             pool: Reads the photos.
             images_at_once: Photos encoded together.
-            ahead: Photos that are read while others are worked on.
+            ahead: How many photos to read before they are needed; no more are in memory, besides those at work.
         """
-        waiting: deque[Chunk] = deque()
+        waiting: deque[_Chunk] = deque()
         for numbers in self._chunks(images_at_once):
             waiting.append(self._start(numbers, pool))
             while sum(max(1, len(chunk.photos)) for chunk in waiting) > ahead + len(waiting[0].photos):
@@ -211,11 +197,11 @@ class Job:
 
         return (numbers for numbers in cuts() if not self.results.done[numbers].all())
 
-    def _start(self, numbers: npt.NDArray[np.int64], pool: ThreadPoolExecutor) -> Chunk:
-        """Read the rows, and have their photos read."""
-        chunk = Chunk([self.rows[number] for number in numbers.tolist()], {})
+    def _start(self, numbers: npt.NDArray[np.int64], pool: ThreadPoolExecutor) -> _Chunk:
+        """Have the photos of some rows read."""
+        chunk = _Chunk([self.rows[number] for number in numbers.tolist()], {})
         for row in chunk.rows:
-            photo = int(self.rows.images[row.number])
+            photo = int(self.rows.photos[row.number])
             if row.error is None and photo not in chunk.photos:
                 chunk.photos[photo] = pool.submit(self._load, row)
         return chunk
@@ -224,53 +210,52 @@ class Job:
         path = self.rows.path(row)
         try:
             if not path.is_file():
-                if "://" in str(row.image):
-                    return f"{row.image} is an address; download the photo first, and name its file"
+                if "://" in row.given["image"]:
+                    return f"{row.given['image']} is an address; download the photo first, and name its file"
                 # `load_image` would look for a similar name, which takes long in a folder of a million.
                 return f"There is no photo {path}"
             return self.predictor.prepare(path, keep=self.overlays)
         except Exception as error:  # decoders raise anything at damaged files, and one file must not end the run
             return str(error) or type(error).__name__
 
-    def _predict(self, chunk: Chunk) -> Iterator[list[Record]]:
+    def _predict(self, chunk: _Chunk) -> Iterator[list[Record]]:
         loaded = {number: future.result() for number, future in chunk.photos.items()}
         photos = {number: photo for number, photo in loaded.items() if isinstance(photo, Photo)}
         usable, failed = [], []
         for row in chunk.rows:
-            photo = int(self.rows.images[row.number])
+            photo = int(self.rows.photos[row.number])
             if row.error is None and photo in photos:
                 usable.append(row)
             elif not self.results.done[row.number]:
-                failed.append({**row.given(), "error": row.error or loaded[photo]})
+                failed.append({"row": row.number, **row.given, "error": row.error or loaded[photo]})
         if failed:
             yield failed
         yield from self._segment(usable, photos)
 
     def _segment(self, rows: list[Row], photos: dict[int, Photo]) -> Iterator[list[Record]]:
-        size = self.predictor.batch_size
+        done, size = self.results.done, self.predictor.batch_size
         portions = [rows[start : start + size] for start in range(0, len(rows), size)]
         # Whole portions, even if some of their rows are done: see `_chunks`.
-        portions = [portion for portion in portions if not all(self.results.done[row.number] for row in portion)]
-        asked = [row for portion in portions for row in portion]
-        if not asked:
+        portions = [portion for portion in portions if not all(done[row.number] for row in portion)]
+        wanted = [row for portion in portions for row in portion]
+        if not wanted:
             return
         places = {number: place for place, number in enumerate(photos)}
         found = self.predictor.stream_photos(
             list(photos.values()),
-            [str(row.expression) for row in asked],
-            [places[int(self.rows.images[row.number])] for row in asked],
+            [row.given["expression"] for row in wanted],
+            [places[int(self.rows.photos[row.number])] for row in wanted],
             threshold=self.threshold,
         )
         for portion in portions:
             pairs = zip(portion, islice(found, len(portion)), strict=True)
-            yield [self._record(row, prediction, photos) for row, prediction in pairs if not self._is_done(row)]
-
-    def _is_done(self, row: Row) -> bool:
-        return bool(self.results.done[row.number])
+            yield [self._record(row, prediction, photos) for row, prediction in pairs if not done[row.number]]
 
     def _record(self, row: Row, prediction: Prediction, photos: dict[int, Photo]) -> Record:
         found = prediction.to_dict()
-        record = row.given() | {
+        record = {
+            "row": row.number,
+            **row.given,
             "score": round(prediction.score, 6),  # the digits after it depend on the batch
             "box": found["box"],
             "area": found["area"],
@@ -278,22 +263,18 @@ class Job:
             "size": list(prediction.mask.shape),
             "mask": found["segmentation"],
         }
+        folder = self.results.file.parent
         if self.masks:
-            path = self._path("masks", row, ".png")
-            Image.fromarray(prediction.mask.astype(np.uint8) * np.uint8(255)).save(path)
-            record["mask_file"] = path.relative_to(self.results.path).as_posix()
+            record["mask_file"] = f"masks/{file_name(row, len(self.rows), '.png')}"
+            (folder / record["mask_file"]).parent.mkdir(parents=True, exist_ok=True)
+            mask_image(prediction).save(folder / record["mask_file"])
         if self.overlays:
-            photo = photos[int(self.rows.images[row.number])].image
+            photo = photos[int(self.rows.photos[row.number])].image
             assert photo is not None  # kept by `_load`
-            path = self._path("overlays", row, ".jpg")
-            draw_predictions(photo, [prediction]).save(path, quality=90)
-            record["overlay_file"] = path.relative_to(self.results.path).as_posix()
+            record["overlay_file"] = f"overlays/{file_name(row, len(self.rows), '.jpg')}"
+            (folder / record["overlay_file"]).parent.mkdir(parents=True, exist_ok=True)
+            draw_predictions(photo, [prediction]).save(folder / record["overlay_file"], quality=90)
         return record
-
-    def _path(self, folder: str, row: Row, ending: str) -> Path:
-        path = self.results.path / folder / file_name(row, len(self.rows), ending)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
 
 
 def file_name(row: Row, rows: int, ending: str) -> str:
@@ -307,7 +288,7 @@ def file_name(row: Row, rows: int, ending: str) -> str:
         ending: With its dot.
     """
     digits = max(4, len(str(rows - 1)))
-    words = (Path(str(row.image).replace("\\", "/")).stem, str(row.expression))
+    words = (Path(row.given["image"].replace("\\", "/")).stem, row.given["expression"])
     name = "-".join([f"{row.number:0{digits}d}", *filter(None, map(_plain, words))]) + ending
     return f"{row.number // 1000:0{digits - 3}d}/{name}" if rows > 10_000 else name
 

@@ -1,40 +1,48 @@
-"""Rows to predict: photo and phrase from a CSV file, JSON Lines, a folder of photos, or Python; never all in memory."""
+"""Photos and phrases to predict, as one Arrow table: from CSV, JSON Lines, a folder of photos, or Python."""
 
 import csv
 import hashlib
 import json
 import math
 import os
-from abc import ABC, abstractmethod
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from maskris.inference.batch_results import RUN
-from maskris.inference.save import pictures_among
+from maskris.inference.predictor import check_expressions
+from maskris.inference.save import is_saved
 from maskris.utils.text import invalid_text_reason
 
-NO_PHOTO = -1
-"""The image number of a row that names no photo."""
+COLUMNS = ("image", "expression")
 
 RESERVED = frozenset(
     {"row", "score", "box", "area", "threshold", "truncated", "size", "mask", "mask_file", "overlay_file", "error"}
 )
-"""What results are called; a column of the input can't have such a name."""
+"""Names of results; a column of the input can't have such a name."""
 
 ENDINGS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2", ".ppm"}
-    | {".pgm", ".heic", ".heif"}  # which need a plug-in: an error that says so is better than a photo passed over
+    | {".pgm", ".heic", ".heif"}  # which need a plug-in: an error with this hint is better than a photo passed over
 )
 """Endings of photos in a folder."""
+
+NO_PHOTO = -1
+"""The photo number of a row that names no photo."""
+
+SCHEMA = pa.schema([("photo", pa.binary()), ("given", pa.string()), ("error", pa.string()), ("line", pa.int64())])
+"""Columns of `Rows.table`: the normalized path of the photo; `Row.given` as JSON, which holds values of any type and
+lone surrogates; `Row.error`; the line at which the row begins in its file."""
+
+Found = tuple[int | None, dict[str, Any], str | None]
+"""A row as a reader finds it: line, values by column, and what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -43,165 +51,151 @@ class Row:
 
     Attributes:
         number: Place in the input, from 0.
-        image: The photo as the input names it.
-        expression: The phrase.
-        id: What the input calls the row, if anything.
-        extra: Its other columns.
+        given: Values of the columns: ``id``, ``image`` and ``expression`` (``None`` if there is no such text), then the
+            others.
         error: What makes it unusable, if anything.
     """
 
     number: int
-    image: str | None
-    expression: str | None
-    id: Any = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    given: dict[str, Any]
     error: str | None = None
 
-    def given(self) -> dict[str, Any]:
-        """What the input says, as JSON types."""
-        return {
-            "row": self.number, "id": self.id, "image": self.image, "expression": self.expression, **self.extra,
-        }  # fmt: skip
 
+class Rows:
+    """Rows to predict, in an Arrow table; `read_rows` makes them.
 
-class Rows(ABC):
-    """Rows that are read when they are needed; use it as a context manager.
+    Args:
+        source: Name in messages.
+        root: Folder that the photos are relative to.
+        found: The rows as a reader finds them.
 
     Attributes:
-        source: What they are called in messages.
-        root: Folder that the photos are relative to.
-        sha256: Of everything that they say; the photos' pixels are not part of it.
-        images: ``[rows]`` int64, number of each row's photo in the order of first appearance, or `NO_PHOTO`.
+        table: The rows, with the columns of `SCHEMA`.
+        photos: ``[rows]`` int64, number of each row's photo in the order of first appearance, or `NO_PHOTO`. Spellings
+            of one path (``./a.jpg``) have one number.
+        sha256: Of all values and errors; the photos' pixels are not part of it.
+
+    Raises:
+        ValueError: If there are no rows.
     """
 
-    source: str
-    root: Path
-    sha256: str
-    images: npt.NDArray[np.int64]
+    def __init__(self, source: str, root: str | Path, found: Iterable[Found]) -> None:
+        self.source, self.root = source, Path(root).absolute()
+        digest = hashlib.sha256()
+
+        def entries() -> Iterator[dict[str, Any]]:
+            for line, values, error in found:
+                given, error = _check(values, error)
+                photo = given["image"] and os.path.normpath(given["image"]).encode("utf-8", "surrogatepass")
+                text = json.dumps(given)
+                # Arrow takes a lone surrogate no more than UTF-8 does.
+                error = error and error.encode("utf-8", "backslashreplace").decode()
+                digest.update(f"{text}{error}\n".encode())
+                yield {"photo": photo, "given": text, "error": error, "line": line}
+
+        portions, rest = [], entries()
+        while portion := list(islice(rest, 10_000)):  # a million rows are never there as Python objects at once
+            portions.append(pa.RecordBatch.from_pylist(portion, SCHEMA))
+        if not portions:
+            raise ValueError(f"{source} holds no rows; each one needs an image and an expression")
+        self.table = pa.Table.from_batches(portions, SCHEMA)
+        numbers = self.table["photo"].combine_chunks().dictionary_encode().indices
+        self.photos: npt.NDArray[np.int64] = numbers.cast(pa.int64()).fill_null(NO_PHOTO).to_numpy()
+        self.sha256 = digest.hexdigest()
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.photos)
 
-    @abstractmethod
     def __getitem__(self, number: int) -> Row:
-        """The row of a number."""
+        return Row(number, json.loads(self.table["given"][number].as_py()), self.table["error"][number].as_py())
 
     def where(self, number: int) -> str:
-        """Where a row stands, for people."""
-        row = self[number]
-        return f"row {number} ({row.image}, {row.expression!r})"
+        """Where a row stands: file and line, or its number and content."""
+        if (line := self.table["line"][number].as_py()) is not None:
+            return f"{self.source}, line {line}"
+        given = self[number].given
+        return f"row {number} ({given['image']}, {given['expression']!r})"
 
     def path(self, row: Row) -> Path:
         """Where the row's photo is."""
-        return self.root / str(row.image)
+        return self.root / str(row.given["image"])
 
     def groups(self) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
         """Numbers of the photos, in order, with the numbers of their rows; first those without a photo."""
-        order = np.argsort(self.images, kind="stable")
-        edges = np.flatnonzero(np.diff(self.images[order])) + 1
+        order = np.argsort(self.photos, kind="stable")
+        edges = np.flatnonzero(np.diff(self.photos[order])) + 1
         for start, stop in pairwise([0, *edges.tolist(), len(order)]):
-            yield int(self.images[order[start]]), order[start:stop]
-
-    def __enter__(self) -> "Rows":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:  # noqa: B027 (only files have something to close)
-        """Close what is open."""
+            yield int(self.photos[order[start]]), order[start:stop]
 
 
-class ListedRows(Rows):
-    """Rows from Python.
+def read_rows(
+    source: str | Path | Sequence[Mapping[str, Any]],
+    expressions: Sequence[str] = (),
+    *,
+    images: str | Path | None = None,
+    leave_out: str | Path | None = None,
+) -> Rows:
+    """Rows to predict, of any kind.
 
     Args:
-        rows: With ``image`` (a path) and ``expression``; ``id`` and anything else that JSON knows may be there too.
-        root: Folder that the photos are relative to; by default the working folder.
+        source: A CSV file (UTF-8, commas, a header) or JSON Lines with ``image`` and ``expression``, a folder of
+            photos, or mappings. ``id`` may be there too, and other columns, which are carried through.
+        expressions: What to look for in the photos of a folder. Every photo of it and of the folders in it gets each
+            of them; hidden files and folders are passed over, and so are results of this package.
+        images: Folder that the photos of a file (by default its own) or of mappings (the working folder) are relative
+            to.
+        leave_out: A folder inside `source` that is passed over, such as that of the results.
 
     Raises:
-        ValueError: If there are none, or a row has a name of `RESERVED` or something that JSON doesn't know.
+        FileNotFoundError: If there is nothing at `source`.
+        ValueError: If it can't be used, or doesn't go with the other arguments.
         TypeError: If a row is no mapping.
     """
+    if not isinstance(source, (str, Path)):
+        return Rows("the rows", images or ".", _read_mappings(source))
+    path = Path(source)
+    if path.is_dir():
+        if images is not None:
+            raise ValueError(f"{path} is the folder of the photos already; leave the other one out ({images})")
+        return Rows(str(path), path, _read_folder(path, expressions, leave_out))
+    if expressions:
+        raise ValueError(f"The phrases stand in {path}; leave out {', '.join(map(repr, expressions))}")
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file or folder {path}")
+    if path.suffix.lower() not in READERS:
+        raise ValueError(f"{path} has none of the endings of rows: {', '.join(READERS)}")
+    return Rows(str(path), path.parent if images is None else images, READERS[path.suffix.lower()](path))
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], root: str | Path | None = None) -> None:
-        self.source, self.root = "the rows", Path(root or ".").absolute()
-        self._rows = [self._read(number, row) for number, row in enumerate(rows)]
-        if not self._rows:
-            raise ValueError("There are no rows to predict")
-        digest, index = hashlib.sha256(), ImageIndex()
-        for row in self._rows:
-            digest.update(json.dumps(row.given(), sort_keys=True).encode())
-            index.add(row.image)
-        self.sha256, self.images = digest.hexdigest(), index.numbers()
 
-    def _read(self, number: int, values: Mapping[str, Any]) -> Row:
-        if not isinstance(values, Mapping):
-            raise TypeError(f"Row {number} is a {type(values).__name__}, not a mapping with image and expression")
-        plain = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+def _read_mappings(rows: Iterable[Mapping[str, Any]]) -> Iterator[Found]:
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise TypeError(f"Row {number} is a {type(row).__name__}, not a mapping with image and expression")
+        values = {key: str(value) if isinstance(value, Path) else value for key, value in row.items()}
         try:
-            json.dumps(plain, allow_nan=False)
+            json.dumps(values, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ValueError(f"Row {number} can't be written as JSON: {error}") from error
-        check_names(plain, f"row {number}")
-        return row_of(number, plain)
-
-    def __getitem__(self, number: int) -> Row:
-        return self._rows[number]
+        _check_names(values, f"row {number}")
+        yield None, values, None
 
 
-class FolderRows(Rows):
-    """Every photo of a folder and the folders in it, with each of some phrases.
-
-    Hidden files and folders are passed over, and so are results of this package: folders of many, and the files of
-    single photos.
-
-    Args:
-        folder: The folder.
-        expressions: The phrases.
-        leave_out: A folder in it that isn't looked into, such as that of the results.
-
-    Raises:
-        ValueError: If there is no phrase, an empty one, or no photo, or if the folder is that of results.
-        FileNotFoundError: If there is no such folder.
-    """
-
-    def __init__(self, folder: str | Path, expressions: Sequence[str], leave_out: str | Path | None = None) -> None:
-        self.source, self.root = str(folder), Path(folder).absolute()
-        if isinstance(expressions, str):
-            expressions = [expressions]
-        if not expressions:
-            raise ValueError(f"Say what to look for in the photos of {folder}: give one or several phrases, in quotes")
-        if empty := [number for number, text in enumerate(expressions, start=1) if not text.strip()]:
-            raise ValueError(f"Expression {empty[0]} is empty; say what to look for, such as 'the man on the left'")
-        for number, text in enumerate(expressions, start=1):
-            if trouble := invalid_text_reason(text):
-                raise ValueError(f"Expression {number} {trouble}")
-        if not self.root.is_dir():
-            raise FileNotFoundError(f"There is no folder {folder}")
-        self._expressions = list(expressions)
-        self._refuse_results(None if leave_out is None else os.path.realpath(leave_out))
-        self._photos = sorted(_photos(self.root, None if leave_out is None else os.path.realpath(leave_out)))
-        if not self._photos:
-            raise ValueError(f"There is no photo in {folder}, nor in the folders in it ({', '.join(sorted(ENDINGS))})")
-        described = json.dumps([self._photos, self._expressions])
-        self.sha256 = hashlib.sha256(described.encode()).hexdigest()
-        self.images = np.repeat(np.arange(len(self._photos)), len(self._expressions))
-
-    def _refuse_results(self, leave_out: str | None) -> None:
-        if leave_out == os.path.realpath(self.root):
-            raise ValueError(
-                f"{self.source} is the folder of the photos and can't be that of the results; choose another one, such "
-                f"as {Path(self.source) / 'predictions'}"
-            )
-        if (self.root / RUN).is_file():
-            raise ValueError(f"{self.source} holds results ({RUN}) and is no folder of photos")
-
-    def __getitem__(self, number: int) -> Row:
-        photo, phrase = divmod(number, len(self._expressions))
-        return Row(number, self._photos[photo], self._expressions[phrase])
+def _read_folder(folder: Path, expressions: Sequence[str], leave_out: str | Path | None) -> Iterator[Found]:
+    if not expressions:
+        raise ValueError(f"Say what to look for in the photos of {folder}: give one or several phrases, in quotes")
+    texts = check_expressions([expressions] if isinstance(expressions, str) else expressions)
+    results = None if leave_out is None else os.path.realpath(leave_out)
+    if results == os.path.realpath(folder):
+        raise ValueError(
+            f"{folder} is the folder of the photos and can't be that of the results; choose another one, such as "
+            f"{folder / 'predictions'}"
+        )
+    if (folder / RUN).is_file():
+        raise ValueError(f"{folder} holds results ({RUN}) and is no folder of photos")
+    photos = sorted(_photos(folder, results))
+    if not photos:
+        raise ValueError(f"There is no photo in {folder}, nor in the folders in it ({', '.join(sorted(ENDINGS))})")
+    yield from ((None, {"image": photo, "expression": text}, None) for photo in photos for text in texts)
 
 
 def _photos(root: Path, leave_out: str | None) -> Iterator[str]:
@@ -209,305 +203,108 @@ def _photos(root: Path, leave_out: str | None) -> Iterator[str]:
     seen = set()  # links may lead in circles
     for folder, names, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen or real == leave_out or RUN in files:
+        if real in seen or real == leave_out or RUN in files or is_saved(Path(folder)):
             names.clear()
             continue
         seen.add(real)
         names[:] = sorted(name for name in names if not name.startswith("."))
-        results = pictures_among(Path(folder), files)
         for name in files:
-            if not name.startswith(".") and name not in results and Path(name).suffix.lower() in ENDINGS:
+            if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
                 yield (Path(folder) / name).relative_to(root).as_posix()
 
 
-class ImageIndex:
-    """Numbers photos in the order of first appearance, in 16 bytes per row whatever their paths are."""
-
-    def __init__(self) -> None:
-        self._digests = bytearray()
-        self._without = array("q")
-        self._rows = 0
-
-    def add(self, image: str | None) -> None:
-        """The photo of the next row; different spellings of a path count as one (``./a.jpg``)."""
-        if not image:
-            self._without.append(self._rows)
-        name = os.path.normpath(image) if image else ""
-        self._digests += hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        self._rows += 1
-
-    def numbers(self) -> npt.NDArray[np.int64]:
-        """``[rows]``; `NO_PHOTO` for rows that have none."""
-        digests = np.frombuffer(self._digests, dtype="S16")
-        _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
-        rank = np.empty(len(first), dtype=np.int64)
-        rank[np.argsort(first)] = np.arange(len(first))
-        numbers = rank[inverse.reshape(-1)]
-        numbers[np.array(self._without, dtype=np.int64)] = NO_PHOTO
-        return numbers
+def _read_json_lines(file: Path) -> Iterator[Found]:
+    for line, text in enumerate(_lines(file), start=1):
+        if not text.strip():
+            continue
+        try:
+            values = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        except (ValueError, RecursionError) as error:
+            yield line, {}, f"no valid JSON: {error}"
+            continue
+        if isinstance(values, dict):
+            _check_names([name for name in values if name not in COLUMNS], f"{file}, line {line}")
+            yield line, values, None
+        else:
+            yield line, {}, f"expected an object {{...}}, not {str(values)[:60]}"
 
 
-def row_of(number: int, values: Mapping[str, Any], error: str | None = None) -> Row:
-    """A row of what the input holds, with what is wrong with it."""
-    given = dict(values)
-    image, expression, name = given.pop("image", None), given.pop("expression", None), given.pop("id", None)
-    for key, value, example in (("image", image, "photo.jpg"), ("expression", expression, "the man on the left")):
+def _read_csv(file: Path) -> Iterator[Found]:
+    """Columns without a name and lines without a value are none."""
+    reader = csv.reader(_lines(file), strict=True, skipinitialspace=True)
+    header: list[str] | None = None
+    while True:
+        line = reader.line_num + 1
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(
+                f"{file}, line {line}: no valid CSV ({error}). Is a quotation mark opened and not closed? Inside a "
+                'quoted field, two of them ("") stand for one'
+            ) from error
+        if fields is None:
+            return
+        if not any(value.strip() for value in fields):
+            continue
+        if header is None:
+            header = [name.strip() for name in fields]
+            _check_header(header, f"{file}, line {line}")
+        elif len(fields) == len(header):
+            yield line, {name: value for name, value in zip(header, fields, strict=True) if name}, None
+        else:
+            hint = "; put a phrase with commas in quotation marks" if len(fields) > len(header) else ""
+            yield line, {}, f"{len(fields)} fields instead of {len(header)}{hint}"
+
+
+def _check_header(names: list[str], where: str) -> None:
+    for separator, what in ((";", "semicolons"), ("\t", "tabs")):  # what spreadsheets write in many countries
+        if len(names) == 1 and separator in names[0]:
+            raise ValueError(f"{where}: the columns are separated by {what}; save the file with commas")
+    if missing := [name for name in COLUMNS if name not in names]:
+        lower = {name.lower(): name for name in names}
+        close = [lower[near] for name in missing for near in get_close_matches(name, lower, n=1)]
+        hint = f"; is it {', '.join(map(repr, close))}?" if close else "."
+        raise ValueError(
+            f"{where}: no column {' and '.join(map(repr, missing))} among {', '.join(map(repr, names))}{hint} "
+            "The first line names the columns, such as image,expression"
+        )
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise ValueError(f"{where}: several columns are called {', '.join(map(repr, twice))}")
+    _check_names(names, where)
+
+
+READERS = {".csv": _read_csv, ".jsonl": _read_json_lines, ".ndjson": _read_json_lines}
+
+
+def _check(values: dict[str, Any], error: str | None) -> tuple[dict[str, Any], str | None]:
+    """`Row.given` of the values in a row, and the first thing that is wrong with it."""
+    for key, example in (("image", "photo.jpg"), ("expression", "the man on the left")):
+        value = values.get(key)
         if error is None and (not isinstance(value, str) or not value.strip()):
-            what = "is empty" if value is None or value == "" or isinstance(value, str) else f"is {value!r}"
+            what = "is empty" if value is None or isinstance(value, str) else f"is {value!r}"
             error = f"{key} {what}; it must be a text such as {example!r}"
-    # A photo may be called what is no text, as its file may.
-    if error is None and (trouble := invalid_text_reason(str(expression))):
+    image, expression = (value if isinstance(value, str) else None for value in map(values.get, COLUMNS))
+    # A photo may have a name that is no text, as its file may.
+    if error is None and expression and (trouble := invalid_text_reason(expression)):
         error = f"expression {trouble}"
-    image = image if isinstance(image, str) and image.strip() else None
-    return Row(number, image, expression if isinstance(expression, str) else None, name, given, error)
+    image = image if image and image.strip() else None
+    given = {"id": None, **dict.fromkeys(COLUMNS), **values, "image": image, "expression": expression}
+    return given, error
 
 
-def check_names(names: Mapping[str, Any] | Sequence[str], where: str) -> None:
-    """Refuse columns whose values would be lost among the results.
-
-    Raises:
-        ValueError: If there is one; says where.
-    """
+def _check_names(names: Iterable[str], where: str) -> None:
+    """Refuse columns whose values would be lost among the results."""
     if taken := sorted(RESERVED.intersection(names)):
         raise ValueError(f"{where}: {', '.join(taken)} would be lost, as results have such a name; rename it first")
 
 
-COLUMNS = ("image", "expression")
-
-CSV, JSON_LINES = (".csv",), (".jsonl", ".ndjson")
-
-_FOREIGN = {
-    b"\xff\xfe": "is UTF-16",
-    b"\xfe\xff": "is UTF-16",
-    b"PK\x03\x04": "is a spreadsheet or a ZIP file",
-    b"\xd0\xcf\x11\xe0": "is a spreadsheet",
-}
-
-_BOM = b"\xef\xbb\xbf"
-
-
-def open_rows(
-    source: "str | Path | Sequence[Mapping[str, Any]]",
-    expressions: Sequence[str] = (),
-    *,
-    images: str | Path | None = None,
-    leave_out: str | Path | None = None,
-) -> Rows:
-    """Rows of any kind.
-
-    Args:
-        source: A CSV file or JSON Lines with ``image`` and ``expression``, a folder of photos, or mappings.
-        expressions: What to look for in the photos of a folder.
-        images: Folder that the photos of a file are relative to; by default the file's own.
-        leave_out: A folder inside `source` that isn't looked into.
-
-    Raises:
-        FileNotFoundError: If there is nothing at `source`.
-        ValueError: If it can't be used, or doesn't go with the other arguments; says where and what to do.
-    """
-    if not isinstance(source, (str, Path)):
-        return ListedRows(source, images)
-    path = Path(source)
-    if path.is_dir():
-        if images is not None:
-            raise ValueError(f"{path} is the folder of the photos already; leave the other one out ({images})")
-        return FolderRows(path, expressions, leave_out)
-    if expressions:
-        raise ValueError(f"The phrases stand in {path}; leave out {', '.join(map(repr, expressions))}")
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file or folder {path}")
-    if path.suffix.lower() in CSV:
-        return CSVRows(path, images)
-    if path.suffix.lower() in JSON_LINES:
-        return JSONLRows(path, images)
-    raise ValueError(f"{path} has none of the endings of rows: {', '.join(CSV + JSON_LINES)}")
-
-
-class _Lines:
-    """The lines of a file as text, from where it stands; counts them and their bytes."""
-
-    def __init__(self, file: BinaryIO, source: str, line: int = 0, digest: Any = None) -> None:
-        self.file, self.source, self.line, self.digest = file, source, line, digest
-        self.position = file.tell()
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        raw = self.file.readline()
-        if not raw:
-            raise StopIteration
-        self.line += 1
-        self.position += len(raw)
-        if self.digest is not None:
-            self.digest.update(raw)
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            where = f"{self.source}, line {self.line}"
-            raise ValueError(f"{where} is not UTF-8 ({error.reason}); save it as UTF-8") from error
-
-
-class FileRows(Rows):
-    """Rows of a file, of which only the places are kept: 36 bytes per row.
-
-    Args:
-        file: The file.
-        images: Folder that the photos are relative to; by default the file's own.
-
-    Raises:
-        ValueError: If the file is of another kind, empty, or without the two columns; says where.
-    """
-
-    def __init__(self, file: str | Path, images: str | Path | None = None) -> None:
-        self.source = str(file)
-        self.root = (Path(file).parent if images is None else Path(images)).absolute()
-        self._file = Path(file).open("rb")  # noqa: SIM115 (closed by `close`)
-        try:
-            self._scan()
-        except BaseException:
-            self.close()
-            raise
-
-    def _scan(self) -> None:
-        start = self._file.read(4)
-        for signature, what in _FOREIGN.items():
-            if start.startswith(signature):
-                raise ValueError(f"{self.source} {what}; save it as CSV in UTF-8")
-        self._stat = self._state()
-        self._offsets, self._numbers = array("q"), array("q")
-        digest, index = hashlib.sha256(), ImageIndex()
-        self._file.seek(len(_BOM) if start.startswith(_BOM) else 0)
-        for offset, line, row in self._records(_Lines(self._file, self.source, digest=digest)):
-            self._offsets.append(offset)
-            self._numbers.append(line)
-            index.add(row.image)
-        if not self._offsets:
-            raise ValueError(f"{self.source} {self._emptiness()}")
-        self.sha256, self.images = digest.hexdigest(), index.numbers()
-
-    @abstractmethod
-    def _records(self, lines: _Lines) -> Iterator[tuple[int, int, Row]]:
-        """Every row with the byte and the line at which it begins."""
-
-    @abstractmethod
-    def _parse(self, lines: _Lines, number: int) -> Row:
-        """The row that begins here."""
-
-    @abstractmethod
-    def _emptiness(self) -> str:
-        """What to say of a file without rows."""
-
-    def __getitem__(self, number: int) -> Row:
-        if self._state() != self._stat:
-            raise RuntimeError(f"{self.source} was changed while its rows were being predicted; start again")
-        self._file.seek(self._offsets[number])
-        return self._parse(_Lines(self._file, self.source, self._numbers[number] - 1), number)
-
-    def where(self, number: int) -> str:
-        """File and line of a row."""
-        return f"{self.source}, line {self._numbers[number]}"
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _state(self) -> tuple[int, int]:
-        status = os.fstat(self._file.fileno())
-        return status.st_mtime_ns, status.st_size
-
-
-class JSONLRows(FileRows):
-    """JSON Lines: objects with ``image`` and ``expression``; other keys are carried through. Blank lines are none."""
-
-    def _records(self, lines: _Lines) -> Iterator[tuple[int, int, Row]]:
-        offset = lines.position
-        for text in lines:
-            if text.strip():
-                row = self._row(text, len(self._offsets))
-                check_names(row.extra, f"{self.source}, line {lines.line}")
-                yield offset, lines.line, row
-            offset = lines.position
-
-    def _parse(self, lines: _Lines, number: int) -> Row:
-        return self._row(next(lines), number)
-
-    def _row(self, text: str, number: int) -> Row:
-        try:
-            values = json.loads(text, parse_constant=_no_number, parse_float=_finite)
-        except (ValueError, RecursionError) as error:
-            return row_of(number, {}, f"no valid JSON: {error}")
-        if not isinstance(values, dict):
-            return row_of(number, {}, f"expected an object {{...}}, not {str(values)[:60]}")
-        return row_of(number, values)
-
-    def _emptiness(self) -> str:
-        return 'is empty; every line is an object such as {"image": "photo.jpg", "expression": "the man on the left"}'
-
-
-class CSVRows(FileRows):
-    """CSV in UTF-8 with a header: ``image``, ``expression``, perhaps ``id``; other columns are carried through.
-
-    Columns without a name and lines without a value are none.
-    """
-
-    def _records(self, lines: _Lines) -> Iterator[tuple[int, int, Row]]:
-        reader = self._reader(lines)
-        self._header = [name.strip() for name in self._next(reader, lines) or []]
-        self._check_header()
-        while True:
-            offset, line = lines.position, lines.line + 1
-            fields = self._next(reader, lines)
-            if fields is None:
-                return
-            if any(field.strip() for field in fields):
-                yield offset, line, self._row(fields, len(self._offsets))
-
-    def _parse(self, lines: _Lines, number: int) -> Row:
-        return self._row(self._next(self._reader(lines), lines) or [], number)
-
-    @staticmethod
-    def _reader(lines: _Lines) -> Iterator[list[str]]:
-        return csv.reader(lines, strict=True, skipinitialspace=True)
-
-    def _next(self, reader: Iterator[list[str]], lines: _Lines) -> list[str] | None:
-        start = lines.line + 1
-        try:
-            return next(reader, None)
-        except csv.Error as error:
-            raise ValueError(
-                f"{self.source}, line {start}: no valid CSV ({error}). Is a quotation mark opened and not closed? "
-                'Inside a quoted field, two of them ("") stand for one'
-            ) from error
-
-    def _row(self, fields: list[str], number: int) -> Row:
-        if len(fields) == len(self._header):
-            return row_of(number, {name: value for name, value in zip(self._header, fields, strict=True) if name})
-        hint = "; put a phrase with commas in quotation marks" if len(fields) > len(self._header) else ""
-        return row_of(number, {}, f"{len(fields)} fields instead of {len(self._header)}{hint}")
-
-    def _check_header(self) -> None:
-        names, where = self._header, f"{self.source}, line 1"
-        if not any(names):
-            raise ValueError(f"{self.source} {self._emptiness()}")
-        if len(names) == 1:
-            for separator, what in ((";", "semicolons"), ("\t", "tabs")):
-                if separator in names[0]:
-                    raise ValueError(f"{where}: the columns are separated by {what}; save the file with commas")
-        if missing := [name for name in COLUMNS if name not in names]:
-            lower = {name.lower(): name for name in names}
-            close = [lower[near] for name in missing for near in get_close_matches(name, lower, n=1)]
-            hint = f"; is it {', '.join(map(repr, close))}?" if close else "."
-            raise ValueError(
-                f"{where}: no column {' and '.join(map(repr, missing))} among {', '.join(map(repr, names))}{hint} "
-                "The first line names the columns, such as image,expression"
-            )
-        if twice := sorted({name for name in names if name and names.count(name) > 1}):
-            raise ValueError(f"{where}: several columns are called {', '.join(map(repr, twice))}")
-        check_names(names, where)
-
-    def _emptiness(self) -> str:
-        return "holds no rows; its first line names the columns, such as image,expression, and each other is a row"
+def _lines(file: Path) -> Iterator[str]:
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")  # spreadsheets begin with a mark
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{file}, line {number} is not UTF-8 ({error.reason}); save it as UTF-8") from error
 
 
 def _no_number(name: str) -> float:

@@ -4,16 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from maskris.inference.image import ImageSource, load_image
 from maskris.inference.visualize import INK, MUTED, PALETTE, as_planes, inner_edge, spotlight, wrap, write
 
-_TRUTH = "#111827"
-
-_RULE = "#c3c8d0"
-
-_MISSING = "#f3f4f6"
+_TRUTH, _RULE, _MISSING = "#111827", "#c3c8d0", "#f3f4f6"
 
 
 @dataclass(frozen=True)
@@ -22,7 +18,7 @@ class Panel:
 
     Attributes:
         image: The photo.
-        expression: What was asked.
+        expression: The phrase.
         predictions: Name of a model to its ``[h, w]`` mask, of the upright photo's size.
         truth: ``[h, w]`` mask of the referent, if known.
         iou: Name of a model to its IoU; computed from the masks where it is missing and the truth is known.
@@ -35,14 +31,7 @@ class Panel:
     iou: Mapping[str, float] = field(default_factory=dict)
 
 
-def overview(
-    panels: Sequence[Panel],
-    columns: int = 2,
-    *,
-    title: str | None = None,
-    subtitle: str | None = None,
-    cell: int = 192,
-) -> Image.Image:
+def overview(panels: Sequence[Panel], columns: int = 2, *, title: str | None = None, cell: int = 192) -> Image.Image:
     """A contact sheet: for every panel the photo, the truth and each model's mask with its IoU.
 
     Masks are drawn as spotlights: the referent keeps its colors and all else fades. On predictions a thin dark line
@@ -52,7 +41,6 @@ def overview(
         panels: At least one. Models stand in the order in which they first occur.
         columns: Panels side by side.
         title: Above everything.
-        subtitle: Smaller, under the title.
         cell: Width and greatest height of one picture in pixels; all else grows with it.
 
     Returns:
@@ -66,14 +54,12 @@ def overview(
     if columns < 1 or cell < 32:
         raise ValueError(f"An overview needs columns >= 1 and cell >= 32, not {columns} and {cell}")
     sheet = _Sheet(panels, min(columns, len(panels)), cell)
-    blocks = [
-        *([sheet.titles(title, subtitle)] if title or subtitle else []),
-        sheet.header(),
-        *(sheet.row(panels[i : i + sheet.columns]) for i in range(0, len(panels), sheet.columns)),
-    ]
+    blocks = [sheet.title(title)] if title else []
+    blocks.append(sheet.header())
+    blocks += [sheet.row(panels[i : i + sheet.columns]) for i in range(0, len(panels), sheet.columns)]
     space = round(0.7 * sheet.margin)
     height = sum(block.height + space for block in blocks) - space
-    figure = Image.new("RGB", (blocks[0].width + 2 * sheet.margin, height + 2 * sheet.margin), "white")
+    figure = Image.new("RGB", (sheet.width + 2 * sheet.margin, height + 2 * sheet.margin), "white")
     y = sheet.margin
     for block in blocks:
         figure.paste(block, (sheet.margin, y))
@@ -97,15 +83,12 @@ class _Sheet:
         self.panel_width = pictures * cell + (pictures - 1) * self.gap
         self.width = columns * self.panel_width + (columns - 1) * self.margin
 
-    def titles(self, title: str | None, subtitle: str | None) -> Image.Image:
-        large = round(1.5 * self.size)
-        lines = [(text, large, INK) for text in wrap(title or "", large, self.width) if text]
-        lines += [(text, self.size, MUTED) for text in wrap(subtitle or "", self.size, self.width) if text]
-        block = self._block(sum(round(1.35 * size) for _, size, _ in lines))
-        draw, y = ImageDraw.Draw(block), 0
-        for text, size, color in lines:
-            write(draw, (0, y), text, size, color, "la")
-            y += round(1.35 * size)
+    def title(self, title: str) -> Image.Image:
+        size = round(1.5 * self.size)
+        lines, step = wrap(title, size, self.width), round(1.35 * size)
+        block = self._block(len(lines) * step)
+        for i, text in enumerate(lines):
+            write(ImageDraw.Draw(block), (0, i * step), text, size, INK, "la")
         return block
 
     def header(self) -> Image.Image:
@@ -160,20 +143,22 @@ class _Sheet:
         double = (2 * max(1, round(photo.width * scale)), 2 * max(1, round(photo.height * scale)))
         large = photo.resize(double, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
         edge = max(2, round(self.cell / 40))
-        nothing = Image.new("RGB", double, _MISSING)
-        truth = None if panel.truth is None else _resized(as_planes(panel.truth, size)[0], double)
-        tiles = [large]
-        if self.has_truth:
-            tiles.append(nothing if truth is None else spotlight(large, truth, _TRUTH, edge))
+
+        def outlined(mask: np.ndarray | None, color: str) -> tuple[Image.Image, np.ndarray | None]:
+            if mask is None:
+                return Image.new("RGB", double, _MISSING), None
+            resized = _resized(as_planes(mask, size)[0], double)
+            return spotlight(large, resized, color, edge), resized
+
+        tile, truth = outlined(panel.truth, _TRUTH)
+        tiles = [large, tile] if self.has_truth else [large]
         for name, color in self.colors.items():
-            if name not in panel.predictions:
-                tiles.append(nothing)
-                continue
-            mask = _resized(as_planes(panel.predictions[name], size)[0], double)
-            pixels = np.array(spotlight(large, mask, color, edge))
-            if truth is not None:
-                pixels[inner_edge(truth, 2) & ~inner_edge(mask, edge)] = (17, 24, 39)
-            tiles.append(Image.fromarray(pixels))
+            tile, mask = outlined(panel.predictions.get(name), color)
+            if truth is not None and mask is not None:
+                pixels = np.array(tile)
+                pixels[inner_edge(truth, 2) & ~inner_edge(mask, edge)] = ImageColor.getrgb(_TRUTH)
+                tile = Image.fromarray(pixels)
+            tiles.append(tile)
         return [tile.reduce(2) for tile in tiles]
 
 

@@ -1,4 +1,4 @@
-"""Photos of every kind as upright 8-bit RGB: what the predictor and the pictures start from."""
+"""Photos of every kind as upright 8-bit RGB, the input of the predictor and of the pictures."""
 
 import difflib
 from pathlib import Path
@@ -28,7 +28,7 @@ _WANTED = "expected [height, width, 3] uint8 (or one gray plane, RGBA, uint16, o
 
 
 def load_image(source: ImageSource) -> Image.Image:
-    """Load a photo as a person would see it.
+    """A photo as an image viewer shows it.
 
     EXIF orientation is applied. Gray, palette, CMYK and 16-bit images become RGB; 16 bits are scaled by the range of
     their type, so that a dark scan stays dark. Transparent pixels are laid over white, the page on which cut-outs are
@@ -118,7 +118,7 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
     if turn is None:
         return rgb
     upright = rgb.transpose(turn)
-    upright.info = {}  # PIL copies it, and its EXIF or XMP would tell the next reader to turn the photo once more
+    upright.info = {}  # PIL copies it, and by its EXIF or XMP the next reader would turn the photo once more
     return upright
 
 

@@ -1,4 +1,4 @@
-"""`Predictor`: a photo is encoded once, then asked for any number of expressions."""
+"""`Predictor`: the vision encoder runs once per photo, the rest of the network once per expression."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,17 +22,16 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model found for one expression, at the size of the photo.
+    """The mask that a model predicts for one expression, at the size of the photo.
 
     Attributes:
-        expression: The expression as it was asked.
+        expression: The expression as it was given.
         mask: ``[h, w]`` bool, the pixels whose probability is above `threshold`.
         probability: ``[h, w]`` float32 in [0, 1], that a pixel belongs to the referent.
         box: Tight box of the mask: x, y, width and height in pixels; ``None`` if the mask is empty.
-        score: Mean probability over the mask's pixels, 0 if there are none: how sure the model is of what it marked,
-            not an estimate of the IoU.
+        score: Mean probability over the mask's pixels, 0 if there are none; not an estimate of the IoU.
         threshold: Where `probability` was cut.
-        truncated: Whether the model saw only the beginning of the expression, which was too long for it.
+        truncated: Whether the expression was too long for the model, which saw only its beginning.
     """
 
     expression: str
@@ -76,18 +75,17 @@ class Photo:
 
 
 class Predictor:
-    """Finds what phrases mean in a photo.
+    """Segments what phrases refer to in a photo.
 
-    `set_image` runs the vision encoder, the costly part, once; each `predict` after it is cheap. The features belong to
-    the weights they were computed with: set the image again after training on. A predictor holds one photo and serves
-    one caller at a time.
+    `set_image` runs the vision encoder, the costly part, once; each `predict` after it is cheap. After more training
+    the image must be set again. A predictor holds one photo and serves one caller at a time.
 
     Args:
         model: Any `RISModel`. It is run in evaluation mode and put back into the mode it had.
         device: Where to run, e.g. ``"cuda"`` or ``"cpu"`` (moves the model); by default where the model is.
         precision: ``"bf16"`` and ``"fp16"`` run the network under autocast; probabilities are float32 in any case.
         batch_size: Most expressions at once; more are worked through in portions, so that memory stays bounded.
-        name: What the model is called in written results; by default its class.
+        name: Name of the model in written results; by default its class.
 
     Attributes:
         image: The photo that is set, upright RGB; ``None`` before `set_image`.
@@ -231,11 +229,10 @@ class Predictor:
             threshold: As for `predict`.
 
         Raises:
-            RuntimeError: If no image is set.
-            ValueError: If an expression is empty or holds a lone surrogate, or `threshold` lies outside [0, 1).
-            TypeError: If an expression is no string.
+            RuntimeError, ValueError, TypeError: As for `predict`.
         """
-        expressions = _checked(expressions, threshold)
+        check_threshold(threshold)
+        expressions = check_expressions(expressions)
         if image is not None:
             self.set_image(image)
         if self.image is None:
@@ -256,25 +253,24 @@ class Predictor:
         Args:
             photos: What `prepare` returned, at least one.
             expressions: Any number of phrases about them; they are worked through in portions of `batch_size`.
-            image_index: For each phrase, which photo it speaks of.
+            image_index: For each phrase, the place of its photo.
             threshold: As for `predict`.
 
         Raises:
-            ValueError: If an expression is empty or holds a lone surrogate, `threshold` lies outside [0, 1) or
-                `image_index` doesn't fit.
-            TypeError: If an expression is no string.
+            ValueError: If `image_index` doesn't fit, or as for `predict`.
+            TypeError: As for `predict`.
         """
-        expressions = _checked(expressions, threshold)
-        index = list(image_index)
-        if len(index) != len(expressions) or not all(0 <= i < len(photos) for i in index):
+        check_threshold(threshold)
+        expressions = check_expressions(expressions)
+        if len(image_index) != len(expressions) or not all(0 <= i < len(photos) for i in image_index):
             raise ValueError(f"image_index needs a number from 0 to {len(photos) - 1} for each of the expressions")
         sizes = [photo.size for photo in photos]
-        return self._results(expressions, index, sizes, self._encode(photos), threshold)
+        return self._results(expressions, image_index, sizes, self._encode(photos), threshold)
 
     def _results(
         self,
         expressions: list[str],
-        image_index: list[int],
+        image_index: Sequence[int],
         sizes: list[tuple[int, int]],
         features: Features,
         threshold: float,
@@ -299,7 +295,7 @@ class Predictor:
                 )
 
     @torch.inference_mode()
-    def _segment(self, expressions: list[str], index: list[int], features: Features) -> tuple[Tensor, list[bool]]:
+    def _segment(self, expressions: list[str], index: Sequence[int], features: Features) -> tuple[Tensor, list[bool]]:
         """Probabilities ``[N, H, W]`` at the model's input size, and which expressions were too long."""
         tokens = self.model.tokenizer(expressions)
         truncated: list[bool] = tokens.truncated.tolist()
@@ -312,12 +308,12 @@ class Predictor:
         return self.model.upsample(maps, self.model.preprocess.size)[:, 0].sigmoid(), truncated
 
     def _warn(self, expressions: list[str], input_ids: Tensor, truncated: list[bool]) -> None:
-        """Say once per predictor that words are lost, and once that words are unknown."""
+        """Warn once per predictor of words that are cut off, and once of unknown words."""
         most, unknown = self.model.tokenizer.max_length, self.model.tokenizer.tokenizer.unk_token_id
         foreign = (input_ids == unknown).any(1).tolist() if unknown is not None else [False] * len(expressions)
         for kind, affected, text in (
             ("truncated", truncated, f"is longer than the {most} tokens of this model, which ignores its last words"),
-            ("unknown", foreign, "has words that this model has never seen; it can't tell what they mean"),
+            ("unknown", foreign, "has words that are not in this model's vocabulary, so that their meaning is lost"),
         ):
             if any(affected) and kind not in self._warned:
                 self._warned.add(kind)
@@ -328,17 +324,21 @@ class Predictor:
         return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
 
 
-def _checked(expressions: Sequence[str], threshold: float) -> list[str]:
+def check_threshold(threshold: float) -> None:
+    """Raise the error of `Predictor.predict` for what is no threshold."""
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold is a probability in [0, 1), not {threshold}")
+
+
+def check_expressions(expressions: Sequence[str]) -> list[str]:
+    """The expressions as a list; raises the errors of `Predictor.predict` for others."""
     if isinstance(expressions, str):
         raise TypeError(f"Expected a list of expressions, not the single string {expressions!r}: put it in a list")
-    expressions = list(expressions)
-    for i, expression in enumerate(expressions):
+    for i, expression in enumerate(expressions, start=1):
         if not isinstance(expression, str):
-            raise TypeError(f"Expression {i + 1} is a {type(expression).__name__}, not a string: {expression!r}")
+            raise TypeError(f"Expression {i} is a {type(expression).__name__}, not a string: {expression!r}")
         if not expression.strip():
-            raise ValueError(f"Expression {i + 1} is empty; say what to look for, such as 'the man on the left'")
+            raise ValueError(f"Expression {i} is empty; say what to look for, such as 'the man on the left'")
         if trouble := invalid_text_reason(expression):
-            raise ValueError(f"Expression {i + 1} {trouble}")
-    return expressions
+            raise ValueError(f"Expression {i} {trouble}")
+    return list(expressions)

@@ -1,128 +1,54 @@
-"""Pictures of predictions: masks on a photo with the expressions underneath."""
+"""Pictures of predictions: masks on a photo, a legend underneath, and text in any script that the machine has."""
 
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from math import ceil
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from maskris.inference.image import ImageSource, load_image
+from maskris.inference.predictor import Prediction
 
-if TYPE_CHECKING:
-    from maskris.inference.predictor import Prediction
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#f0e442")
+"""Colors that stay apart for color-blind eyes (Okabe and Ito, 2008)."""
 
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-INK = "#1f2328"
-"""Color of text."""
-
-MUTED = "#6b7280"
-"""Color of what matters less."""
-
-
-# PIL's own font has no letter beyond ASCII; for others the first of these that the machine has and that knows them all.
-_OTHER_FONTS = (
-    "DejaVuSans.ttf",
-    "NotoSans-Regular.ttf",
-    "Arial Unicode.ttf",
-    "arial.ttf",
-    "NotoSansCJK-Regular.ttc",
-    "msyh.ttc",
-    "PingFang.ttc",
-)
-
-
-def font_for(text: str, size: float) -> tuple[Font, str]:
-    """A font of `size` pixels for a text, and the text as the font can write it.
-
-    The font is PIL's own one, so that pictures look the same on every machine, unless the text needs letters that it
-    lacks. If no font has them, accents are dropped rather than shown as boxes.
-    """
-    own = _own(size)
-    if _knows(own, text):
-        return own, text
-    for name in _OTHER_FONTS:
-        if (other := _other(name, size)) is not None and _knows(other, text):
-            return other, text
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return own, plain
-
-
-def width_of(text: str, size: float) -> float:
-    """Width of one line in pixels."""
-    font, text = font_for(text, size)
-    return float(font.getlength(text))
-
-
-def write(
-    draw: ImageDraw.ImageDraw, position: tuple[float, float], text: str, size: float, color: str, anchor: str
-) -> None:
-    """Write one line; `anchor` says which point of it lies at `position`, as in PIL ("la" = left, top)."""
-    font, text = font_for(text, size)
-    draw.text(position, text, fill=color, font=font, anchor=anchor)
-
-
-def wrap(text: str, size: float, width: float) -> list[str]:
-    """Break a text into lines.
-
-    Args:
-        text: Any white space counts as a space.
-        size: Font size in pixels.
-        width: Most pixels of a line; a word that is wider is broken.
-
-    Returns:
-        At least one line.
-    """
-    lines = [""]
-    for word in text.split():
-        joined = f"{lines[-1]} {word}".strip()
-        if width_of(joined, size) <= width:
-            lines[-1] = joined
-            continue
-        if lines[-1]:
-            lines.append("")
-        for letter in word:
-            if lines[-1] and width_of(lines[-1] + letter, size) > width:
-                lines.append("")
-            lines[-1] += letter
-    return lines
-
-
-@lru_cache(maxsize=32)
-def _own(size: float) -> Font:
-    return ImageFont.load_default(size)
-
-
-@lru_cache(maxsize=64)
-def _other(name: str, size: float) -> Font | None:
-    try:
-        return ImageFont.truetype(name, size)
-    except OSError:
-        return None
-
-
-def _knows(font: Font, text: str) -> bool:
-    return all(_draws(font, letter) for letter in set(text) if not letter.isspace())
-
-
-@lru_cache(maxsize=4096)
-def _draws(font: Font, letter: str) -> bool:
-    """Whether a letter differs from the box that stands for an unknown one."""
-    return bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))
-
+INK, MUTED = "#1f2328", "#6b7280"
+"""Colors of text, and of text that matters less."""
 
 Color = str | tuple[int, int, int]
-"""A name or hex code that PIL knows, or red, green and blue in [0, 255]."""
+"""A name or hex code of PIL, or red, green and blue in [0, 255]."""
 
 Masks = np.ndarray | Sequence[np.ndarray]
 """One mask ``[h, w]``, or several ``[N, h, w]``; nonzero means inside."""
 
-PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#f0e442")
-"""Colors that stay apart for color-blind eyes (Okabe and Ito, 2008)."""
+_LEAST_WIDTH = 480  # below it a legend would be a column of single words
+
+
+def draw_predictions(
+    image: ImageSource, predictions: Sequence[Prediction], colors: Sequence[Color] | None = None
+) -> Image.Image:
+    """The photo with every prediction in its color, and a legend of expressions and scores underneath.
+
+    Args:
+        image: The photo that the predictions were made for.
+        predictions: What `Predictor.predict` returned.
+        colors: One per prediction; by default the palette.
+
+    Returns:
+        An RGB image; small photos are enlarged by a whole number, so that the legend has room.
+
+    Raises:
+        ValueError: If the masks are not of the photo's size, or the number of colors is wrong.
+    """
+    photo = load_image(image)
+    planes = as_planes([prediction.mask for prediction in predictions], (photo.height, photo.width))
+    factor = max(1, ceil(_LEAST_WIDTH / photo.width)) if max(photo.size) < _LEAST_WIDTH else 1
+    large = photo.resize((photo.width * factor, photo.height * factor), Image.Resampling.NEAREST)
+    planes = [plane.repeat(factor, 0).repeat(factor, 1) for plane in planes]
+    notes = [f"{p.score:.2f}" if p.box else "not found" for p in predictions]
+    return legend(overlay(large, planes, colors), [p.expression for p in predictions], colors, notes)
 
 
 def overlay(
@@ -135,7 +61,7 @@ def overlay(
     """Color masks on a photo; pixels outside all masks keep their values.
 
     Args:
-        image: The photo, as `load_image` understands it.
+        image: The photo, as for `load_image`.
         masks: ``[N, h, w]`` or ``[h, w]``, of the size of the upright photo. Later ones lie above earlier ones.
         colors: One per mask; by default `PALETTE`, again from its start when it ends.
         alpha: Opacity of the color in [0, 1].
@@ -165,7 +91,7 @@ def overlay(
 def spotlight(photo: Image.Image, mask: np.ndarray, color: Color, width: int = 2) -> Image.Image:
     """A photo that fades outside a mask, with the mask's edge in a color; inside, every pixel keeps its own.
 
-    Unlike `overlay` it leaves the referent its colors, which matter where expressions speak of colors.
+    Unlike `overlay` it leaves the referent its colors, which matter where expressions name colors.
 
     Args:
         photo: RGB.
@@ -235,36 +161,6 @@ def inner_edge(mask: np.ndarray, width: int) -> np.ndarray:
     return edge
 
 
-__all__ = ["PALETTE", "draw_predictions", "legend", "overlay"]
-
-_LEAST_WIDTH = 480  # below it a legend would be a column of single words
-
-
-def draw_predictions(
-    image: ImageSource, predictions: "Sequence[Prediction]", colors: Sequence[Color] | None = None
-) -> Image.Image:
-    """The photo with every prediction in its color, and a legend of expressions and scores underneath.
-
-    Args:
-        image: The photo that the predictions were made for.
-        predictions: What `Predictor.predict` returned.
-        colors: One per prediction; by default the palette.
-
-    Returns:
-        An RGB image; small photos are enlarged by a whole number, so that the legend has room.
-
-    Raises:
-        ValueError: If the masks are not of the photo's size, or the number of colors is wrong.
-    """
-    photo = load_image(image)
-    planes = as_planes([prediction.mask for prediction in predictions], (photo.height, photo.width))
-    factor = max(1, ceil(_LEAST_WIDTH / photo.width)) if max(photo.size) < _LEAST_WIDTH else 1
-    large = photo.resize((photo.width * factor, photo.height * factor), Image.Resampling.NEAREST)
-    planes = [plane.repeat(factor, 0).repeat(factor, 1) for plane in planes]
-    notes = [f"{p.score:.2f}" if p.box else "not found" for p in predictions]
-    return legend(overlay(large, planes, colors), [p.expression for p in predictions], colors, notes)
-
-
 def legend(
     picture: Image.Image,
     labels: Sequence[str],
@@ -277,7 +173,7 @@ def legend(
         picture: RGB.
         labels: One per color; long ones are wrapped.
         colors: By default the palette.
-        notes: What stands at the right of each label, such as a score.
+        notes: Text at the right of each label, such as a score.
 
     Returns:
         A new picture with white space below (and beside, if it is narrow) for the legend.
@@ -311,3 +207,70 @@ def legend(
             y += line
         y += size // 3
     return sheet
+
+
+def write(
+    draw: ImageDraw.ImageDraw, position: tuple[float, float], text: str, size: float, color: str, anchor: str
+) -> None:
+    """Write one line; `anchor` is the point of it that lies at `position`, as in PIL ("la" = left, top)."""
+    font, text = font_for(text, size)
+    draw.text(position, text, fill=color, font=font, anchor=anchor)
+
+
+def wrap(text: str, size: float, width: float) -> list[str]:
+    """Break a text into lines of at most `width` pixels, at least one; a word that is wider is broken."""
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if width_of(joined, size) <= width:
+            lines[-1] = joined
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in word:
+            if lines[-1] and width_of(lines[-1] + letter, size) > width:
+                lines.append("")
+            lines[-1] += letter
+    return lines
+
+
+def width_of(text: str, size: float) -> float:
+    """Width of one line in pixels."""
+    font, text = font_for(text, size)
+    return float(font.getlength(text))
+
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+# PIL's own font, the first, has no letter beyond ASCII; for others, what the machine has of these.
+_FONTS = (
+    "", "DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf", "NotoSansCJK-Regular.ttc",
+    "msyh.ttc", "PingFang.ttc",
+)  # fmt: skip
+
+
+def font_for(text: str, size: float) -> tuple[_Font, str]:
+    """A font of `size` pixels for a text, and the text as the font can write it.
+
+    The font is PIL's own one, so that pictures look the same on every machine, unless the text needs letters that it
+    lacks. If no font has them, accents are dropped rather than shown as boxes.
+    """
+    fonts = [font for name in _FONTS if (font := _font(name, size)) is not None]
+    for font in fonts:
+        if all(_draws(font, letter) for letter in set(text) if not letter.isspace()):
+            return font, text
+    return fonts[0], "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+
+
+@lru_cache(maxsize=64)
+def _font(name: str, size: float) -> _Font | None:
+    try:
+        return ImageFont.truetype(name, size) if name else ImageFont.load_default(size)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _draws(font: _Font, letter: str) -> bool:
+    """Whether a letter differs from the box that stands for an unknown one."""
+    return bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))

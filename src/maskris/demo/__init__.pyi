@@ -1,0 +1,2 @@
+from .app import serving as serving
+from .checks import Limits as Limits

@@ -1,0 +1,15 @@
+from .batch import BatchResult as BatchResult
+from .batch import predict_batch as predict_batch
+from .batch_inputs import Rows as Rows
+from .batch_inputs import read_rows as read_rows
+from .contact_sheet import Panel as Panel
+from .contact_sheet import overview as overview
+from .image import load_image as load_image
+from .predictor import Prediction as Prediction
+from .predictor import Predictor as Predictor
+from .save import Saved as Saved
+from .save import save_predictions as save_predictions
+from .visualize import draw_predictions as draw_predictions
+from .visualize import legend as legend
+from .visualize import overlay as overlay
+from .visualize import spotlight as spotlight
