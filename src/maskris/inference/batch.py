@@ -128,7 +128,7 @@ def predict_batch(
     with store.lock():
         results = BatchResults(store, len(rows), keep)
         before = int(results.done.sum())
-        job = _Job(predictor, rows, results, threshold, masks, overlays)
+        job = _Job(predictor, rows, results, store.folder, threshold, masks, overlays)
         with (
             ThreadPoolExecutor(workers) as pool,
             show_progress("predicting", len(rows), done=before, unit="rows", shown=progress) as bar,
@@ -144,12 +144,8 @@ def predict_batch(
     return BatchResult(results.file, len(rows), before, now, len(results.errors), errors, seconds)
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """Rows whose photos are encoded together, and these photos by their numbers, or the reasons why there are none."""
-
-    rows: list[Row]
-    photos: dict[int, "Future[Photo | str]"]
+_Chunk = tuple[list[Row], "dict[int, Future[Photo | str]]"]
+"""Rows whose photos are encoded together, and these photos by their numbers, or the reasons why there are none."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +155,7 @@ class _Job:
     predictor: Predictor
     rows: Rows
     results: BatchResults
+    folder: Path
     threshold: float
     masks: bool
     overlays: bool
@@ -174,10 +171,10 @@ class _Job:
         waiting: deque[_Chunk] = deque()
         for numbers in self._chunks(images_at_once):
             waiting.append(self._start(numbers, pool))
-            while sum(max(1, len(chunk.photos)) for chunk in waiting) > ahead + len(waiting[0].photos):
-                yield from self._predict(waiting.popleft())
+            while sum(max(1, len(photos)) for _, photos in waiting) > ahead + len(waiting[0][1]):
+                yield from self._predict(*waiting.popleft())
         while waiting:
-            yield from self._predict(waiting.popleft())
+            yield from self._predict(*waiting.popleft())
 
     def _chunks(self, images_at_once: int) -> Iterator[npt.NDArray[np.int64]]:
         """The rows that are worked on together; those with nothing to do are passed over.
@@ -199,12 +196,12 @@ class _Job:
 
     def _start(self, numbers: npt.NDArray[np.int64], pool: ThreadPoolExecutor) -> _Chunk:
         """Have the photos of some rows read."""
-        chunk = _Chunk([self.rows[number] for number in numbers.tolist()], {})
-        for row in chunk.rows:
-            photo = int(self.rows.photos[row.number])
-            if row.error is None and photo not in chunk.photos:
-                chunk.photos[photo] = pool.submit(self._load, row)
-        return chunk
+        rows = [self.rows[number] for number in numbers.tolist()]
+        loading: dict[int, Future[Photo | str]] = {}
+        for row in rows:
+            if row.error is None and row.photo not in loading:
+                loading[row.photo] = pool.submit(self._load, row)
+        return rows, loading
 
     def _load(self, row: Row) -> Photo | str:
         path = self.rows.path(row)
@@ -218,23 +215,15 @@ class _Job:
         except Exception as error:  # decoders raise anything at damaged files, and one file must not end the run
             return str(error) or type(error).__name__
 
-    def _predict(self, chunk: _Chunk) -> Iterator[list[Record]]:
-        loaded = {number: future.result() for number, future in chunk.photos.items()}
-        photos = {number: photo for number, photo in loaded.items() if isinstance(photo, Photo)}
-        usable, failed = [], []
-        for row in chunk.rows:
-            photo = int(self.rows.photos[row.number])
-            if row.error is None and photo in photos:
-                usable.append(row)
-            elif not self.results.done[row.number]:
-                failed.append({"row": row.number, **row.given, "error": row.error or loaded[photo]})
-        if failed:
-            yield failed
-        yield from self._segment(usable, photos)
-
-    def _segment(self, rows: list[Row], photos: dict[int, Photo]) -> Iterator[list[Record]]:
+    def _predict(self, rows: list[Row], loading: "dict[int, Future[Photo | str]]") -> Iterator[list[Record]]:
         done, size = self.results.done, self.predictor.batch_size
-        portions = [rows[start : start + size] for start in range(0, len(rows), size)]
+        loaded = {number: future.result() for number, future in loading.items()}
+        photos = {number: photo for number, photo in loaded.items() if isinstance(photo, Photo)}
+        usable = [row for row in rows if row.error is None and row.photo in photos]
+        unusable = [row for row in rows if row.error is not None or row.photo not in photos]
+        if failed := [row for row in unusable if not done[row.number]]:
+            yield [{"row": row.number, **row.given, "error": row.error or loaded[row.photo]} for row in failed]
+        portions = [usable[start : start + size] for start in range(0, len(usable), size)]
         # Whole portions, even if some of their rows are done: see `_chunks`.
         portions = [portion for portion in portions if not all(done[row.number] for row in portion)]
         wanted = [row for portion in portions for row in portion]
@@ -244,7 +233,7 @@ class _Job:
         found = self.predictor.stream_photos(
             list(photos.values()),
             [row.given["expression"] for row in wanted],
-            [places[int(self.rows.photos[row.number])] for row in wanted],
+            [places[row.photo] for row in wanted],
             threshold=self.threshold,
         )
         for portion in portions:
@@ -263,18 +252,20 @@ class _Job:
             "size": list(prediction.mask.shape),
             "mask": found["segmentation"],
         }
-        folder = self.results.file.parent
         if self.masks:
-            record["mask_file"] = f"masks/{file_name(row, len(self.rows), '.png')}"
-            (folder / record["mask_file"]).parent.mkdir(parents=True, exist_ok=True)
-            mask_image(prediction).save(folder / record["mask_file"])
+            record["mask_file"] = self._file("masks", row, ".png")
+            mask_image(prediction).save(self.folder / record["mask_file"])
         if self.overlays:
-            photo = photos[int(self.rows.photos[row.number])].image
+            photo = photos[row.photo].image
             assert photo is not None  # kept by `_load`
-            record["overlay_file"] = f"overlays/{file_name(row, len(self.rows), '.jpg')}"
-            (folder / record["overlay_file"]).parent.mkdir(parents=True, exist_ok=True)
-            draw_predictions(photo, [prediction]).save(folder / record["overlay_file"], quality=90)
+            record["overlay_file"] = self._file("overlays", row, ".jpg")
+            draw_predictions(photo, [prediction]).save(self.folder / record["overlay_file"], quality=90)
         return record
+
+    def _file(self, kind: str, row: Row, ending: str) -> str:
+        name = f"{kind}/{file_name(row, len(self.rows), ending)}"
+        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        return name
 
 
 def file_name(row: Row, rows: int, ending: str) -> str:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import islice, pairwise
 from pathlib import Path
@@ -54,11 +54,13 @@ class Row:
         given: Values of the columns: ``id``, ``image`` and ``expression`` (``None`` if there is no such text), then the
             others.
         error: What makes it unusable, if anything.
+        photo: Number of its photo, as in `Rows.photos`.
     """
 
     number: int
     given: dict[str, Any]
     error: str | None = None
+    photo: int = field(default=NO_PHOTO, compare=False)
 
 
 class Rows:
@@ -107,7 +109,8 @@ class Rows:
         return len(self.photos)
 
     def __getitem__(self, number: int) -> Row:
-        return Row(number, json.loads(self.table["given"][number].as_py()), self.table["error"][number].as_py())
+        given, error = (self.table[name][number].as_py() for name in ("given", "error"))
+        return Row(number, json.loads(given), error, int(self.photos[number]))
 
     def where(self, number: int) -> str:
         """Where a row stands: file and line, or its number and content."""
