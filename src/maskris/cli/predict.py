@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from maskris.inference.predictor import Prediction
     from maskris.inference.save import Saved
 
-_FILES = (".csv", ".jsonl", ".ndjson")
-
 
 def predict(
     source: Path,
@@ -56,25 +54,24 @@ def predict(
         precision: Numbers in which the network computes.
         model_class: Class of a model of your own, such as my_module.MyModel.
     """
-    batch = source.is_dir() or source.suffix.lower() in _FILES
+    from maskris.inference.batch import predict_batch
+    from maskris.inference.batch_inputs import READERS, read_rows
+    from maskris.inference.predictor import Predictor
+    from maskris.inference.save import check_free, save_predictions
+    from maskris.utils.imports import model_class as import_class
+    from maskris.utils.process import StopSignals
+
+    batch = source.is_dir() or source.suffix.lower() in READERS
     if batch and overwrite:
         raise ValueError("--overwrite is for a single photo; for a folder or a file, choose another folder with --out")
     batch_only = {"--images": images, "--masks": masks, "--overlays": overlays, "--retry-errors": retry_errors}
     if not batch:
-        from maskris.inference.save import check_free, save_predictions
-
         if given := [option for option, value in batch_only.items() if value]:
             raise ValueError(f"{given[0]} is for a folder of photos or a file of rows, not for a single photo")
         if not expressions:
             raise ValueError(f'Say what to look for: maskris predict {source} "the man on the left"')
         check_free(source, out, overwrite=overwrite)
     model = quickstart_model("give --model with") if model is None else model
-
-    from maskris.inference.batch import predict_batch
-    from maskris.inference.batch_inputs import read_rows
-    from maskris.inference.predictor import Predictor
-    from maskris.utils.imports import model_class as import_class
-    from maskris.utils.process import StopSignals
 
     # Before the model is loaded: it must be clear that there is something to predict.
     rows = read_rows(source, expressions or [], images=images, leave_out=out) if batch else None

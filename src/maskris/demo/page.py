@@ -44,7 +44,7 @@ def make_page(service: PredictionService, examples: Sequence[Example] = (), *, m
         gradio.HTML(header(model), elem_id="header")
         request = gradio.State(None)
         with gradio.Row(equal_height=False):
-            with gradio.Column(scale=2, min_width=300, elem_id="input"):
+            with gradio.Column(scale=2, min_width=300, elem_id="request"):
                 photo = photo_field()(
                     label="Photo", sources=["upload", "clipboard"], height=320, elem_id="photo", buttons=["fullscreen"]
                 )
@@ -66,7 +66,7 @@ def make_page(service: PredictionService, examples: Sequence[Example] = (), *, m
                     visible=bool(examples),
                     elem_id="examples",
                 )
-            with gradio.Column(scale=3, min_width=300, elem_id="output"):
+            with gradio.Column(scale=3, min_width=300, elem_id="response"):
                 notice = gradio.HTML(visible=False, elem_id="notice")
                 picture = gradio.Image(
                     label="Found",
