@@ -50,12 +50,11 @@ class PatchOcclusion:
 
     def masks(self, image_ids: Sequence[int], height: int, width: int) -> Tensor:
         """The covered pixels ``[I, height, width]`` as bool."""
-        rows, columns = -(-height // self.patch_size), -(-width // self.patch_size)
-        covered = np.zeros((len(image_ids), rows * columns), dtype=bool)
+        covered = torch.zeros(len(image_ids), height, width, dtype=torch.bool)
         for i, image_id in enumerate(image_ids):
-            order = np.argsort(_bits(rows * columns, self.seed, "patch occlusion", int(image_id)), kind="stable")
-            covered[i, order[: round(self.ratio * rows * columns)]] = True
-        return torch.from_numpy(_as_pixels(covered.reshape(-1, rows, columns), self.patch_size)[:, :height, :width])
+            ranks = _patch_ranks(height, width, self.patch_size, self.seed, "patch occlusion", int(image_id))
+            covered[i] = torch.from_numpy(ranks < round(self.ratio * (ranks.max() + 1)))
+        return covered
 
 
 @dataclass(frozen=True)
@@ -123,11 +122,8 @@ class ContextOcclusion:
         return _one_image_each(batch, origin, self._covered)
 
     def _covered(self, referent: npt.NDArray[np.bool_], image_id: int, ref_id: int) -> npt.NDArray[np.bool_]:
-        height, width = referent.shape
-        rows, columns = -(-height // self.patch_size), -(-width // self.patch_size)
-        order = np.argsort(_bits(rows * columns, self.seed, "context occlusion", image_id, ref_id), kind="stable")
-        rank = np.argsort(order).reshape(1, rows, columns)
-        return _first(_as_pixels(rank, self.patch_size)[0, :height, :width], ~referent, self.share)
+        ranks = _patch_ranks(*referent.shape, self.patch_size, self.seed, "context occlusion", image_id, ref_id)
+        return _first(ranks, ~referent, self.share)
 
 
 def cover(images: Tensor, covered: Tensor, preprocess: Preprocess) -> Tensor:
@@ -179,14 +175,12 @@ def _first(order: npt.NDArray[Any], among: npt.NDArray[np.bool_], share: float) 
     return covered.reshape(among.shape)
 
 
-def _bits(count: int, *key: Key) -> npt.NDArray[np.uint64]:
-    """Raw bits, because only those never change between NumPy versions."""
-    return np.asarray(numpy_generator(*key).bit_generator.random_raw(count))
-
-
-def _as_pixels(patches: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
-    """``[I, rows, columns]`` to ``[I, rows * size, columns * size]``."""
-    return patches.repeat(size, 1).repeat(size, 2)
+def _patch_ranks(height: int, width: int, size: int, *key: Key) -> npt.NDArray[np.int64]:
+    """The place, from 0, of each pixel's patch in a random order: ``[height, width]``."""
+    rows, columns = -(-height // size), -(-width // size)
+    bits = numpy_generator(*key).bit_generator.random_raw(rows * columns)  # only raw bits never change in NumPy
+    ranks = np.argsort(np.argsort(bits, kind="stable")).reshape(rows, columns)
+    return ranks.repeat(size, 0).repeat(size, 1)[:height, :width]
 
 
 def _check_share(what: str, share: float) -> None:

@@ -18,7 +18,7 @@ from maskris.evaluation.bootstrap import (
     resample,
     unit_sums,
     units_of,
-)
+)  # fmt: skip
 from maskris.evaluation.metrics import Floats
 from maskris.evaluation.result import Evaluation
 from maskris.robustness.suite import CLEAN, DIAGNOSTIC_FAMILIES, FAMILIES, Condition
@@ -193,55 +193,44 @@ class RobustnessComparison:
 
     def score(self, method: str, of: Subject, metric: Metric) -> Score:
         """A metric of a method."""
-        return self._score(method, of, self.values[metric], self._drawn[metric])
+        return self._score(method, of, self._ratios[metric])
 
     def retained(self, method: str, of: Subject, metric: Metric) -> Score:
         """What is left of a metric, as a share of that on clean pictures."""
-        values, drawn = self.values[metric], self._drawn[metric]
+        ratios = self._ratios[metric]
         with np.errstate(invalid="ignore", divide="ignore"):  # nothing is left of nothing: NaN
-            return self._score(method, of, values / values[:, :1], drawn / drawn[:, :, :1])
+            return self._score(method, of, ratios / ratios[..., :1])
 
     def difference(self, method: str, of: Subject, metric: Metric) -> Interval:
         """A method's metric - that of the first one, with its 95 % interval: both are drawn together."""
-        first = next(iter(self.methods))
-        pair = [self.score(name, of, metric).mean for name in (method, first)]
-        drawn = [self._mean_drawn(name, of, self._drawn[metric]) for name in (method, first)]
-        return percentile_interval(pair[0] - pair[1], drawn[0] - drawn[1])
+        own, first = (self._of(name, of, self._ratios[metric]).mean(1) for name in (method, next(iter(self.methods))))
+        return percentile_interval(float(own[0] - first[0]), own[1:] - first[1:])
 
-    def _score(self, method: str, of: Subject, values: Floats, drawn: Floats) -> Score:
-        own = tuple(float(value) for value in values[self.methods[method]] @ self._weights(of))
-        return Score(own, percentile_interval(fmean(own), self._mean_drawn(method, of, drawn)))
-
-    def _mean_drawn(self, method: str, of: Subject, drawn: Floats) -> Floats:
-        mean: Floats = (drawn[:, self.methods[method]] @ self._weights(of)).mean(1)
-        return mean
-
-    def _weights(self, of: Subject) -> Floats:
-        """What each condition counts: ``[C]``."""
-        chosen = self._harmful if of == MEAN else [of]
-        rows = [[float(one in (c, c.family)) for c in self.conditions] for one in chosen]
-        weights = np.array(rows)
-        mean: Floats = (weights / weights.sum(1, keepdims=True)).mean(0)
-        return mean
+    @property
+    def values(self) -> dict[Metric, Floats]:
+        """Metrics of the runs under the conditions: ``[R, C]``."""
+        return {metric: ratios[0] for metric, ratios in self._ratios.items()}
 
     @cached_property
-    def _sums(self) -> Floats:
-        """Numerators and denominators: ``[R, C, metrics, 2, images]``."""
+    def _ratios(self) -> dict[Metric, Floats]:
+        """Metrics as they are, and then of each resample: ``[1 + B, R, C]``."""
         places = [[run.conditions.index(c) for c in self.conditions] for run in self.runs]
-        return np.stack([run.sums[own] for run, own in zip(self.runs, places, strict=True)])
+        sums = np.stack([run.sums[own] for run, own in zip(self.runs, places, strict=True)])  # [R, C, metrics, 2, U]
+        drawn = resample(sums.reshape(-1, sums.shape[-1]).T, self.resamples, 0).reshape(-1, *sums.shape[:-1])
+        everything = np.concatenate([sums.sum(-1)[None], drawn])
+        return {metric: ratio(everything[..., m, 0], everything[..., m, 1]) for m, metric in enumerate(METRICS)}
 
-    @cached_property
-    def values(self) -> dict[str, Floats]:
-        """Metrics as they are: ``[R, C]``."""
-        return {metric: _over(self._sums[:, :, m].sum(-1)) for m, metric in enumerate(METRICS)}
+    def _of(self, method: str, of: Subject, ratios: Floats) -> Floats:
+        """What a method's runs have of `ratios` under a condition or as a mean over conditions: ``[1 + B, seeds]``."""
+        chosen = self._harmful if of == MEAN else [of]
+        weights = np.array([[float(one in (c, c.family)) for c in self.conditions] for one in chosen])
+        of_runs: Floats = ratios[:, self.methods[method]] @ (weights / weights.sum(1, keepdims=True)).mean(0)
+        return of_runs
 
-    @cached_property
-    def _drawn(self) -> dict[str, Floats]:
-        """Metrics of the resamples: ``[B, R, C]``."""
-        shape = self._sums.shape[:-1]
-        drawn = resample(self._sums.reshape(-1, self._sums.shape[-1]).T, self.resamples, 0)
-        drawn = drawn.reshape(-1, *shape)
-        return {metric: _over(drawn[:, :, :, m]) for m, metric in enumerate(METRICS)}
+    def _score(self, method: str, of: Subject, ratios: Floats) -> Score:
+        of_runs = self._of(method, of, ratios)
+        own = tuple(map(float, of_runs[0]))
+        return Score(own, percentile_interval(fmean(own), of_runs[1:].mean(1)))
 
     def summary(self) -> dict[str, Any]:
         """Metrics and what is retained by method, for families and conditions, as JSON types; fractions."""
@@ -266,8 +255,3 @@ class RobustnessComparison:
             }
             for method in self.methods
         }
-
-
-def _over(pairs: Floats) -> Floats:
-    """The last axis holds numerator and denominator."""
-    return ratio(pairs[..., 0], pairs[..., 1])
