@@ -1,8 +1,9 @@
-"""What `evaluate` may do to the inputs before a model sees them: a batch and where it comes from, to another batch."""
+"""`Perturbation`: a change of the inputs before `evaluate` gives them to a model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FunctionType
+from typing import Protocol
 
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
@@ -13,7 +14,7 @@ from maskris.models.base import RISModel
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a batch of `I` images and `N` expressions comes from, and how its model wants its inputs.
+    """Where a batch of `I` images and `N` expressions comes from, and how its model prepares inputs.
 
     Draws that depend on these numbers and a seed alone are the same in every batch and on every process.
 
@@ -35,7 +36,7 @@ class Origin:
 
     @classmethod
     def of(cls, batch: Batch, table: ReferringTable, model: RISModel) -> "Origin":
-        """The origin of a batch that was loaded from a table; images that no expression speaks of don't occur.
+        """The origin of a batch that was loaded from a table; images without an expression don't occur.
 
         Raises:
             ValueError: If the batch has no `expression_id`.
@@ -56,17 +57,20 @@ class Origin:
         )
 
 
-Perturbation = Callable[[Batch, Origin], Batch]
-"""A batch with uint8 images on the CPU to one with the same `N` expressions in the same order.
+class Perturbation(Protocol):
+    """A change of a batch on the CPU, with uint8 images, to one with the same `N` expressions in the same order.
 
-Anything else may change: images, also their number and `image_index`, so that every expression can get a picture of its
-own, token ids, and masks. ``repr`` should say what it does (a function is known by its name): it is what reports print
-and what tells two results apart. Shipped ones are in `maskris.robustness`.
-"""
+    Anything else may change: images, also their number and `image_index`, so that every expression can get a picture of
+    its own, token ids, and masks. ``repr`` should say what it does (a function is known by its name): reports print it,
+    and it tells two results apart. Shipped ones are in `maskris.robustness`.
+    """
+
+    def __call__(self, batch: Batch, origin: Origin, /) -> Batch:
+        """The changed batch."""
 
 
 def describe(perturb: Perturbation | None) -> str | None:
-    """What results say was done to their inputs: ``repr``, or where a function is defined; nothing for nothing."""
+    """A perturbation as results name it: its ``repr``, or where a function is defined."""
     if isinstance(perturb, FunctionType):
         return f"{perturb.__module__}.{perturb.__qualname__}"
     return None if perturb is None else repr(perturb)

@@ -75,12 +75,12 @@ def is_location(word: str) -> bool:
 
 
 def is_ordinal(word: str) -> bool:
-    """Whether a word counts, such as ``second``, ``last`` or ``3rd``."""
+    """Whether a word is an ordinal number, such as ``second``, ``last`` or ``3rd``."""
     return _ORDINAL.fullmatch(bare(word)) is not None
 
 
 def count_relations(text: str) -> int:
-    """How often an expression relates something to something else.
+    """The number of relations in an expression, such as ``left of`` or ``holding``.
 
     Example:
         >>> count_relations("man on the left with a bag next to the red car")
@@ -96,7 +96,7 @@ def bare(word: str) -> str:
 
 @dataclass(frozen=True)
 class TextPerturbation(ABC):
-    """Changes the words of every expression and leaves the pictures as they are.
+    """A change of the words of every expression; pictures stay as they are.
 
     Attributes:
         seed: Another seed draws anew.
@@ -110,13 +110,13 @@ class TextPerturbation(ABC):
         """The words that take the place of `words`, which are at least one."""
 
     def read(self, expression: str, ref_id: int, number: int) -> str:
-        """What is read in the place of an expression; the expression itself, blanks included, if nothing changes."""
+        """The sentence in the place of an expression: the expression itself, blanks included, if nothing changes."""
         words = expression.split()
         changed = self.change(words, self._rng(ref_id, number)) if words else words
         return expression if changed == words else " ".join(changed)
 
     def unsupported_reason(self, tokenizer: ExpressionTokenizer) -> str | None:
-        """Why this can't be done to sentences for a tokenizer; ``None`` if it can."""
+        """Why sentences for a tokenizer can't be changed in this way; ``None`` if they can."""
         return None
 
     def __call__(self, batch: Batch, origin: Origin) -> Batch:
@@ -130,8 +130,8 @@ class TextPerturbation(ABC):
 
 
 @dataclass(frozen=True)
-class _Share(TextPerturbation):
-    """What is done to a share of the words.
+class _WordShare(TextPerturbation):
+    """A change of a share of the words.
 
     Attributes:
         share: Of the words of each expression.
@@ -153,7 +153,7 @@ class _Share(TextPerturbation):
 
 
 @dataclass(frozen=True)
-class DroppedWords(_Share):
+class DroppedWords(_WordShare):
     """A share of the words is missing."""
 
     name: ClassVar[str] = "words-dropped"
@@ -165,22 +165,22 @@ class DroppedWords(_Share):
 
 
 @dataclass(frozen=True)
-class MaskedWords(_Share):
+class MaskedWords(_WordShare):
     """Every token of a share of the words is the tokenizer's mask token, as MaskRIS hides words in training."""
 
     name: ClassVar[str] = "words-masked"
 
     def change(self, words: list[str], rng: KeyedRandom) -> list[str]:
-        """With ``[MASK]`` for people; models read the token."""
+        """With ``[MASK]``, which stands in results for the mask token of the model's input."""
         gone = set(self.chosen(len(words), rng))
         return ["[MASK]" if i in gone else word for i, word in enumerate(words)]
 
     def unsupported_reason(self, tokenizer: ExpressionTokenizer) -> str | None:
-        """A tokenizer without a mask token, or one that can't tell which word a token comes from."""
+        """A tokenizer has no mask token, or does not say which word a token comes from."""
         if tokenizer.mask_id is None:
             return "the tokenizer has no mask token"
         if not tokenizer.tokenizer.is_fast:
-            return "the tokenizer can't tell which word a token comes from"
+            return "the tokenizer does not say which word a token comes from"
         return None
 
     def __call__(self, batch: Batch, origin: Origin) -> Batch:
@@ -189,9 +189,9 @@ class MaskedWords(_Share):
         Raises:
             ValueError: If the tokenizer has none.
         """
-        obstacle, mask_id = self.unsupported_reason(origin.tokenizer), origin.tokenizer.mask_id
-        if obstacle is not None or mask_id is None:
-            raise ValueError(f"Words can't be masked: {obstacle}")
+        reason, mask_id = self.unsupported_reason(origin.tokenizer), origin.tokenizer.mask_id
+        if reason is not None or mask_id is None:
+            raise ValueError(f"Words can't be masked: {reason}")
         input_ids = batch.input_ids.clone()
         encoded = origin.tokenizer.tokenizer(
             list(origin.expressions), split_special_tokens=True, return_offsets_mapping=True, verbose=False
@@ -201,7 +201,7 @@ class MaskedWords(_Share):
             places = [match.span() for match in re.finditer(r"\S+", text)]
             rng = self._rng(int(origin.ref_ids[n]), int(origin.numbers[n]))
             gone = [places[i] for i in self.chosen(len(places), rng)] if places else []
-            # A sentence that was cut ends with the end token, which stands where a word stood.
+            # A sentence that was cut ends with the end token, in the place of one of a word.
             kept = spans[: lengths[n] - 1] if len(spans) > lengths[n] else spans
             for i, (start, end) in enumerate(kept):  # special tokens span nothing
                 if any(start < last and end > first for first, last in gone) and end > start:
@@ -210,8 +210,8 @@ class MaskedWords(_Share):
 
 
 @dataclass(frozen=True)
-class Typos(_Share):
-    """A share of the words has one typo: two letters swapped, one missing, one doubled, or one of its neighbours' keys.
+class Typos(_WordShare):
+    """A share of the words has one typo: two letters swapped, one missing, one doubled, or one of a neighboring key.
 
     Words of fewer than three letters are spared, so that short sentences may have fewer typos than the share says.
     """
@@ -242,7 +242,7 @@ class ShuffledWords(TextPerturbation):
 
 @dataclass(frozen=True)
 class NoLocationWords(TextPerturbation):
-    """Without the words that name a place in the picture (`lexicon.is_location`); unchanged if none would be left."""
+    """Without the words that name a place in the picture (`is_location`); unchanged if none would be left."""
 
     name: ClassVar[str] = "no-location"
 
@@ -253,7 +253,7 @@ class NoLocationWords(TextPerturbation):
 
 @dataclass(frozen=True)
 class Synonyms(TextPerturbation):
-    """Every word that has one is replaced by a synonym (`lexicon.SYNONYMS`), in lower case."""
+    """Every word that has one is replaced by a synonym (`SYNONYMS`), in lower case."""
 
     name: ClassVar[str] = "synonyms"
 
@@ -267,7 +267,7 @@ class Synonyms(TextPerturbation):
 def _mistype(word: str, rng: KeyedRandom) -> str:
     """A word of three letters or more with one typo."""
     letters = [i for i, letter in enumerate(word) if letter.isalpha()]
-    makers = [_swap, _omit, _hit_neighbour, _double]
+    makers = [_swap, _omit, _hit_neighbor, _double]
     first = rng.below(len(makers))
     for maker in [*makers[first:], *makers[:first]]:  # doubling always succeeds
         if (wrong := maker(word, rng.sample(letters, len(letters)))) != word:
@@ -290,7 +290,7 @@ def _double(word: str, places: list[int]) -> str:
     return word[: places[0]] + word[places[0]] + word[places[0] :]
 
 
-def _hit_neighbour(word: str, places: list[int]) -> str:
+def _hit_neighbor(word: str, places: list[int]) -> str:
     for row in KEYBOARD:
         if (at := row.find(word[places[0]].lower())) >= 0:
             return word[: places[0]] + row[at + 1 if at + 1 < len(row) else at - 1] + word[places[0] + 1 :]
