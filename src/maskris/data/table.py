@@ -17,33 +17,6 @@ import pyarrow.parquet as pq
 from maskris.data import masks
 from maskris.utils.files import atomic_path
 
-SCHEMA = pa.schema(
-    [
-        ("dataset", pa.string()),
-        ("split_by", pa.string()),
-        ("split", pa.string()),
-        ("image_id", pa.int64()),
-        ("ref_id", pa.int64()),
-        ("ann_ids", pa.list_(pa.int64())),
-        ("ann_id", pa.int64()),
-        ("category", pa.string()),
-        ("image", pa.string()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("expressions", pa.list_(pa.string())),
-        ("kinds", pa.list_(pa.string())),
-        ("origins", pa.list_(pa.string())),
-        ("text", pa.string()),
-        ("mask", pa.large_binary()),
-        ("mask_source", pa.string()),
-        ("box", pa.list_(pa.float32(), 4)),
-        ("area", pa.int64()),
-        ("source", pa.string()),
-        ("source_sha256", pa.string()),
-    ]
-)
-"""The columns; `Referent` says what each holds."""
-
 SPLITS = ("train", "val", "test", "testA", "testB", "testC")
 """Names that a split may have; anything else is more likely a slip than a split. (testC is RefCLEF's.)"""
 
@@ -103,10 +76,25 @@ class Referent:
     text: str
     mask: bytes
     mask_source: str
-    box: tuple[float, float, float, float]
+    box: masks.Box
     area: int
     source: str
     source_sha256: str
+
+
+_TYPES: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    bytes: pa.large_binary(),
+    tuple[int, ...]: pa.list_(pa.int64()),
+    tuple[str, ...]: pa.list_(pa.string()),
+    masks.Box: pa.list_(pa.float32(), 4),
+}
+
+SCHEMA = pa.schema(
+    (field.name, pa.int32() if field.name in ("height", "width") else _TYPES[field.type]) for field in fields(Referent)
+)
+"""The columns: those of `Referent`."""
 
 
 class ReferringTable:
@@ -396,9 +384,6 @@ def _complete(number: int, row: Mapping[str, Any], image_ids: dict[str, int]) ->
     if "area" not in given:
         complete["area"] = masks.area_of(given["mask"], *size)
     return complete
-
-
-assert SCHEMA.names == [field.name for field in fields(Referent)]
 
 
 def open_tables(files: list[Path]) -> "ReferringTable":

@@ -6,6 +6,7 @@ from typing import Any
 
 from maskris.data.readers import Reader
 from maskris.data.readers.validation import EXPRESSION_KEYS, ReadResult, RowValidator, expressions_of, images_folder
+from maskris.data.table import TRAIN
 from maskris.utils.files import read_json
 
 
@@ -75,39 +76,72 @@ class CocoFile:
         """The annotation with an id."""
         return self.annotations.get(ann_id) if isinstance(ann_id, int) else None
 
-    def category(self, ids: Iterable[object]) -> str:
-        """Names of classes; those of several kinds are joined with commas."""
-        known = (self.categories[one] for one in ids if isinstance(one, int) and one in self.categories)
-        return ", ".join(dict.fromkeys(known))
+    def add_referent(
+        self,
+        rows: RowValidator,
+        where: str,
+        ann_ids: list[Any],
+        values: dict[str, Any],
+        problems: Iterable[tuple[str, str]] = (),
+        no_target: bool = False,
+        category_id: object = None,
+    ) -> None:
+        """Add a referent whose mask is the union of annotations.
+
+        Args:
+            rows: Gets the row.
+            where: The place in the file that names the annotations.
+            ann_ids: Their ids.
+            values: Columns, ``image_id`` among them; the image, its size and the categories are added.
+            problems: What the reader has noticed itself: kinds and messages.
+            no_target: Whether there may be no annotation.
+            category_id: Of a referent without annotations.
+        """
+        found, image_id = list(problems), values["image_id"]
+        photo = self.image(image_id)
+        if not photo:
+            found.append(("missing annotation", f"image_id {image_id!r} is not in {self.file}"))
+        targets = []
+        for ann_id in ann_ids:
+            target = self.annotation(ann_id)
+            if target is None:
+                found.append(("missing annotation", f"ann_id {ann_id!r} is not in {self.file}"))
+            elif target.get("image_id") != image_id:
+                message = f"ann_id {ann_id} belongs to image {target.get('image_id')}, not {image_id}"
+                found.append(("missing annotation", message))
+            else:
+                targets.append(target)
+        if not (ann_ids or no_target):
+            message = "the referent has no annotation; only gRefCOCO has expressions without target"
+            found.append(("empty mask", message))
+        classes = [target.get("category_id") for target in targets] or [category_id]
+        names = (self.categories[one] for one in classes if isinstance(one, int) and one in self.categories)
+        row = {
+            "ann_ids": ann_ids,
+            "category": ", ".join(dict.fromkeys(names)),
+            "image": str(photo.get("file_name", "")),
+            "height": photo.get("height"),
+            "width": photo.get("width"),
+            **values,
+        }
+        complete = photo and len(targets) == len(ann_ids) and (ann_ids or no_target)
+        rows.add(where, row, [target.get("segmentation") for target in targets] if complete else None, found)
 
 
 def _add(rows: RowValidator, where: str, ref: dict[str, Any], content: CocoFile) -> None:
-    problems = []
     named = ref.get("ann_ids", ref.get("ann_id", ref.get("annotation_id", ref.get("id"))))
     ann_ids = named if isinstance(named, list) else [named]
-    targets = [target for one in ann_ids if (target := content.annotation(one)) is not None]
-    if len(targets) < len(ann_ids) or not ann_ids:
-        problems.append(("missing annotation", f"there is no annotation {named!r}"))
-    image_id = ref.get("image_id", targets[0].get("image_id") if targets else None)
-    photo = content.image(image_id)
-    if not photo:
-        problems.append(("missing annotation", f"image_id {image_id!r} is not in the list images"))
-    if any(target.get("image_id") != image_id for target in targets):
-        problems.append(("missing annotation", f"an annotation belongs to another image than {image_id}"))
+    first = next(filter(None, map(content.annotation, ann_ids)), {})
+    image_id = ref.get("image_id", first.get("image_id"))
     values = {
-        "split": ref.get("split", photo.get("split", "train")),
+        "split": ref.get("split", content.image(image_id).get("split", TRAIN)),
         "image_id": image_id,
         "ref_id": ref.get("ref_id", ref.get("id", len(rows.result.rows))),
-        "ann_ids": ann_ids,
-        "category": content.category(target.get("category_id") for target in targets),
-        "image": str(photo.get("file_name", "")),
-        "height": photo.get("height"),
-        "width": photo.get("width"),
         "expressions": expressions_of(ref),
         "kinds": ref.get("kinds"),
         "mask_source": ref.get("mask_source", "annotated"),
     }
-    rows.add(where, values, None if problems else [one.get("segmentation") for one in targets], problems)
+    content.add_referent(rows, where, ann_ids, values)
 
 
 COCO = Reader("coco", read_coco, "a COCO-style .json file", "file", lambda source, *_: source.suffix.lower() == ".json")

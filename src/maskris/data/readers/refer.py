@@ -167,46 +167,23 @@ def _add(
     problems = []
     if missing := [key for key in ("ref_id", "ann_id", "image_id", "split", "sentences") if key not in ref]:
         problems.append(("missing key", f"the referent lacks {', '.join(missing)}"))
-    image_id = ref.get("image_id")
-    photo = instances.image(image_id)
-    if not photo:
-        problems.append(("missing annotation", f"image_id {image_id!r} is not in {instances.file}"))
-    ann_ids = _ann_ids(ref)
-    if not ann_ids and not no_target and "ann_id" in ref:
-        problems.append(("empty mask", "the referent has no annotation; only gRefCOCO has expressions without target"))
-    annotations = []
-    for ann_id in ann_ids:
-        annotation = instances.annotation(ann_id)
-        if annotation is None:
-            problems.append(("missing annotation", f"ann_id {ann_id!r} is not in {instances.file}"))
-        elif annotation.get("image_id") != image_id:
-            problems.append(
-                ("missing annotation", f"ann_id {ann_id} belongs to image {annotation.get('image_id')}, not {image_id}")
-            )
-        else:
-            annotations.append(annotation)
-    sentences = ref.get("sentences")
+    sentences, image_id = ref.get("sentences"), ref.get("image_id")
     if not isinstance(sentences, list) or not all(isinstance(sentence, dict) for sentence in sentences):
         problems.append(("bad value", f"sentences must be a list of dicts, not {str(sentences)[:60]}"))
         sentences = []
     lacking = [number for number, sentence in enumerate(sentences) if text not in sentence]
     problems += [("missing key", f"sentence {number} lacks {text!r}") for number in lacking]
-    classes = [annotation.get("category_id") for annotation in annotations] or [ref.get("category_id")]
     values = {
         "split": ref.get("split"),
         "image_id": image_id,
         "ref_id": ref.get("ref_id"),
-        "ann_ids": ann_ids,
-        "category": instances.category(classes),
-        "image": photos.name(image_id, photo.get("file_name"), ref.get("file_name")),
-        "height": photo.get("height"),
-        "width": photo.get("width"),
+        "image": photos.name(image_id, instances.image(image_id).get("file_name"), ref.get("file_name")),
         "expressions": [sentence.get(text) for sentence in sentences],
         "kinds": [str(sentence.get("kind", "")) for sentence in sentences],
     }
-    complete = photo and len(annotations) == len(ann_ids) and (ann_ids or no_target)
-    segmentations = [annotation.get("segmentation") for annotation in annotations] if complete else None
-    rows.add(f"ref_id {ref.get('ref_id')} (row {number})", values, segmentations, problems)
+    where = f"ref_id {ref.get('ref_id')} (row {number})"
+    no_target = no_target or "ann_id" not in ref  # which is reported already
+    instances.add_referent(rows, where, _ann_ids(ref), values, problems, no_target, ref.get("category_id"))
 
 
 def _ann_ids(ref: dict[str, Any]) -> list[Any]:
