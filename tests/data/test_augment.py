@@ -273,13 +273,13 @@ def test_expressions_of_one_image_share_its_draw(table, tokenizer):
 def test_the_cache_keeps_what_was_loaded(table, tokenizer):
     dataset = dataset_of(table, tokenizer, cache_images=True, referents_per_image=3)
     dataset.preload()
-    images = {key: image.clone() for key, image in dataset._cache.images.items()}
-    masks = {key: mask.clone() for key, mask in dataset._cache.masks.items()}
+    images = {key: image.clone() for key, image in dataset._cache["image"].items()}
+    masks = {key: mask.clone() for key, mask in dataset._cache["mask"].items()}
     for epoch in range(5):
         _ = [dataset[epoch, item] for item in range(4)]
     assert images
-    assert all(torch.equal(dataset._cache.images[key], image) for key, image in images.items())
-    assert all(torch.equal(dataset._cache.masks[key], mask) for key, mask in masks.items())
+    assert all(torch.equal(dataset._cache["image"][key], image) for key, image in images.items())
+    assert all(torch.equal(dataset._cache["mask"][key], mask) for key, mask in masks.items())
 
 
 def test_a_letterbox_with_soft_outlines(table, tokenizer):
