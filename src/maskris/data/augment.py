@@ -8,9 +8,8 @@ they name them:
       - class_path: maskris.data.augment.HorizontalFlip
         init_args: {swap_words: true}
 
-They work on what the model will see, after its resizing: their sizes are in its pixels, their cost does not depend on
-the photo's, and resized photos can be cached. Masks move with the photo by nearest neighbors, so that they hold no new
-values. Draws are a function of (seed, epoch, item, place in the list) alone.
+They follow the model's resizing: their sizes are in pixels of its input, their cost does not depend on the photo's size,
+and resized photos can be cached. Masks move with the photo by nearest neighbors, so that they hold no new values. Draws are a function of (seed, epoch, item, place in the list) alone.
 """
 
 import math
@@ -31,7 +30,7 @@ from maskris.utils.text import swap_sides
 Range = tuple[float, float]
 
 GRAY = (124, 116, 104)
-"""The mean of ImageNet, color of what an augmentation leaves empty: zero once it is normalized."""
+"""The mean of ImageNet, color of areas that an augmentation leaves empty: zero once it is normalized."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,9 @@ def apply_augmentations(sample: Sample, augmentations: Sequence[Augmentation], *
     """Apply augmentations one after the other.
 
     Args:
-        sample: One photo; all its expressions share what is drawn.
+        sample: One photo; all its expressions share the draws.
         augmentations: In their order.
-        key: What the draws are a function of. Each augmentation has draws of its own: one more changes no other's.
+        key: The draws are a function of it. Each augmentation has draws of its own: one more changes no other's.
     """
     sample = replace(sample, image=tv_tensors.Image(sample.image), masks=tv_tensors.Mask(sample.masks))
     for place, augmentation in enumerate(augmentations):

@@ -127,7 +127,7 @@ class Leak:
     """Training data of a member on images of an evaluation split.
 
     Attributes:
-        member: Whose training data.
+        member: The member, such as ``"refcoco unc"``.
         split: Where the images occur as well, for example ``"refcoco+ unc testA"``.
         counts: Images, referents and expressions. An image may be in several such splits and counts in each.
     """
@@ -139,7 +139,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a published list differs from our rule.
+    """Difference between a published list and our rule.
 
     Attributes:
         file: The list.
@@ -163,7 +163,7 @@ class Combination:
     Attributes:
         table: The combined table: the members' rows one after the other, without what was dropped or merged.
         members: Images, referents and expressions that each member's train split had, by its name.
-        kept: What remains of them, before they are merged.
+        kept: The rest of them after what is dropped, before they are merged.
         leaks: Training data on images of evaluation splits, by member and split.
         merged: Referents that were joined to another one of the same annotation.
         repeated: Expressions that a referent had already, which occur once now.
@@ -188,14 +188,14 @@ def combine_tables(tables: Sequence[ReferringTable], published: PublishedList | 
       the same if their files have the same COCO number, wherever they lie, and otherwise if they are the same file.
     - Training rows of the same image, annotations and mask become one: at the place of the first, with all expressions
       in the order of their first appearance and each once. ``dataset``, ``split_by`` and ``source`` list all members,
-      ``origins`` says whose each expression is.
+      ``origins`` names the member of each expression.
     - Evaluation rows stay as they are, each under its member's name.
 
     The order of `tables` decides the order of rows and expressions, but not which there are.
 
     Args:
         tables: The members; each of one data set and partition.
-        published: Train on what this list names instead of what the rule gives.
+        published: Train on the entries of this list instead of the rows that the rule keeps.
 
     Raises:
         ValueError: If a member is no single data set, two are the same, their texts are of different kinds, or no
@@ -219,7 +219,7 @@ def combine_tables(tables: Sequence[ReferringTable], published: PublishedList | 
             leaking = [row for row in train if row["member"] == member and place in places.get(row["photo"], ())]
             leaks += [Leak(member, place, _count(leaking))] if leaking else []
     groups: dict[Hashable, list[Row]] = defaultdict(list)
-    for row in kept:  # without an annotation (no target) nobody knows that two rows mean the same
+    for row in kept:  # without an annotation (no target) it is unknown whether two rows mean the same
         groups[(*_annotation(row), *map(row.get, _MASK)) if row["ann_ids"] else row["number"]].append(row)
     annotations = Counter(_annotation(rows[0]) for rows in groups.values() if rows[0]["ann_ids"])
     # Files of one photo under several names become one image, whose encoding its referents can share.
@@ -326,7 +326,7 @@ def _name_of(number: int, table: ReferringTable) -> str:
 
 
 def identities(table: ReferringTable) -> list[Hashable]:
-    """For each row what tells its image from others: its number in COCO, or else its path."""
+    """The identity of each row's image: its number in COCO, or else its path."""
     known: dict[str, Hashable] = {}
     images = table.column("image")
     for image in images:

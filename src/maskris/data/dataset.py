@@ -31,7 +31,7 @@ class LoadedItem:
     Attributes:
         image: ``[3, H, W]`` uint8.
         expressions: ``n`` sentences.
-        masks: ``[n, H, W]`` bool, or ``None`` where the data set was asked for none.
+        masks: ``[n, H, W]`` bool, or ``None`` with ``masks=False``.
         expression_id: ``[n, 2]`` int64, row of the table and number of the expression in it.
     """
 
@@ -42,19 +42,19 @@ class LoadedItem:
 
 
 class ReferringDataset(Dataset[LoadedItem]):
-    """The samples of a table, for training or for evaluation.
+    """Images, expressions and masks of a table, for training or for evaluation.
 
     In training an item is a referent with one of its expressions, or, with ``referents_per_image = k > 1``, an image
     with `k` of its referents, whose vision encoding they share. An image with fewer gives further expressions of them
-    before it repeats anything. What is drawn is a function of ``(seed, epoch, item)``: ``dataset[epoch, i]``.
+    before it repeats anything. The draws are a function of ``(seed, epoch, item)``: ``dataset[epoch, i]``.
 
     In evaluation an item is an image with every expression of every referent on it: ``dataset[i]``, or some of them:
     ``dataset[i, start, stop]``. Nothing is drawn.
 
     Args:
         table: The referents; one split of a table, usually.
-        preprocess: How the model wants its images.
-        tokenizer: How the model wants its expressions.
+        preprocess: The model's preparation of images.
+        tokenizer: The model's tokenizer.
         training: Draw expressions (training) or go through all of them (evaluation).
         seed: Seed of the draws.
         referents_per_image: Expressions per image in training, see above.
@@ -129,7 +129,7 @@ class ReferringDataset(Dataset[LoadedItem]):
 
     @property
     def expressions_per_image(self) -> list[int]:
-        """For each image the number of all its expressions, as `EvaluationBatches` wants them."""
+        """The number of expressions of each image, the argument of `EvaluationBatches`."""
         return [sum(self._counts[row] for row in rows) for rows in self._images]
 
     @property
@@ -138,12 +138,12 @@ class ReferringDataset(Dataset[LoadedItem]):
         return sum(self._counts)
 
     def __getitem__(self, key: TrainingItem | EvaluationItem) -> LoadedItem:
-        """The sample ``(epoch, i)`` in training; ``i`` or ``(i, start, stop)`` in evaluation.
+        """The item ``(epoch, i)`` in training; ``i`` or ``(i, start, stop)`` in evaluation.
 
         Raises:
             TypeError: If the key is of the other kind.
             IndexError: If there is no such item.
-            OSError: If the image can't be read, is damaged or has another size than the table says.
+            OSError: If the image can't be read, is damaged or has another size than in the table.
         """
         if self.training:
             if not isinstance(key, tuple) or len(key) != 2:
@@ -217,7 +217,7 @@ class ReferringDataset(Dataset[LoadedItem]):
     def _decode(self, row: int) -> Image.Image:
         """The photo as it is stored.
 
-        An EXIF orientation is deliberately not applied: the annotations of COCO, and so of all RefCOCO sets, are in the
+        EXIF orientation is not applied: the annotations of COCO, and so of all RefCOCO sets, are in the
         pixel order of the file. (A user's own photo, at prediction, is turned upright by `Predictor`.)
         """
         try:
@@ -271,7 +271,7 @@ class ReferringDataset(Dataset[LoadedItem]):
         return sum(sum(self.tokenizer.encode(piece)[1]) for piece in pieces), len(texts)
 
     def describe(self, batch: Batch) -> list[str]:
-        """What each expression of a batch is, for people, such as ``refcoco unc train, ref_id 17, expression 2 'man'``.
+        """Names of the expressions of a batch in words, such as ``refcoco unc train, ref_id 17, expression 2 'man'``.
 
         Expressions are counted from 0, as in ``Batch.expression_id`` and in the table.
 
@@ -297,7 +297,7 @@ class ReferringDataset(Dataset[LoadedItem]):
                     self._mask(row)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A spawned worker gets the recipe, not the contents, and fills a cache of its own."""
+        """Without the contents of the cache: a spawned worker fills its own."""
         return {**self.__dict__, "_cache": {}}
 
 
@@ -351,5 +351,5 @@ def _loader(
         prefetch_factor=prefetch_factor if workers else None,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # the loader draws a seed that nobody uses; keep it off the global stream
+        generator=torch.Generator(),  # the loader draws an unused seed; keep it off the global stream
     )

@@ -1,7 +1,7 @@
 """Masks as COCO run lengths: polygons and RLE of any kind through pycocotools, the field's reference rasterizer.
 
-Compressed counts are what the tables store: a few hundred ASCII bytes instead of 300,000 pixels. This file is light: it
-imports neither torch nor pyarrow.
+Tables store compressed counts: a few hundred ASCII bytes instead of 300,000 pixels. This file imports neither torch nor
+pyarrow.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Annotations of any format to one checked Parquet file; the command `maskris prepare`."""
+"""Validation of annotations and images of any format, and the Parquet file of the referents."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def prepare_dataset(
         dataset: Which data set of the folder; a name for the table where `source` is a file.
         split_by: Which partition, for example ``"unc"``; not needed if there is only one.
         images: Folder of the images, if it isn't found beside the annotations.
-        text: ``"raw"`` takes what the annotators typed instead of the cleaned sentences (REFER and gRefCOCO only).
+        text: ``"raw"`` takes the sentences as annotators typed them, not the cleaned ones (REFER and gRefCOCO only).
         skip_invalid: Leave invalid rows out and write them, with their problems, to ``<out>.rejects.jsonl``.
         check_images: Whether to decode every image; without, the images needn't be on this machine (those of JSON Lines
             whose masks are polygons must: their sizes are written nowhere else).
@@ -120,7 +120,7 @@ def count(table: ReferringTable) -> dict[str, Counts]:
 def checked_tables(
     results: Sequence[ReadResult], *, skip_invalid: bool, check_images: bool, progress: bool
 ) -> list[ReferringTable]:
-    """The tables of what was read from one source or several; arguments as in `prepare_dataset`.
+    """The tables of the results of one source or several; arguments as in `prepare_dataset`.
 
     Raises:
         InvalidData: If there are problems in any of them.
@@ -143,7 +143,7 @@ def checked_tables(
 
 
 def report_images(results: Sequence[ReadResult], *, progress: bool = True) -> None:
-    """Decode every image once and add what is wrong with it to the problems of its rows.
+    """Decode every image once and report its problems for its rows.
 
     Args:
         results: Get ``"missing image"``, ``"undecodable image"`` and ``"size mismatch"``.

@@ -21,8 +21,8 @@ class TrainingBatches:
     """An endless sequence of batches; every epoch visits the items in a new order.
 
     The batch of all ranks together is a contiguous piece of the epoch's order, and each rank takes a contiguous piece
-    of that: one process with batch size B sees what two with B / 2 see. The last items of an epoch are dropped where
-    they don't fill a batch; in the next epoch they are others.
+    of that: one process with batch size B has the batches of two with B / 2. The last items of an epoch are dropped
+    where they don't fill a batch; in the next epoch they are others.
 
     Args:
         length: Number of items, ``len(dataset)``.
@@ -30,7 +30,7 @@ class TrainingBatches:
         seed: The order of epoch e is a function of ``(seed, e)``.
         rank: Number of this process.
         world_size: Number of processes.
-        start_step: Batches to skip because an earlier run has seen them (per rank; a gradient accumulated over `a`
+        start_step: Batches to skip that belong to an earlier part of the run (per rank; a gradient accumulated over `a`
             batches counts as `a`).
 
     Raises:

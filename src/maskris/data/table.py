@@ -1,4 +1,4 @@
-"""`ReferringTable`: one row per referent, with its expressions and its mask, in a Parquet file.
+"""The referring table: one row per referent, with its expressions and its mask, in a Parquet file.
 
 The rows live in Arrow buffers, which forked worker processes share and which hold no Python objects: 150,000
 expressions open in a fraction of a second.
@@ -38,7 +38,7 @@ class Referent:
         split: ``"train"``, ``"val"``, ``"testA"``, …
         image_id: Number of the image in its source.
         ref_id: Number of the referent in its source.
-        ann_ids: Numbers of the annotations whose union the mask is; empty where the expressions have no target.
+        ann_ids: Numbers of the annotations; the mask is their union; empty where the expressions have no target.
         ann_id: The first of them, or -1.
         category: Name of the object's class; ``""`` where unknown.
         image: Path of the image relative to the table's images root.
@@ -46,13 +46,13 @@ class Referent:
         width: Of the image in pixels.
         expressions: The sentences about the referent.
         kinds: One per expression, for example ``"location"``; ``""`` where unknown.
-        origins: In training rows of a combined data set one per expression, for example ``"refcoco unc 17"``: whose it
-            is, and the number of the referent there. Otherwise empty: the row says it.
+        origins: In training rows of a combined data set one per expression, for example ``"refcoco unc 17"``: its data
+            set, and the number of the referent there. Otherwise empty, since the row has both.
         text: Which of the sentences that its source offers the expressions are: ``"sent"``, ``"raw"``, or ``""`` where
             it offers one only.
         mask: Compressed COCO counts of ``[height, width]``.
         mask_source: ``"annotated"`` by people (an expression without a target too: its mask is known to be empty),
-            ``"pseudo"`` by a model, or ``"none"`` where nobody knows it.
+            ``"pseudo"`` by a model, or ``"none"`` where it is unknown.
         box: x, y, width, height of the mask's tight box in pixels; zeros where the mask is empty.
         area: Pixels of the mask.
         source: The annotation file, relative to the data folder.

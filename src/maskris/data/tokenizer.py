@@ -1,4 +1,4 @@
-"""Expressions to token ids: the text encoder's own tokenizer, with the field's conventions around it."""
+"""Token ids of expressions, by the text encoder's own tokenizer and the conventions of the field."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 @dataclass(frozen=True)
 class Tokens:
-    """What `ExpressionTokenizer` makes of `N` expressions.
+    """Token ids of `N` expressions.
 
     Attributes:
         input_ids: ``[N, L]`` int64, padded at the right.
@@ -37,7 +37,7 @@ class ExpressionTokenizer:
         max_length: Most tokens of a sentence, special tokens included (20 in MaskRIS).
 
     Raises:
-        ValueError: If `max_length` leaves no room for a word, or the tokenizer has no padding token.
+        ValueError: If `max_length` leaves no place for a word, or the tokenizer has no padding token.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int = 20) -> None:
@@ -49,7 +49,7 @@ class ExpressionTokenizer:
         self.max_length = max_length
 
     def __call__(self, expressions: Sequence[str], pad_to: int | None = None) -> Tokens:
-        """Tokenise expressions.
+        """Tokenize expressions.
 
         Args:
             expressions: Any number of sentences.
@@ -143,7 +143,7 @@ class ExpressionTokenizer:
         """How many ids, counted from 0, may take a word's place when words are masked at random.
 
         All up to the last word. BERT's special tokens come before its words, so that they are among them, as published;
-        CLIP's start and end come last and are not: CLIP reads the sentence where its largest id first stands.
+        CLIP's start and end come last and are not: the sentence's embedding is that of the first largest id.
         """
         count = self.vocabulary_size
         while count - 1 in self.special_ids:

@@ -70,7 +70,7 @@ def find_reader(name: str) -> Reader:
     """The reader with a short name, or of a function (or `Reader`) with a dotted path, such as ``my_module.read``.
 
     Raises:
-        ValueError: If there is none; says what there is.
+        ValueError: If there is none; names those that exist.
     """
     if "." in name:
         found = load_by_path(name)

@@ -93,7 +93,7 @@ class CocoFile:
             where: The place in the file that names the annotations.
             ann_ids: Their ids.
             values: Columns, ``image_id`` among them; the image, its size and the categories are added.
-            problems: What the reader has noticed itself: kinds and messages.
+            problems: Kinds and messages of what the reader has found itself.
             no_target: Whether there may be no annotation.
             category_id: Of a referent without annotations.
         """

@@ -18,8 +18,8 @@ def read_jsonl(source: str | Path, images: str | Path | None = None, *, dataset:
     ``{"image": "a.jpg", "mask": "a_1.png", "expressions": ["the man on the left"], "split": "train"}``
 
     ``mask`` is a PNG (all but black is inside, in a palette all but index 0), a COCO RLE ``{"size", "counts"}`` or a
-    list of polygons; ``"no_target": true`` instead says that nothing in the image is meant. Optional are ``category``,
-    ``image_id``, ``ref_id``, ``kinds``, ``mask_source``, ``height`` and ``width``.
+    list of polygons; ``"no_target": true`` instead stands for an expression without a referent in the image. Optional
+    are ``category``, ``image_id``, ``ref_id``, ``kinds``, ``mask_source``, ``height`` and ``width``.
 
     Args:
         source: The JSON Lines file. Masks are relative to its folder.

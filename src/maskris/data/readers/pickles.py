@@ -1,7 +1,7 @@
-"""Reading downloaded pickles without trusting them: lists, dicts, tuples, strings, bytes, numbers, bools and None only.
+"""Safe reading of downloaded pickles: lists, dicts, tuples, strings, bytes, numbers, bools and None only.
 
-A pickle is a program: it may import and call anything. RefCOCO's ``refs(*).p`` need none of that, so whatever looks up
-a name is refused by that name before anything happens, and without a name nothing can be called. This file is light.
+A pickle is a program: it may import and call anything. RefCOCO's ``refs(*).p`` need none of that. A pickle that looks
+up a name is refused with that name before anything happens, and without a name nothing can be called.
 """
 
 import codecs
@@ -15,7 +15,7 @@ _PLAIN = (list, dict, tuple, str, bytes, int, float, bool, type(None))
 
 
 class UnsafePickleError(ValueError):
-    """A pickle wants more than lists, dicts, strings and numbers; nothing of it was executed."""
+    """A pickle holds more than lists, dicts, strings and numbers; nothing of it was executed."""
 
 
 def load_plain(path: str | Path) -> Any:

@@ -56,7 +56,7 @@ def read_refer(
 
     Raises:
         FileNotFoundError: If an annotation file is missing.
-        ValueError: If several data sets or none fit, a file is damaged, or a pickle wants more than plain values.
+        ValueError: If several data sets or none fit, a file is damaged, or a pickle holds more than plain values.
     """
     return _read(Path(root), dataset, split_by, images, text, ("refs({}).p",), no_target=False)
 
@@ -116,7 +116,7 @@ def _is_grefcoco(source: Path, dataset: str | None, split_by: str | None) -> boo
 
 
 def _is_refer(source: Path, dataset: str | None, split_by: str | None) -> bool:
-    # Where it isn't clear which data set is meant, `_choose` says so when this reader calls it.
+    # Where several data sets fit, `_choose` raises when this reader calls it.
     folders = [source, *(folder for folder in source.iterdir() if folder.is_dir())]
     return any(map(partitions, folders)) and not _is_grefcoco(source, dataset, split_by)
 
@@ -198,7 +198,7 @@ class _Photos:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.listing = set(os.listdir(folder)) if folder.is_dir() else set()  # noqa: PTH208 - names are what we want
+        self.listing = set(os.listdir(folder)) if folder.is_dir() else set()  # noqa: PTH208 - names are enough
 
     def name(self, image_id: object, listed: object, of_ref: object) -> str:
         """The first name that exists, otherwise the first that should."""

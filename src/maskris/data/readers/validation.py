@@ -32,7 +32,7 @@ class Problem:
         file: The annotation file.
         where: The row in it, for example ``"ref_id 17 (row 4)"`` or ``"line 12"``; ``""`` for the file as a whole.
         kind: A few words that problems have in common, for example ``"missing image"``.
-        message: What is wrong, in full.
+        message: The problem in a sentence.
         row: Number of the row in `ReadResult.rows`; ``None`` where the row could not be read at all.
         fatal: Whether the data can't be used even without the rows that have problems.
     """
@@ -48,7 +48,7 @@ class Problem:
         return ": ".join(part for part in (self.file, self.where, self.message) if part)
 
 
-class InvalidData(ValueError):  # noqa: N818 - named as users say it
+class InvalidData(ValueError):  # noqa: N818 - "error" would repeat the base class
     """Annotations have problems; `problems` holds all of them."""
 
     def __init__(self, problems: Sequence[Problem], hint: str = "") -> None:
@@ -106,7 +106,7 @@ class ReadResult:
 
 
 class RowValidator:
-    """Checks the referents of a reader one by one and keeps both the rows and the problems, in `result`.
+    """Validation of a reader's referents, row by row; rows and problems are kept in `result`.
 
     Args:
         file: The annotation file, for hashes and messages.
@@ -120,7 +120,7 @@ class RowValidator:
     def __init__(
         self,
         file: Path,
-        images_root: Path,
+        images_root: str | Path,
         dataset: str | None = None,
         *,
         root: Path | None = None,
@@ -128,7 +128,7 @@ class RowValidator:
         text: str = "",
     ) -> None:
         self.file = file
-        self.result = ReadResult([], [], images_root)
+        self.result = ReadResult([], [], Path(images_root))
         self._common = {
             "dataset": dataset or file.stem,
             "split_by": split_by,
@@ -156,9 +156,9 @@ class RowValidator:
             where: The place in the file.
             values: Columns, without those of the mask: ``image``, ``split``, ``expressions`` and what else is known.
                 Without ``height`` and ``width``, the size is that of the image file.
-            segmentations: Whose union the mask is; none at all (an empty list) for an expression without a target;
-                ``None`` where `problems` says why there is no mask.
-            problems: What the reader has noticed itself: kinds and messages.
+            segmentations: The mask is their union; an empty list for an expression without a target, ``None`` where
+                there is no mask for one of the `problems`.
+            problems: Kinds and messages of what the reader has found itself.
         """
         number = len(self.result.rows)
         row = {**self._common, **values}

@@ -1,4 +1,4 @@
-"""Expressions of the embedded data set: every one is true of exactly one object, with a margin people would grant."""
+"""Expressions of the embedded data set: every one is true of exactly one object, by a clear margin."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ LARGER = 6, 5
 """One object is clearly larger than another from this ratio of their radii, and its square of their areas."""
 
 COLORFUL = 75
-"""How often, in per cent, a color is named where it can be; people name it even where the phrase would do without."""
+"""How often, in per cent, a color is named where it can be, also where the phrase is unambiguous without."""
 
 KINDS = {"attribute": 4, "location": 4, "comparison": 2, "relation": 3, "ordinal": 1}
-"""The kinds of expressions and how readily people choose each where several would do."""
+"""The kinds of expressions and their relative frequency where several are possible."""
 
 VARIANTS = ("shapes", "shapes+", "shapesg")
 """Short, with location words; without any; long sentences: as RefCOCO, RefCOCO+ and RefCOCOg differ."""
@@ -73,7 +73,7 @@ def expressions(scene: Scene, variant: str, rng: KeyedRandom, most: int = 3) -> 
     """Up to `most` expressions of different kinds for every object that has any, in the order of the objects.
 
     Args:
-        scene: What they speak of.
+        scene: The objects.
         variant: One of `VARIANTS`.
         rng: Chooses among all that are true.
         most: Most expressions for one object.
