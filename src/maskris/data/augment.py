@@ -8,8 +8,9 @@ they name them:
       - class_path: maskris.data.augment.HorizontalFlip
         init_args: {swap_words: true}
 
-They follow the model's resizing: their sizes are in pixels of its input, their cost does not depend on the photo's size,
-and resized photos can be cached. Masks move with the photo by nearest neighbors, so that they hold no new values. Draws are a function of (seed, epoch, item, place in the list) alone.
+They follow the model's resizing: their sizes are in pixels of its input, their cost does not depend on the photo's
+size, and resized photos can be cached. Masks move with the photo by nearest neighbors, so that they hold no new values.
+Draws are a function of (seed, epoch, item, place in the list) alone.
 """
 
 import math
