@@ -27,6 +27,7 @@ from .models.cris import CRIS as CRIS
 from .models.etris import ETRIS as ETRIS
 from .models.lavt import LAVT as LAVT
 from .models.weights.convert import convert_checkpoint as convert_checkpoint
+from .reporting.html.report import write_report as write_report
 from .robustness.benchmark import run_robustness as run_robustness
 from .strategies.aml import AML as AML
 from .strategies.base import Strategy as Strategy

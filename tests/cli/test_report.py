@@ -115,8 +115,8 @@ def test_a_report_on_a_run_folder_alone(maskris, run, tmp_path):
 def test_the_pictures_show_what_the_predictor_finds(twins, table):
     from maskris.evaluation.evaluator import evaluate
     from maskris.evaluation.protocol import Protocol
+    from maskris.reporting.html.contents import Report, Subject
     from maskris.reporting.html.examples import draw_galleries
-    from maskris.reporting.html.report import Report, Subject
     from maskris.training.run_record import read_run
 
     data = open_tables([table]).split("val")

@@ -1,14 +1,181 @@
-"""Pictures of robustness, with matplotlib (the extra ``plots``): curves over severities, and one summary."""
+"""Plots with matplotlib (the extra ``plots``): robustness and studies as PNG, the charts of a page as SVG."""
 
+import io
 import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
+import numpy as np
+import numpy.typing as npt
+
+from maskris.evaluation.bootstrap import SeedScores
 from maskris.experiments.study_results import StudyResults
+from maskris.inference.visualize import PALETTE
 from maskris.robustness.results import Metric, RobustnessComparison, Score
 from maskris.robustness.suite import CLEAN, Condition
 
-_COLORS = ("#0b6fb4", "#e69f00", "#2f9e6e", "#5b2a86", "#c23b4a", "#767676")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SERIES = tuple(PALETTE[i] for i in (0, 4, 2, 3, 1, 5))
+"""Colors of models and of what else is compared: the first four stand out from white and from black."""
+
+_DASHES = ("-", "--", ":", "-.")
+
+_INK, _HAIR = "#010203", "#040506"  # stand for colors of the page while an SVG is drawn
+
+_MOST_POINTS = 400
+
+_MARKED = 8  # a line of so few points shows where they are
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart.
+
+    Attributes:
+        name: Of the model.
+        x: Increasing numbers.
+        y: As many; a gap where one is ``None``.
+        number: Of the model; color and dashes follow from it.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float | None]
+    number: int = 0
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure; its size is in inches.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("Plots are drawn by matplotlib: pip install 'maskris[plots]'") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def line_chart(
+    series: Sequence[Series],
+    *,
+    about: str,
+    x: str,
+    y_range: tuple[float, float] | None = None,
+    log: bool = False,
+) -> str:
+    """Lines over a common horizontal axis as an SVG element for a page.
+
+    Axes have the color of the page's text, the grid that of its variable ``--hair``, so they follow its dark mode.
+
+    Args:
+        series: At least one, with at least one place.
+        about: What the chart shows, for those who can't see it; the first and last values are added.
+        x: Name of the horizontal axis.
+        y_range: Ends of the vertical axis; by default those of the numbers and 0, as for the horizontal one.
+        log: Whether the vertical axis is logarithmic; numbers that are not positive are left out then.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    figure = new_figure(3.6, 2.1)
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+    axes = figure.subplots()
+    for one in series:
+        across, up = _thinned(one)
+        if log:
+            up[~(up > 0)] = math.nan
+        color, dashes = SERIES[one.number % len(SERIES)], _DASHES[one.number % len(_DASHES)]
+        marker = "o" if np.isfinite(up).sum() <= _MARKED else ""
+        axes.plot(across, up, dashes, marker=marker, markersize=4, color=color, linewidth=1.3, clip_on=False)
+    axes.update_datalim([(0, 1 if log else 0)])
+    axes.margins(0)
+    axes.autoscale_view()
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(numticks=6))
+        axes.minorticks_off()
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    if y_range:
+        axes.set_ylim(*y_range)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(_short))
+    axes.set_xlabel(x, fontsize=8, color=_INK)
+    axes.tick_params(labelsize=8, colors=_INK)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", color=_HAIR, linewidth=0.7)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_INK)
+    return _svg(figure, f"{about}. {'; '.join(map(_ends, series))}")
+
+
+def _svg(figure: "Figure", about: str) -> str:
+    """A figure as an element of HTML: text stays text, and nothing in it has an effect on the page around it."""
+    from matplotlib import rc_context
+
+    file = io.StringIO()
+    # Elements that others refer to are named by a hash of this text, so that no two charts of a page share a name.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": about}):
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    root = ElementTree.fromstring(file.getvalue())
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        for child in list(element):
+            if child.tag.endswith(("}metadata", "}style")):
+                element.remove(child)
+        attributes = {name.rpartition("}")[2]: _page_style(value) for name, value in element.attrib.items()}
+        if element.tag == "g":
+            attributes.pop("id", None)
+        element.attrib.clear()
+        element.attrib.update(attributes)
+        if element.tag != "text":
+            element.text = None
+        element.tail = None
+    del root.attrib["width"], root.attrib["height"]  # those of the page's panel
+    root.attrib |= {"class": "chart", "role": "img", "aria-label": about}
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+
+
+def _page_style(value: str) -> str:
+    """An attribute of matplotlib's SVG with the page's colors and font, and with two digits."""
+    value = re.sub(r"font-family: [^;]*;? ?", "", value.replace(_INK, "currentColor").replace(_HAIR, "var(--hair)"))
+    return " ".join(re.sub(r"(\d+\.\d\d)\d+", r"\1", value).split())
+
+
+def _short(value: float, _: Any = None) -> str:
+    """A number for an axis: 0.25, 1500, 20k, 5e-05."""
+    text = f"{value / 1000:g}k" if 10_000 <= abs(value) < 1e6 else f"{value:g}"
+    return text.replace("-", "\u2212")
+
+
+def _thinned(series: Series) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """At most `_MOST_POINTS` points, each the mean of as many neighbors."""
+    points = np.array([series.x, series.y], dtype=np.float64)  # [2, N], NaN where a value is missing
+    size = -(-points.shape[1] // _MOST_POINTS)
+    if size > 1:
+        points = np.pad(points, ((0, 0), (0, -points.shape[1] % size)), constant_values=math.nan)
+        groups = points.reshape(2, -1, size)
+        known = np.isfinite(groups).sum(2)
+        points = np.where(known, np.nansum(groups, 2) / np.maximum(known, 1), math.nan)
+    return points[0], points[1]
+
+
+def _ends(series: Series) -> str:
+    known = [(x, y) for x, y in zip(series.x, series.y, strict=True) if y is not None]
+    if not known:
+        return f"{series.name}: nothing"
+    (x0, y0), (x1, y1) = known[0], known[-1]
+    return f"{series.name}: {y0:.4g} at {x0:g}, {y1:.4g} at {x1:g}"
 
 
 def plot_curves(comparison: RobustnessComparison, path: Path, metric: Metric = "oIoU") -> Path | None:
@@ -27,8 +194,6 @@ def plot_curves(comparison: RobustnessComparison, path: Path, metric: Metric = "
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    from matplotlib.figure import Figure
-
     curves: dict[str, list[Condition]] = {}
     for condition in comparison.conditions:
         if condition.severity is not None:
@@ -38,29 +203,27 @@ def plot_curves(comparison: RobustnessComparison, path: Path, metric: Metric = "
         return None
     columns = min(4, len(curves))
     lines = math.ceil(len(curves) / columns)
-    figure = Figure(figsize=(2.9 * columns, 0.7 + 2.2 * lines), layout="constrained")
+    figure = new_figure(2.9 * columns, 0.7 + 2.2 * lines)
     panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     for panel, (name, own) in zip(panels, curves.items(), strict=False):
-        for method, color in zip(comparison.methods, _cycle(len(comparison.methods)), strict=True):
+        severities = [0.0, *map(_severity, own)]
+        for number, method in enumerate(comparison.methods):
+            color = SERIES[number % len(SERIES)]
             scores = [comparison.score(method, c, metric) for c in (CLEAN, *own)]
-            severities = [0.0, *map(_severity, own)]
             low, high = zip(*map(_band, scores), strict=True)
             panel.fill_between(severities, low, high, color=color, alpha=0.18, linewidth=0)
             means = [100 * score.mean for score in scores]
             panel.plot(severities, means, "o-", color=color, markersize=3.5, linewidth=1.6, label=method)
         shares = isinstance(own[0].severity, float)
-        ticks = [0.0, *map(_severity, own)]
-        panel.set_xticks(ticks, [f"{x:.0%}" if shares else f"{x:g}" for x in ticks], fontsize=8)
+        panel.set_xticks(severities, [f"{x:.0%}" if shares else f"{x:g}" for x in severities], fontsize=8)
         panel.set_title(f"{own[0].family}: {name}", loc="left", fontsize=9)
-        _plain(panel)
+        _plain(panel, grid="y")
     for panel in panels[len(curves) :]:
         panel.set_visible(False)
     for line in range(lines):
         panels[line * columns].set_ylabel(f"{metric} (%)", fontsize=9)
     panels[0].set_ylim(bottom=0)
-    _legend(figure, panels[0], len(comparison.methods))
-    figure.savefig(path, dpi=130)
-    return path
+    return _finish(figure, panels[0], path)
 
 
 def plot_summary(comparison: RobustnessComparison, path: Path, metric: Metric = "oIoU") -> Path:
@@ -76,21 +239,12 @@ def plot_summary(comparison: RobustnessComparison, path: Path, metric: Metric = 
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    from matplotlib.figure import Figure
-
     methods, subjects = list(comparison.methods), comparison.subjects
-    figure = Figure(figsize=(9.5, 1.3 + len(subjects) * (0.22 + 0.17 * len(methods))), layout="constrained")
+    figure = new_figure(9.5, 1.3 + len(subjects) * (0.22 + 0.17 * len(methods)))
     left, right = figure.subplots(1, 2, sharey=True)
-    thickness = 0.8 / len(methods)
-    for number, (method, color) in enumerate(zip(methods, _cycle(len(methods)), strict=True)):
-        shift = (number - (len(methods) - 1) / 2) * thickness
-        for panel, kind in ((left, comparison.score), (right, comparison.retained)):
-            shown = [i for i in range(len(subjects)) if panel is left or subjects[i] != CLEAN]
-            scores = [kind(method, subjects[i], metric) for i in shown]
-            places = [i + shift for i in shown]
-            panel.barh(places, [100 * s.mean for s in scores], thickness * 0.88, color=color, label=method)
-            for place, score in zip(places, scores, strict=True):
-                _spread(panel, place, score)
+    _bars(left, {m: {i: comparison.score(m, one, metric) for i, one in enumerate(subjects)} for m in methods})
+    kept = {i: one for i, one in enumerate(subjects) if one != CLEAN}
+    _bars(right, {m: {i: comparison.retained(m, one, metric) for i, one in kept.items()} for m in methods})
     labels = ["clean", *("mean of families" if one == "mean" else str(one) for one in subjects[1:])]
     left.set_yticks(range(len(subjects)), labels)
     left.invert_yaxis()
@@ -100,9 +254,57 @@ def plot_summary(comparison: RobustnessComparison, path: Path, metric: Metric = 
     for panel in (left, right):
         _plain(panel, grid="x")
         panel.set_xlim(left=0)
-    _legend(figure, left, len(methods))
-    figure.savefig(path, dpi=130)
-    return path
+    return _finish(figure, left, path)
+
+
+def plot_study(results: StudyResults, metric: str, path: Path) -> Path:
+    """One row for each variant, one color for each share hidden; points are seeds, bars their means.
+
+    Args:
+        results: Of a study.
+        metric: ``"mIoU"`` or ``"oIoU"``.
+        path: Where to write the PNG.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    variants, shares = results.variants, list(results.occlusion)
+    figure = new_figure(8, 1.2 + 0.28 * len(variants) * len(shares))
+    axes = figure.add_subplot()
+    labels = {share: f"{share:.0%} hidden" if share else "clean" for share in shares}
+    _bars(
+        axes,
+        {
+            label: {i: results.cell(variant, share, metric) for i, variant in enumerate(variants)}
+            for share, label in labels.items()
+        },
+    )
+    axes.set_yticks(range(len(variants)), variants)
+    axes.set_ylim(len(variants) - 0.4, -0.6)  # the first on top, whatever their number
+    axes.set_xlabel(f"{metric} (%)")
+    figure.suptitle(results.title, x=0.01, ha="left", fontsize=11)
+    _plain(axes, grid="x")
+    return _finish(figure, axes, path, side="right")
+
+
+def _bars(panel: Any, groups: Mapping[str, Mapping[int, SeedScores]]) -> None:
+    """Bars beside each other at whole numbers, one color for each group; points are seeds.
+
+    A single seed of robustness has its bootstrap interval instead.
+    """
+    thickness = 0.8 / len(groups)
+    for number, (label, scores) in enumerate(groups.items()):
+        places = np.array(list(scores)) + (number - (len(groups) - 1) / 2) * thickness
+        means = [100 * score.mean for score in scores.values()]
+        panel.barh(places, means, thickness * 0.9, color=SERIES[number % len(SERIES)], label=label)
+        for place, score in zip(places, scores.values(), strict=True):
+            if isinstance(score, Score) and len(score.values) == 1:
+                panel.plot(_band(score), [place, place], color="black", linewidth=1.2)
+            else:
+                values = [100 * value for value in score.values]
+                panel.plot(
+                    values, [place] * len(values), "ko", markersize=4, markeredgecolor="white", markeredgewidth=0.7
+                )
 
 
 def _severity(condition: Condition) -> float:
@@ -117,65 +319,17 @@ def _band(score: Score) -> tuple[float, float]:
     return (math.nan, math.nan) if low is None or high is None else (100 * low, 100 * high)
 
 
-def _spread(panel: Any, place: float, score: Score) -> None:
-    if len(score.values) > 1:
-        panel.plot([100 * value for value in score.values], [place] * len(score.values), "k.", markersize=4)
-    else:
-        panel.plot(_band(score), [place, place], color="black", linewidth=1.2)
-
-
-def _cycle(count: int) -> list[str]:
-    return [_COLORS[i % len(_COLORS)] for i in range(count)]
-
-
-def _plain(panel: Any, grid: str = "y") -> None:
+def _plain(panel: Any, grid: str) -> None:
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(axis=grid, alpha=0.3)
     panel.set_axisbelow(True)
     panel.tick_params(labelsize=8)
 
 
-def _legend(figure: Any, panel: Any, count: int) -> None:
+def _finish(figure: "Figure", panel: Any, path: Path, side: str = "center") -> Path:
+    """Add the legend of a panel, and write the PNG."""
     handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=min(count, 5), fontsize=9)
-
-
-_STUDY_COLORS = ("#0b6fb4", "#e69f00", "#5b2a86", "#2f9e6e")
-
-
-def plot_study(results: StudyResults, metric: str, path: Path) -> Path:
-    """One row for each variant, one color for each share hidden; points are seeds, bars their means.
-
-    Args:
-        results: Of a study.
-        metric: ``"mIoU"`` or ``"oIoU"``.
-        path: Where to write the PNG.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
-    """
-    from matplotlib.figure import Figure
-
-    variants, shares = results.variants, list(results.occlusion)
-    height = 0.8 / len(shares)
-    figure = Figure(figsize=(8, 1.2 + 0.28 * len(variants) * len(shares)), layout="constrained")
-    axes = figure.add_subplot()
-    for number, share in enumerate(shares):
-        cells = [results.cell(variant, share, metric) for variant in variants]
-        places = [i + (number - (len(shares) - 1) / 2) * height for i in range(len(variants))]
-        color = _STUDY_COLORS[number % len(_COLORS)]
-        means = [100 * cell.mean for cell in cells]
-        axes.barh(places, means, height * 0.9, color=color, label=f"{share:.0%} hidden" if share else "clean")
-        for place, cell in zip(places, cells, strict=True):
-            values, rows = [100 * value for value in cell.values], [place] * len(cell.values)
-            axes.plot(values, rows, "ko", markersize=4, markeredgecolor="white", markeredgewidth=0.7)
-    axes.set_yticks(range(len(variants)), variants)
-    axes.set_ylim(len(variants) - 0.4, -0.6)  # the first on top, whatever their number
-    axes.set_xlabel(f"{metric} (%)")
-    figure.suptitle(results.title, x=0.01, ha="left", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", alpha=0.3)
-    axes.set_axisbelow(True)
-    figure.legend(frameon=False, loc="outside upper right", ncols=len(shares), fontsize=9)
-    figure.savefig(path, dpi=110)
+    place: Any = f"outside upper {side}"
+    figure.legend(handles, labels, frameon=False, loc=place, ncols=min(len(labels), 5), fontsize=9)
+    figure.savefig(path, dpi=130)
     return path

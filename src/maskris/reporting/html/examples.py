@@ -12,17 +12,16 @@ from maskris.data.table import ReferringTable
 from maskris.evaluation.protocol import Protocol
 from maskris.inference.image import load_image
 from maskris.inference.predictor import Predictor
-from maskris.inference.visualize import PALETTE, inner_edge, spotlight
+from maskris.inference.visualize import inner_edge, spotlight
 from maskris.models.base import RISModel
-from maskris.reporting.html.report import Example, Gallery, Picture, Report
+from maskris.reporting.html.contents import Example, Gallery, Picture, Report
 from maskris.reporting.html.selection import Rows, disagreements, extremes
+from maskris.reporting.plots import SERIES
 
 SIDE = 320
 """Greatest width and height of a picture in pixels."""
 
 _TRUTH = (28, 27, 25)
-
-_COLORS = (PALETTE[0], PALETTE[4], PALETTE[2], PALETTE[3])  # of the models, as in the style sheet
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def _example(table: ReferringTable, asked: _Asked, masks: Sequence[np.ndarray], 
         Picture(f"truth{nothing}", f"Truth for {asked_for}{nothing}", _jpeg(spotlight(large, truth, _TRUTH, 5)), size),
     ]
     for i, mask in enumerate(masks):
-        drawn = np.array(spotlight(large, _resized(mask, double), _COLORS[i % len(_COLORS)], 9))
+        drawn = np.array(spotlight(large, _resized(mask, double), SERIES[i % len(SERIES)], 9))
         drawn[inner_edge(truth, 5)] = 255
         drawn[inner_edge(truth, 3)] = _TRUTH
         name = names[i] if len(names) > 1 else "prediction"

@@ -1,190 +1,161 @@
-"""`Document`: the frame of the page, its numbered sections, figures and tables."""
+"""The parts that a page is made of, and the template that they are filled into."""
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from maskris.evaluation.bootstrap import Interval
-from maskris.reporting.html.html import Content, Html, join, tag
+from maskris.reporting.html.contents import Gallery
+from maskris.reporting.plots import SERIES
 from maskris.reporting.tables import NOTHING, percent
 
-MINUS = "\u2212"
+
+class Key(NamedTuple):
+    """The name of a model, marked with its color of `SERIES` where there are several models."""
+
+    name: str
+    color: int | None = None
 
 
 class Estimate(NamedTuple):
-    """A number and its interval, which tables set into two columns so that both line up."""
+    """A number and its interval, which take two columns so that both line up."""
 
-    value: Html
-    interval: Html
-
-    def inline(self) -> Html:
-        """Both, for a sentence."""
-        return join(self.value, "\u00a0", tag("span", self.interval, class_="interval"))
+    value: str = ""
+    interval: str = ""
+    strong: bool = False
 
 
-EMPTY = Estimate(Html(), Html())
+class Strip(NamedTuple):
+    """Intervals on a common scale from 0 to 1, each with its color; their numbers must stand beside them."""
+
+    intervals: Sequence[tuple[int, Interval]]
 
 
-def points(value: float, digits: int = 2) -> str:
-    """A difference of fractions in percentage points, always with its sign."""
-    return f"{100 * value:+.{digits}f}".replace("-", MINUS)
+class Code(NamedTuple):
+    """Text of a program, and what is shown where the mouse rests on it."""
+
+    text: str
+    title: str | None = None
+
+
+Cell = str | Key | Estimate | Strip | Code
+
+
+class Head(NamedTuple):
+    """A heading over one column or several.
+
+    Attributes:
+        content: What it says; an empty one heads nothing.
+        span: How many columns lie under it; an `Estimate` needs two.
+        text: Whether the column holds text, not numbers.
+        key: A model that is named after the content.
+        scale: Whether the ends of the scale of a `Strip` stand there.
+    """
+
+    content: str = ""
+    span: int = 1
+    text: bool = False
+    key: Key | None = None
+    scale: bool = False
+
+
+class Group(NamedTuple):
+    """Rows of a table that belong together; the first cell of each is its heading."""
+
+    rows: Sequence[Sequence[Cell]]
+    title: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table; `kind` is a class of the style sheet.
+
+    Raises:
+        ValueError: If a row has more cells than columns, or fewer.
+    """
+
+    caption: str
+    heads: Sequence[Sequence[Head]]
+    groups: Sequence[Group]
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the widths."""
+        for row in (row for group in self.groups for row in group.rows):
+            if (cells := sum(1 + isinstance(cell, Estimate) for cell in row)) != len(self.texts):
+                raise ValueError(f"A row has {cells} cells under {len(self.texts)} columns")
+
+    @property
+    def texts(self) -> list[bool]:
+        """Whether each column holds text."""
+        return [head.text for head in self.heads[-1] for _ in range(head.span)]
+
+
+class Figure(NamedTuple):
+    """Charts as titles and SVG, with a legend where there are several models."""
+
+    caption: str
+    legend: Sequence[Key]
+    panels: Sequence[tuple[str, str]]
+
+
+class Recipe(NamedTuple):
+    """The text of a recipe, folded."""
+
+    model: Key
+    text: str
+
+
+Part = str | PageTable | Figure | Gallery | Recipe
+
+
+class Section(NamedTuple):
+    """A section; it is left out if it has no parts."""
+
+    anchor: str
+    title: str
+    parts: Sequence[Part]
 
 
 def estimate(interval: Interval, digits: int = 2) -> Estimate:
-    """A value with the ends of its interval."""
+    """A value with the ends of its interval, in per cent."""
     if interval.value is None or interval.low is None or interval.high is None:
-        return Estimate(join(NOTHING), Html())
+        return Estimate(NOTHING)
     ends = f"[{percent(interval.low, digits)}, {percent(interval.high, digits)}]"
-    return Estimate(join(percent(interval.value, digits)), join(ends))
+    return Estimate(percent(interval.value, digits), ends)
 
 
 def difference(interval: Interval, digits: int = 2) -> Estimate:
-    """A difference with the ends of its interval; bold where there is no zero between them."""
+    """A difference with the ends of its interval, in points; strong where there is no zero between them."""
     if interval.value is None or interval.low is None or interval.high is None:
-        return Estimate(join(NOTHING), Html())
-    value = points(interval.value, digits)
-    ends = f"[{points(interval.low, digits)}, {points(interval.high, digits)}]"
-    return Estimate(join(value) if interval.contains(0) else tag("strong", value), join(ends))
+        return Estimate(NOTHING)
+    value, low, high = (
+        f"{100 * end:+.{digits}f}".replace("-", "\u2212") for end in (interval.value, interval.low, interval.high)
+    )
+    return Estimate(value, f"[{low}, {high}]", not interval.contains(0))
 
 
-# Nothing is fetched and nothing is run, whatever a string in the page may say.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
-
-@dataclass(frozen=True)
-class Head:
-    """A heading over one column or several; an `Estimate` needs two.
-
-    Attributes:
-        content: What it says.
-        span: How many columns lie under it.
-        text: Whether the column holds text, not numbers.
-    """
-
-    content: Content
-    span: int = 1
-    text: bool = False
-
-
-@dataclass(frozen=True)
-class Group:
-    """Rows of a table that belong together; the first cell of each row is its heading."""
-
-    rows: Sequence[Sequence[Content | Estimate]]
-    title: Content = None
-
-
-class Document:
-    """Collects sections, and numbers what is in them in the order in which it is made.
+def render(title: str, lead: Any, models: Sequence[Key], sections: Sequence[Section]) -> str:
+    """The whole file. Every string is escaped but the charts, which matplotlib has written.
 
     Args:
         title: Of the page.
-        subtitle: Under it.
+        lead: What the summary is about; ``None`` where nothing was measured.
+        models: All of the report.
+        sections: In their order.
     """
-
-    def __init__(self, title: str, subtitle: Content = None) -> None:
-        self.title = title
-        self._subtitle = subtitle
-        self._lead: list[Html] = []
-        self._sections: list[tuple[str, str, Html]] = []
-        self._figures = 0
-        self._tables = 0
-
-    def lead(self, *paragraphs: Content) -> None:
-        """What stands before the first section."""
-        self._lead += [tag("p", paragraph) for paragraph in paragraphs]
-
-    def section(self, name: str, title: str, *parts: Html | None) -> None:
-        """Add a section; nothing is added where nothing is in it.
-
-        Args:
-            name: Its anchor.
-            title: Its heading.
-            *parts: Its contents.
-        """
-        if kept := [part for part in parts if part]:
-            self._sections.append((name, title, join(*kept)))
-
-    def figure(self, caption: Content, *parts: Content, above: bool = False, class_: str = "") -> Html:
-        """A numbered figure, its caption below it or above it."""
-        self._figures += 1
-        text = tag("figcaption", tag("b", f"Figure {self._figures}."), " ", caption)
-        inside = [text, *parts] if above else [*parts, text]
-        classes = f"{class_} captioned" if above else class_
-        return tag("figure", *inside, id=f"figure-{self._figures}", class_=classes.strip() or None)
-
-    def table(
-        self, caption: Content, heads: Sequence[Sequence[Head]], groups: Sequence[Group], class_: str = ""
-    ) -> Html:
-        """A numbered table, its caption above it; it scrolls within itself where the screen is narrow.
-
-        Args:
-            caption: What it shows.
-            heads: Rows of headings, each over all columns.
-            groups: Its rows.
-            class_: For the style sheet.
-        """
-        self._tables += 1
-        name = f"table-{self._tables}"
-        text = [head.text for head in heads[-1] for _ in range(head.span)]
-        bodies = []
-        for group in groups:
-            rows = [tag("tr", *_cells(row, text)) for row in group.rows]
-            if group.title is not None:
-                rows.insert(0, tag("tr", tag("th", group.title, colspan=len(text), scope="rowgroup")))
-            bodies.append(tag("tbody", *rows))
-        top = tag("thead", *(tag("tr", *map(_heading, row)) for row in heads))
-        labeled = f"{name}-caption"
-        about = tag("figcaption", tag("b", f"Table {self._tables}."), " ", caption, id=labeled)
-        table = tag("table", top, *bodies, aria_labeledby=labeled)
-        box = tag("div", table, class_="scroll", role="region", tabindex=0, aria_labeledby=labeled)
-        return tag("figure", about, box, id=name, class_=f"captioned {class_}".strip())
-
-    def render(self) -> str:
-        """The whole file."""
-        style = files("maskris.reporting.html").joinpath("style.css").read_text(encoding="utf-8")
-        head = tag(
-            "head",
-            tag("meta", charset="utf-8"),
-            tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-            tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
-            tag("meta", name_="color-scheme", content="light dark"),
-            tag("meta", name_="generator", content="maskris report"),
-            tag("title", self.title),
-            tag("link", rel="icon", href="data:,"),
-            tag("style", Html(style)),
-        )
-        front = tag("header", tag("h1", self.title), tag("p", self._subtitle, class_="subtitle"))
-        lead = tag("div", *self._lead, class_="lead")
-        links, sections = [], []
-        for number, (name, title, body) in enumerate(self._sections, 1):
-            links.append(tag("li", tag("a", f"{number}\u2002{title}", href=f"#{name}")))
-            heading = tag("h2", tag("span", number, class_="number"), title, id=f"{name}-title")
-            sections.append(tag("section", heading, body, id=name, aria_labeledby=f"{name}-title"))
-        contents = tag("nav", tag("ol", *links), aria_label="Contents")
-        body = tag("body", tag("main", front, lead, contents, *sections))
-        return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
-
-
-def _heading(head: Head) -> Html:
-    span = head.span if head.span > 1 else None
-    if head.content is None:  # an empty heading heads nothing
-        return tag("td", colspan=span)
-    scope = "col" if span is None else "colgroup"
-    return tag("th", head.content, scope=scope, colspan=span, class_="text" if head.text else None)
-
-
-def _cells(row: Sequence[Content | Estimate], text: Sequence[bool]) -> list[Html]:
-    """The first cell as the row's heading, an estimate as two cells."""
-    cells: list[Html] = []
-    for cell in row:
-        if isinstance(cell, Estimate):
-            cells += [tag("td", cell.value), tag("td", cell.interval, class_="interval")]
-        elif not cells:
-            cells.append(tag("th", cell, scope="row"))
-        else:
-            cells.append(tag("td", cell, class_="text" if text[len(cells)] else None))
-    if len(cells) != len(text):
-        raise ValueError(f"A row has {len(cells)} cells under {len(text)} columns")
-    return cells
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["base64"] = lambda content: base64.b64encode(content).decode("ascii")
+    for kind in (Key, Estimate, Strip, Code, PageTable, Figure, Gallery, Recipe):
+        environment.tests[kind.__name__] = lambda value, kind=kind: isinstance(value, kind)
+    folder = files("maskris.reporting.html")
+    template = environment.from_string(folder.joinpath("report.html.jinja").read_text(encoding="utf-8"))
+    style = Markup(folder.joinpath("style.css").read_text(encoding="utf-8"))
+    kept = [section for section in sections if section.parts]
+    return template.render(title=title, lead=lead, models=models, sections=kept, style=style, colors=SERIES) + "\n"

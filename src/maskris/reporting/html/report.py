@@ -1,153 +1,186 @@
-"""`Report`: what is known of one model or of several, to be written as one HTML file."""
+"""`write_report`: run folders to one HTML file; what the command `maskris report` does."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
-from maskris.evaluation.bootstrap import Interval, Unit, bootstrap_intervals, paired_intervals
-from maskris.evaluation.result import Evaluation, align
-from maskris.training.run_record import RunRecord
-
-if TYPE_CHECKING:
-    from maskris.robustness.results import RobustnessComparison
+from maskris.data.table import ReferringTable
+from maskris.evaluation.bootstrap import Unit
+from maskris.evaluation.cache import evaluate_cached
+from maskris.evaluation.result import Evaluation
+from maskris.inference.predictor import fastest_device
+from maskris.models.base import RISModel, load_model, weights_sha256
+from maskris.reporting.html.contents import Report, Subject
+from maskris.reporting.html.examples import draw_galleries
+from maskris.reporting.html.sections import compose
+from maskris.reporting.html.selection import KEPT, SavedRows, saved_rows
+from maskris.reporting.plots import new_figure
+from maskris.robustness.results import CARD, Robustness, RobustnessComparison
+from maskris.training.run_record import RunRecord, names_of, read_run
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model of the report.
+class WrittenReport:
+    """What `write_report` did.
 
     Attributes:
-        name: Short; what tables and legends call it.
-        record: Of its training.
-        evaluation: One row per expression, if it was evaluated.
-        rows_from: Where these rows come from.
-        perturbed: Evaluations under perturbations of the input, by what was done to it.
+        path: The page.
+        report: What it was made of.
+        notes: What was evaluated or left out, in sentences.
     """
 
-    name: str
-    record: RunRecord
-    evaluation: Evaluation | None = None
-    rows_from: str = ""
-    perturbed: Mapping[str, Evaluation] = field(default_factory=dict)
+    path: Path
+    report: Report
+    notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One picture of an example.
+def write_report(
+    runs: Sequence[str | Path],
+    out: str | Path = "report.html",
+    *,
+    table: ReferringTable | None = None,
+    names: Sequence[str] | None = None,
+    gallery: int = 6,
+    robustness: str | Path | None = None,
+    protocol: str | None = None,
+    interval_unit: Unit = "image",
+    resamples: int = 2000,
+    batch_size: int = 32,
+    device: str | None = None,
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    workers: int = 2,
+    model_class: type[RISModel] | None = None,
+) -> WrittenReport:
+    """Write one HTML file on one run or several: metrics with intervals, breakdowns, curves, pictures, configuration.
 
-    Attributes:
-        label: Under it.
-        alt: For those who can't see it.
-        jpeg: The file.
-        size: Width and height in pixels.
-        model: Number of the model whose prediction it shows, if any.
-        iou: Of this prediction.
-    """
+    The file needs no other file, no network and no JavaScript. With several runs, the others are compared with the
+    first one.
 
-    label: str
-    alt: str
-    jpeg: bytes
-    size: tuple[int, int]
-    model: int | None = None
-    iou: float | None = None
-
-
-@dataclass(frozen=True)
-class Example:
-    """An expression with its pictures.
-
-    Attributes:
-        expression: What was asked.
-        note: Where it comes from.
-        pictures: Photo, truth and predictions.
-    """
-
-    expression: str
-    note: str
-    pictures: Sequence[Picture]
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Examples that were chosen for one reason, which the caption tells."""
-
-    caption: str
-    examples: Sequence[Example]
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that the page says.
-
-    Attributes:
-        subjects: The models; the others are compared with the first one.
-        galleries: Pictures of what they find.
-        robustness: What `maskris robustness` measured, under the names of the models; not all need be in it.
-        unit: What the intervals draw again, see `maskris.evaluation.bootstrap.bootstrap_intervals`.
+    Args:
+        runs: Run folders of `train`, or folders of models.
+        out: The file to write.
+        table: What to evaluate the models on. Their rows are kept in ``RUN/report``: what was evaluated of the same
+            weights and data is not evaluated again. Without a table, rows that lie in the run folders are taken.
+        names: What to call the runs; by default what tells their folders apart.
+        gallery: Expressions in each group of pictures (best, median, worst, and disagreements of the first two runs);
+            0 for no pictures. They need a table.
+        robustness: Folder that `maskris robustness` has written about these runs.
+        protocol: How predictions are compared with the truth; by default as the runs were validated.
+        interval_unit: What is drawn again for the intervals; see `bootstrap_intervals`.
         resamples: How often.
+        batch_size: Most expressions at once.
+        device: Such as ``"cuda"``; the fastest by default.
+        precision: Numbers in which the networks compute.
+        workers: Processes that load images.
+        model_class: The models' class, if it is none of this package.
 
     Raises:
-        ValueError: If there is no model, two have one name, the robustness is that of others, or their rows are not of
-            the same expressions under one protocol.
+        FileNotFoundError: If a folder is missing, or holds no run or no results of robustness.
+        ImportError: If matplotlib is not installed, which draws the charts.
+        ValueError: If the runs do not fit each other, the kept rows or the robustness, or a file is damaged.
     """
-
-    subjects: Sequence[Subject]
-    galleries: Sequence[Gallery] = ()
-    robustness: "RobustnessComparison | None" = None
-    unit: Unit = "image"
-    resamples: int = 2000
-
-    def __post_init__(self) -> None:
-        """Check what the tables rely on."""
-        names = [subject.name for subject in self.subjects]
-        if not names:
-            raise ValueError("A report needs at least one model")
-        if len(set(names)) < len(names):
-            raise ValueError(f"Two models of a report can't have the same name: {', '.join(names)}")
-        if self.robustness and (unknown := [name for name in self.robustness.methods if name not in names]):
-            raise ValueError(f"The robustness of {', '.join(unknown)} is no part of a report on {listed(names)}")
-        if empty := [self.subjects[i].name for i, one in self.evaluations.items() if not len(one)]:
-            raise ValueError(f"The evaluation of {empty[0]} holds no expression, so there is nothing to report on")
-
-    @cached_property
-    def evaluations(self) -> Mapping[int, Evaluation]:
-        """By the number of the model, the rows of all in one order."""
-        known = {i: one.evaluation for i, one in enumerate(self.subjects) if one.evaluation is not None}
-        return dict(zip(known, align(list(known.values())), strict=True)) if known else {}
-
-    @property
-    def title(self) -> str:
-        """Of the page."""
-        return listed([subject.name for subject in self.subjects])
-
-    def bootstrap_intervals(self, evaluation: Evaluation, metrics: Sequence[str] | None = None) -> dict[str, Interval]:
-        """Of the metrics of one evaluation."""
-        return bootstrap_intervals(evaluation, metrics, unit=self.unit, resamples=self.resamples)
-
-    def differences(
-        self, parts: Mapping[int, Evaluation], metrics: Sequence[str] | None = None
-    ) -> Iterator[dict[str, Interval]]:
-        """How all but the first evaluation differ from it."""
-        first, *others = parts.values()
-        for other in others:
-            yield paired_intervals(other, first, metrics, unit=self.unit, resamples=self.resamples)
-
-    def to_html(self) -> str:
-        """The page; the same report gives the same bytes."""
-        from maskris.reporting.html.sections import compose
-
-        return compose(self)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the page; its path."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.to_html(), encoding="utf-8")
-        return path
+    new_figure(1, 1)  # before anything is evaluated
+    if gallery < 0:
+        raise ValueError(f"--gallery is a number of expressions, not {gallery}")
+    folders = [Path(run) for run in runs]
+    records = [read_run(folder) for folder in folders]
+    called = names or names_of(folders)
+    if len(called) != len(runs):
+        raise ValueError(f"--names needs one name for each of the {len(runs)} runs, not {len(called)}")
+    results = [] if robustness is None else _robustness_results(Path(robustness))
+    notes: list[str] = []
+    device = device or str(fastest_device())
+    if table is None:
+        make = partial(_from_folder, model_class=model_class)
+    else:
+        rule = protocol or _protocol_of(called, records)
+        options = {"batch_size": batch_size, "device": device, "precision": precision, "workers": workers}
+        make = partial(_evaluated, model_class=model_class, table=table, protocol=rule, options=options)
+    subjects = [make(name, record, notes=notes) for name, record in zip(called, records, strict=True)]
+    worse = _robustness_of(subjects, results, model_class, resamples) if results else None
+    report = Report(subjects, (), worse, interval_unit, resamples)
+    if table is not None and gallery:
+        galleries = draw_galleries(report, table, gallery, device=device, precision=precision, model_class=model_class)
+        report = replace(report, galleries=galleries)
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(compose(report), encoding="utf-8")
+    return WrittenReport(path, report, notes)
 
 
-def listed(names: Sequence[str]) -> str:
-    """a, b and c."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _protocol_of(names: Sequence[str], records: Sequence[RunRecord]) -> str:
+    """The one that all runs were validated under."""
+    found = {name: one.protocol for name, one in zip(names, records, strict=True) if one.protocol is not None}
+    if len(set(found.values())) > 1:
+        different = ", ".join(f"{name}: {protocol}" for name, protocol in found.items())
+        raise ValueError(f"The runs were validated under different protocols ({different}); choose one with --protocol")
+    return next(iter(found.values()), "maskris")
+
+
+def _evaluated(
+    name: str,
+    record: RunRecord,
+    *,
+    notes: list[str],
+    model_class: type[RISModel] | None,
+    table: ReferringTable,
+    protocol: str,
+    options: dict[str, Any],
+) -> Subject:
+    model = load_model(record.folder, model_class)
+    file = record.folder / KEPT
+    evaluation, new = evaluate_cached(model, table, protocol, file, name=str(record.folder), **options)
+    notes.append(f"{name}: {len(evaluation):,} expressions{'' if new else ', evaluated before'}; {file}")
+    perturbed = _perturbed(name, saved_rows(record.folder), evaluation, notes)
+    return Subject(name, record, evaluation, str(KEPT), perturbed)
+
+
+def _from_folder(name: str, record: RunRecord, *, notes: list[str], model_class: type[RISModel] | None) -> Subject:
+    """What a run folder holds; rows that are known to be of other weights are an error."""
+    found = saved_rows(record.folder)
+    if found.clean is None or found.file is None:
+        return Subject(name, record, perturbed=found.perturbed)
+    of = found.clean.fingerprint.get("weights")
+    if of is not None and record.checkpoint and weights_sha256(load_model(record.folder, model_class)) != of:
+        raise ValueError(
+            f"{found.file} was measured with other weights than {record.folder} holds now; give --data to evaluate "
+            "them, or remove the file"
+        )
+    perturbed = _perturbed(name, found, found.clean, notes)
+    return Subject(name, record, found.clean, str(found.file.relative_to(record.folder)), perturbed)
+
+
+def _perturbed(name: str, rows: SavedRows, clean: Evaluation, notes: list[str]) -> Mapping[str, Evaluation]:
+    """Those of what `clean` is of; the others are left out with a note."""
+    rows, left_out = rows.beside(clean)
+    notes += [
+        f"{name}: its rows on {what} are left out, as they don't go with those on clean input. {why}"
+        for what, why in left_out.items()
+    ]
+    return rows.perturbed
+
+
+def _robustness_results(folder: Path) -> list[Robustness]:
+    cards = [*folder.glob(CARD), *sorted(folder.glob(f"*/{CARD}"))]
+    if not cards:
+        raise FileNotFoundError(f"{folder} holds no result of `maskris robustness`")
+    return [Robustness.load(card.parent) for card in cards]
+
+
+def _robustness_of(
+    subjects: Sequence[Subject], results: Sequence[Robustness], model_class: type[RISModel] | None, resamples: int
+) -> RobustnessComparison:
+    """What was measured of the weights that the runs hold, under the runs' names."""
+    found = {one.card["weights"]: one for one in results}
+    runs = []
+    for subject in subjects:
+        known = None if subject.evaluation is None else subject.evaluation.fingerprint.get("weights")
+        one = found.get(known or weights_sha256(load_model(subject.record.folder, model_class)))
+        if one is not None:
+            runs.append(replace(one, card={**one.card, "name": subject.name}))
+    if not runs:
+        names = ", ".join(subject.name for subject in subjects)
+        raise ValueError(f"--robustness: {results[0].folder.parent} has no result about the weights of {names}")
+    return RobustnessComparison(tuple(runs), resamples)
