@@ -104,14 +104,14 @@ def line_chart(
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.minorticks_off()
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     if y_range:
         axes.set_ylim(*y_range)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(_short))
-    axes.set_xlabel(x, fontsize=8, color=_INK)
-    axes.tick_params(labelsize=8, colors=_INK)
+    axes.set_xlabel(x, fontsize=9, color=_INK)
+    axes.tick_params(labelsize=9, colors=_INK)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", color=_HAIR, linewidth=0.7)
     axes.spines[["top", "right", "left"]].set_visible(False)
