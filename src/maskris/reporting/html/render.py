@@ -7,7 +7,6 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from maskris.evaluation.bootstrap import Interval
 from maskris.reporting.html.contents import Gallery
@@ -156,6 +155,6 @@ def render(title: str, lead: Any, models: Sequence[Key], sections: Sequence[Sect
         environment.tests[kind.__name__] = lambda value, kind=kind: isinstance(value, kind)
     folder = files("maskris.reporting.html")
     template = environment.from_string(folder.joinpath("report.html.jinja").read_text(encoding="utf-8"))
-    style = Markup(folder.joinpath("style.css").read_text(encoding="utf-8"))
+    style = folder.joinpath("style.css").read_text(encoding="utf-8")
     kept = [section for section in sections if section.parts]
     return template.render(title=title, lead=lead, models=models, sections=kept, style=style, colors=SERIES) + "\n"
