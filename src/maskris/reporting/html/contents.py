@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from maskris.evaluation.bootstrap import Interval, Unit, bootstrap_intervals, line_up, paired_intervals
-from maskris.evaluation.result import Evaluation
+from maskris.evaluation.bootstrap import Interval, Unit, bootstrap_intervals, paired_intervals
+from maskris.evaluation.result import Evaluation, align
 from maskris.robustness.results import RobustnessComparison
 from maskris.training.run_record import RunRecord
 
@@ -111,7 +111,7 @@ class Report:
     def evaluations(self) -> Mapping[int, Evaluation]:
         """By the number of the model, the rows of all in one order."""
         known = {i: one.evaluation for i, one in enumerate(self.subjects) if one.evaluation is not None}
-        return dict(zip(known, line_up(list(known.values())), strict=True)) if known else {}
+        return dict(zip(known, align(list(known.values())), strict=True)) if known else {}
 
     def intervals(self, evaluation: Evaluation, metrics: Sequence[str] | None = None) -> dict[str, Interval]:
         """Of the metrics of one evaluation."""

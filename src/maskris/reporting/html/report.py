@@ -10,7 +10,6 @@ from maskris.data.table import ReferringTable
 from maskris.evaluation.bootstrap import Unit
 from maskris.evaluation.cache import evaluate_cached
 from maskris.evaluation.result import Evaluation
-from maskris.inference.predictor import fastest_device
 from maskris.models.base import RISModel, load_model, weights_sha256
 from maskris.reporting.html.contents import Report, Subject
 from maskris.reporting.html.examples import draw_galleries
@@ -19,6 +18,7 @@ from maskris.reporting.html.selection import KEPT, SavedRows, saved_rows
 from maskris.reporting.plots import new_figure
 from maskris.robustness.results import CARD, Robustness, RobustnessComparison
 from maskris.training.run_record import RunRecord, names_of, read_run
+from maskris.utils.process import fastest_device
 
 
 @dataclass(frozen=True)

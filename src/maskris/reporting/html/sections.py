@@ -4,10 +4,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-
-from maskris.evaluation.bootstrap import line_up
-from maskris.evaluation.result import Evaluation
+from maskris.evaluation.metrics import precision_at
+from maskris.evaluation.result import Evaluation, align
 from maskris.reporting.html.contents import Report, Subject, listed
 from maskris.reporting.html.render import (
     Cell,
@@ -38,7 +36,7 @@ METRIC: Literal["mIoU"] = "mIoU"
 _BREAKDOWNS = {
     "split": "Split",
     "length": "Length of the expression",
-    "relative size": "Share of the photo",
+    "relative_size": "Share of the photo",
     "kind": "Kind of expression",
     "category": "Category",
 }
@@ -140,9 +138,8 @@ def _success(report: Report) -> Figure:
     thresholds = [round(0.02 * i, 2) for i in range(1, 51)]
     series = []
     for i, one in report.evaluations.items():
-        counted = np.ones(len(one), dtype=bool) if one.protocol.empty_target == "miss" else one.exists
-        reached = [one.counts.reaches(x, one.protocol.comparison)[counted] for x in thresholds]
-        shares = [100 * float(some.mean()) if some.size else None for some in reached]
+        values = [precision_at(x).value(one.outcomes) for x in thresholds]
+        shares = [None if value is None else 100 * value for value in values]
         series.append(Series(report.subjects[i].name, thresholds, shares, i))
     about = "Share of expressions whose IoU reaches a threshold"
     chart = line_chart(series, about=about, x="IoU threshold X", y_range=(0, 100))
@@ -274,7 +271,7 @@ def _retained(clean: Evaluation | None, perturbed: Evaluation | None) -> str:
     if clean is None or perturbed is None:
         return ""
     try:
-        line_up([clean, perturbed])
+        align([clean, perturbed])
     except ValueError:
         return ""
     whole, part = clean.metrics[METRIC], perturbed.metrics[METRIC]
@@ -359,7 +356,7 @@ def _facts(subject: Subject) -> dict[str, dict[str, Cell]]:
         size = model.get("input_size")
         measured = {
             "rows": subject.rows_from or None,
-            "checkpoint": record.checkpoint if record.checkpoint in ("best", "last") else None,
+            "checkpoint": record.checkpoint if record.checkpoint not in ("", ".") else None,
             "parameters": _thousands(model.get("parameters")),
             "input": f"{size[0]} x {size[1]}" if size else None,
             "precision": settings.get("precision"),
