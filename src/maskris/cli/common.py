@@ -20,7 +20,7 @@ def show(result: Any, **options: Any) -> None:
     """Write the tables of a result, or a table; see `tables_of`."""
     import rich
 
-    from maskris.reporting.results import tables_of
+    from maskris.reporting.tables import tables_of
 
     _take_any_name()
     for table in tables_of(result, **options):

@@ -200,8 +200,8 @@ def _report(
     """Show the findings, and write them as JSON and Markdown."""
     from importlib.metadata import version
 
-    from maskris.reporting.results import to_markdown
     from maskris.reporting.scores import describe
+    from maskris.reporting.tables import to_markdown
 
     show(findings)
     measured = {f"{what} ({protocol})": describe(result) for (what, protocol), result in evaluated.items()}
@@ -232,7 +232,7 @@ def _list(claims: "Sequence[Claim]") -> None:
     """A table for people, or Markdown where the output goes to a file."""
     from rich.console import Console
 
-    from maskris.reporting.results import to_markdown
+    from maskris.reporting.tables import to_markdown
 
     if not claims:
         raise ValueError("There is no such claim; `maskris reproduce --list` lists all of them")

@@ -1,11 +1,11 @@
 from .plots import plot_curves as plot_curves
 from .plots import plot_study as plot_study
 from .plots import plot_summary as plot_summary
-from .results import tables_of as tables_of
-from .results import to_markdown as to_markdown
-from .results import write_csv as write_csv
 from .robustness import write_robustness as write_robustness
 from .scores import intervals_table as intervals_table
 from .scores import scores_table as scores_table
 from .study import write_study as write_study
 from .tables import Table as Table
+from .tables import tables_of as tables_of
+from .tables import to_markdown as to_markdown
+from .tables import write_csv as write_csv

@@ -1,6 +1,7 @@
 """Prepared data as tables: what was read, beside the published counts."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from maskris.data.combine import CombinedReport, Comparison
 from maskris.data.prepare import PrepareReport, count
@@ -25,7 +26,7 @@ def tables(report: PrepareReport | CombinedReport) -> list[Table]:
     name += ", raw text" if report.text == "raw" else ""
     table = counts_table(name, report.counts, report.published)
     left_out = "" if report.rejects is None else f"{report.num_rejected} row(s) left out: {report.rejects}"
-    return [_captioned(table, table.caption, left_out, f"Written: {report.out}")]
+    return [_captioned(table, left_out, f"Written: {report.out}")]
 
 
 def counts_table(name: str, counts: Mapping[str, Counts], published: Mapping[str, Counts]) -> Table:
@@ -49,20 +50,19 @@ def _combined(report: CombinedReport) -> list[Table]:
     made = [_dropped(report)]
     if combination.comparison is not None:
         made.append(_compared(combination.comparison))
-    sizes = _sizes(report)
-    merged = (
+    notes = [
         f"{combination.merged:,} referent(s) joined to others of the same annotation, "
         f"{combination.repeated:,} repeated expression(s) left out."
-    )
-    apart = left_out = ""
+    ]
     if combination.contradictions:
-        apart = (
+        notes.append(
             f"{combination.contradictions:,} annotation(s) have different masks in different members; their "
             "referents were kept apart."
         )
     if report.rejects is not None:
-        left_out = f"{len({(one.file, one.where) for one in report.problems})} row(s) left out: {report.rejects}"
-    return [*made, _captioned(sizes, sizes.caption, merged, apart, left_out, f"Written: {report.out}")]
+        left_out = len({(one.file, one.where) for one in report.problems})
+        notes.append(f"{left_out} row(s) left out: {report.rejects}")
+    return [*made, _captioned(_sizes(report), *notes, f"Written: {report.out}")]
 
 
 def _dropped(report: CombinedReport) -> Table:
@@ -84,14 +84,14 @@ def _compared(comparison: Comparison) -> Table:
         ["our rule only: left out", *_beside(comparison.only_rule)],
         ["the list only: kept", *_beside(comparison.only_list)],
     ]
-    leaky = unknown = ""
+    notes = []
     if comparison.only_list.images:
-        leaky = "What only the list keeps is on images of evaluation splits: results on those will be too good."
+        notes.append("What only the list keeps is on images of evaluation splits: results on those will be too good.")
     if comparison.unknown:
         few = ", ".join(map(str, comparison.unknown[:_SHOWN])) + (", …" if len(comparison.unknown) > _SHOWN else "")
-        unknown = f"{len(comparison.unknown):,} of its entries, in no member's train split: {few}"
+        notes.append(f"{len(comparison.unknown):,} of its entries, in no member's train split: {few}")
     table = Table(["kept by", *_COUNTED], rows, f"training data by {comparison.file.name}, which is used")
-    return _captioned(table, leaky, unknown)
+    return _captioned(table, *notes)
 
 
 def _sizes(report: CombinedReport) -> Table:
@@ -116,7 +116,7 @@ def _sizes(report: CombinedReport) -> Table:
 
 
 def _captioned(table: Table, *sentences: str) -> Table:
-    return Table(table.headings, table.rows, table.title, "\n".join(sentence for sentence in sentences if sentence))
+    return replace(table, caption="\n".join(filter(None, (table.caption, *sentences))))
 
 
 def _doubt(published: Mapping[str, Counts]) -> str:

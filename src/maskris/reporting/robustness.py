@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskris.evaluation.bootstrap import Interval, SeedScores
-from maskris.reporting.results import write_csv
-from maskris.reporting.scores import difference_text, seeds_text
-from maskris.reporting.tables import NOTHING, Table
+from maskris.reporting.scores import interval_texts, seeds_text
+from maskris.reporting.tables import NOTHING, Table, write_csv
 from maskris.robustness.language import language_breakdown
 from maskris.robustness.results import MEAN, METRICS, Metric, Robustness, RobustnessComparison, Score, Subject
 from maskris.robustness.suite import CLEAN, Condition
@@ -86,7 +85,7 @@ def subjects_table(
             retained = seeds_text(SeedScores((kept.mean,))) if brief else _score_text(kept)
             row += [_score_text(score, brief), "" if one == CLEAN else retained]
         apart = [comparison.difference(method, one, metric) for method in others]
-        row += map(_starred if brief else difference_text, apart)
+        row += [_starred(interval) if brief else _joined(interval, "+") for interval in apart]
         if with_changes:
             share = changed.get(one) if isinstance(one, Condition) else None
             row.append("" if share is None else f"{share:.0%}")
@@ -174,10 +173,11 @@ def _score_text(score: Score, brief: bool = False) -> str:
     """Mean ± deviation over several seeds, or a value with its interval; per cent."""
     if len(score.values) > 1 or brief:
         return seeds_text(score)
-    value, low, high = score.interval.value, score.interval.low, score.interval.high
-    if value is None or low is None or high is None:
-        return NOTHING
-    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return _joined(score.interval)
+
+
+def _joined(interval: Interval, sign: str = "") -> str:
+    return " ".join(filter(None, interval_texts(interval, sign=sign)))
 
 
 def _starred(interval: Interval) -> str:

@@ -104,13 +104,15 @@ def seeds_text(scores: SeedScores) -> str:
     return f"{100 * scores.mean:.1f}{deviation}"
 
 
-def difference_text(interval: Interval | None, missing: str = NOTHING) -> str:
-    """A difference and its interval, in points.
+def interval_texts(interval: Interval | None, digits: int = 1, sign: str = "") -> tuple[str, str]:
+    """A value and the ends of its interval in brackets, in per cent; a dash and nothing where it is undefined.
 
     Args:
         interval: Fractions.
-        missing: What stands where there is no difference, or none that is defined.
+        digits: Behind the point.
+        sign: ``"+"`` for differences.
     """
     if interval is None or interval.value is None or interval.low is None or interval.high is None:
-        return missing
-    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+        return NOTHING, ""
+    value, low, high = (f"{100 * end:{sign}.{digits}f}" for end in (interval.value, interval.low, interval.high))
+    return value, f"[{low}, {high}]"

@@ -5,9 +5,8 @@ from pathlib import Path
 from statistics import fmean
 
 from maskris.experiments.study_results import Cell, StudyResults
-from maskris.reporting.results import write_csv
-from maskris.reporting.scores import difference_text, seeds_text
-from maskris.reporting.tables import Table
+from maskris.reporting.scores import interval_texts, seeds_text
+from maskris.reporting.tables import Table, write_csv
 
 
 def tables(results: StudyResults, metric: str = "mIoU") -> list[Table]:
@@ -136,7 +135,8 @@ def _comparable(results: StudyResults, rivals: Mapping[str, str]) -> list[str]:
 
 
 def _difference(cell: Cell) -> str:
-    return difference_text(cell.difference, missing="")
+    value, ends = interval_texts(cell.difference, sign="+")
+    return f"{value} {ends}" if ends else ""
 
 
 def _by_seed(cell: Cell) -> str:

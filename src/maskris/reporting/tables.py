@@ -1,4 +1,4 @@
-"""`Table`: headings and rows of text, for the terminal (rich), for documents (Markdown) and as CSV."""
+"""`Table`, for the terminal (rich), as Markdown and as CSV; and the tables of any result of this package."""
 
 import csv
 import io
@@ -6,6 +6,8 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +22,19 @@ _NARROWEST = 12  # columns of names are not made narrower than this, or than the
 _PERCENT = len("100.00")  # so that columns of several tables stand below each other
 
 _TIGHT = 8  # tables of more columns have one blank between them, others two
+
+# By name and not by class: a command that prepares data imports neither PyTorch nor what other results need.
+_MODULES = {
+    "Scores": "scores",
+    "Evaluation": "scores",
+    "PrepareReport": "data",
+    "CombinedReport": "data",
+    "Robustness": "robustness",
+    "RobustnessComparison": "robustness",
+    "StudyResults": "study",
+    "Finding": "claims",
+    "Claim": "claims",
+}
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,65 @@ class Table:
 
     def _numeric(self) -> list[bool]:
         return [bool(i and all(map(_NUMBER.match, cells))) for i, cells in enumerate(self._columns())]
+
+
+def tables_of(result: Any, **options: Any) -> list[Table]:
+    """The tables of a result, in the order in which a terminal shows them.
+
+    Args:
+        result: Scores, an evaluation, a report of prepared data, robustness, a study, a list of claims or of findings;
+            a table is its own table.
+        **options: What the result's tables leave open: ``by`` for the breakdowns of an evaluation, ``metric`` for
+            robustness and studies.
+
+    Raises:
+        TypeError: If it is none of these.
+    """
+    tables: list[Table] = [result] if isinstance(result, Table) else _module(result).tables(result, **options)
+    return tables
+
+
+def to_markdown(result: Any, **options: Any) -> str:
+    """A result as a page or a section of Markdown.
+
+    Args:
+        result: As for `tables_of`.
+        **options: As for `tables_of`; also ``pictures`` of robustness and ``plot`` of a study.
+
+    Raises:
+        TypeError: If it is none of these.
+    """
+    module = None if isinstance(result, Table) else _module(result)
+    if module is not None and hasattr(module, "markdown"):
+        return str(module.markdown(result, **options))
+    parts = []
+    for table in tables_of(result, **options):
+        parts += [f"### {table.title}" if table.title else "", table.to_markdown(), table.caption]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write_csv(result: Any, path: str | Path) -> Path:
+    """Write numbers of a result as one CSV file.
+
+    Args:
+        result: As for `tables_of`. Of robustness and studies every run is written, as fractions; of others the first
+            table.
+        path: The file; it is replaced.
+    """
+    table = tables_of(result)[0]
+    if not isinstance(result, Table) and hasattr(module := _module(result), "runs_table"):
+        table = module.runs_table(result)
+    path = Path(path)
+    path.write_text(table.to_csv(), encoding="utf-8", newline="")
+    return path
+
+
+def _module(result: Any) -> Any:
+    one = result[0] if isinstance(result, Sequence) and result else result
+    for cls in type(one).__mro__:
+        if cls.__name__ in _MODULES:
+            return import_module(f"maskris.reporting.{_MODULES[cls.__name__]}")
+    raise TypeError(f"There are no tables of {type(one).__name__}, but of {', '.join(_MODULES)}")
 
 
 def percent(value: float | None, digits: int = 2) -> str:

@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from maskris.evaluation.bootstrap import Interval
 from maskris.reporting.html.contents import Gallery
 from maskris.reporting.plots import SERIES
-from maskris.reporting.tables import NOTHING, percent
+from maskris.reporting.scores import interval_texts
 
 
 class Key(NamedTuple):
@@ -124,20 +124,13 @@ class Section(NamedTuple):
 
 def estimate(interval: Interval, digits: int = 2) -> Estimate:
     """A value with the ends of its interval, in per cent."""
-    if interval.value is None or interval.low is None or interval.high is None:
-        return Estimate(NOTHING)
-    ends = f"[{percent(interval.low, digits)}, {percent(interval.high, digits)}]"
-    return Estimate(percent(interval.value, digits), ends)
+    return Estimate(*interval_texts(interval, digits))
 
 
 def difference(interval: Interval, digits: int = 2) -> Estimate:
     """A difference with the ends of its interval, in points; strong where there is no zero between them."""
-    if interval.value is None or interval.low is None or interval.high is None:
-        return Estimate(NOTHING)
-    value, low, high = (
-        f"{100 * end:+.{digits}f}".replace("-", "\u2212") for end in (interval.value, interval.low, interval.high)
-    )
-    return Estimate(value, f"[{low}, {high}]", not interval.contains(0))
+    value, ends = (text.replace("-", "\u2212") for text in interval_texts(interval, digits, sign="+"))
+    return Estimate(value, ends, bool(ends) and not interval.contains(0))
 
 
 def render(title: str, lead: Any, models: Sequence[Key], sections: Sequence[Section]) -> str:

@@ -1,20 +1,18 @@
 """`write_report`: run folders to one HTML file; what the command `maskris report` does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from maskris.data.table import ReferringTable
 from maskris.evaluation.bootstrap import Unit
 from maskris.evaluation.cache import evaluate_cached
-from maskris.evaluation.result import Evaluation
 from maskris.models.base import RISModel, load_model, weights_sha256
 from maskris.reporting.html.contents import Report, Subject
 from maskris.reporting.html.examples import draw_galleries
 from maskris.reporting.html.sections import compose
-from maskris.reporting.html.selection import KEPT, SavedRows, saved_rows
+from maskris.reporting.html.selection import KEPT, SavedRows, reason_against, saved_rows
 from maskris.reporting.plots import new_figure
 from maskris.robustness.results import CARD, Robustness, RobustnessComparison
 from maskris.training.run_record import RunRecord, names_of, read_run
@@ -92,13 +90,29 @@ def write_report(
     results = [] if robustness is None else _robustness_results(Path(robustness))
     notes: list[str] = []
     device = device or str(fastest_device())
-    if table is None:
-        make = partial(_from_folder, model_class=model_class)
-    else:
-        rule = protocol or _protocol_of(called, records)
-        options = {"batch_size": batch_size, "device": device, "precision": precision, "workers": workers}
-        make = partial(_evaluated, model_class=model_class, table=table, protocol=rule, options=options)
-    subjects = [make(name, record, notes=notes) for name, record in zip(called, records, strict=True)]
+    rule = protocol or (_protocol_of(called, records) if table is not None else "")
+    subjects = []
+    for name, record in zip(called, records, strict=True):
+        rows = saved_rows(record.folder)
+        if table is None:
+            _check_weights(rows, record, model_class)
+            file, evaluation = rows.file, rows.clean
+        else:
+            file = record.folder / KEPT
+            evaluation, new = evaluate_cached(
+                load_model(record.folder, model_class), table, rule, file, name=str(record.folder),
+                batch_size=batch_size, device=device, precision=precision, workers=workers,
+            )  # fmt: skip
+            notes.append(f"{name}: {len(evaluation):,} expressions{'' if new else ', evaluated before'}; {file}")
+        perturbed = dict(rows.perturbed)
+        for what, one in rows.perturbed.items():
+            if evaluation is not None and (why := reason_against(evaluation, one)):
+                del perturbed[what]
+                notes.append(
+                    f"{name}: its rows on {what} are left out, as they don't go with those on clean input. {why}"
+                )
+        where = "" if file is None else str(file.relative_to(record.folder))
+        subjects.append(Subject(name, record, evaluation, where, perturbed))
     worse = _robustness_of(subjects, results, model_class, resamples) if results else None
     report = Report(subjects, (), worse, interval_unit, resamples)
     if table is not None and gallery:
@@ -119,47 +133,14 @@ def _protocol_of(names: Sequence[str], records: Sequence[RunRecord]) -> str:
     return next(iter(found.values()), "maskris")
 
 
-def _evaluated(
-    name: str,
-    record: RunRecord,
-    *,
-    notes: list[str],
-    model_class: type[RISModel] | None,
-    table: ReferringTable,
-    protocol: str,
-    options: dict[str, Any],
-) -> Subject:
-    model = load_model(record.folder, model_class)
-    file = record.folder / KEPT
-    evaluation, new = evaluate_cached(model, table, protocol, file, name=str(record.folder), **options)
-    notes.append(f"{name}: {len(evaluation):,} expressions{'' if new else ', evaluated before'}; {file}")
-    perturbed = _perturbed(name, saved_rows(record.folder), evaluation, notes)
-    return Subject(name, record, evaluation, str(KEPT), perturbed)
-
-
-def _from_folder(name: str, record: RunRecord, *, notes: list[str], model_class: type[RISModel] | None) -> Subject:
-    """What a run folder holds; rows that are known to be of other weights are an error."""
-    found = saved_rows(record.folder)
-    if found.clean is None or found.file is None:
-        return Subject(name, record, perturbed=found.perturbed)
-    of = found.clean.fingerprint.get("weights")
-    if of is not None and record.checkpoint and weights_sha256(load_model(record.folder, model_class)) != of:
+def _check_weights(rows: SavedRows, record: RunRecord, model_class: type[RISModel] | None) -> None:
+    """Refuse rows that are known to be of other weights."""
+    known = None if rows.clean is None else rows.clean.fingerprint.get("weights")
+    if known and record.checkpoint and weights_sha256(load_model(record.folder, model_class)) != known:
         raise ValueError(
-            f"{found.file} was measured with other weights than {record.folder} holds now; give --data to evaluate "
+            f"{rows.file} was measured with other weights than {record.folder} holds now; give --data to evaluate "
             "them, or remove the file"
         )
-    perturbed = _perturbed(name, found, found.clean, notes)
-    return Subject(name, record, found.clean, str(found.file.relative_to(record.folder)), perturbed)
-
-
-def _perturbed(name: str, rows: SavedRows, clean: Evaluation, notes: list[str]) -> Mapping[str, Evaluation]:
-    """Those of what `clean` is of; the others are left out with a note."""
-    rows, left_out = rows.beside(clean)
-    notes += [
-        f"{name}: its rows on {what} are left out, as they don't go with those on clean input. {why}"
-        for what, why in left_out.items()
-    ]
-    return rows.perturbed
 
 
 def _robustness_results(folder: Path) -> list[Robustness]:

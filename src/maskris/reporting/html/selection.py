@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +28,6 @@ class SavedRows:
     clean: Evaluation | None = None
     perturbed: Mapping[str, Evaluation] = field(default_factory=dict)
 
-    def beside(self, clean: Evaluation) -> tuple["SavedRows", dict[str, str]]:
-        """The same without perturbed rows that say nothing about what `clean` was measured of.
-
-        Args:
-            clean: Rows on clean input, from this folder or new ones.
-
-        Returns:
-            What is left, and why the others are not, by what was done to their input.
-        """
-        why = {name: reason for name, one in self.perturbed.items() if (reason := _unlike(clean, one))}
-        return replace(self, perturbed={name: one for name, one in self.perturbed.items() if name not in why}), why
-
 
 def saved_rows(folder: Path) -> SavedRows:
     """Look through a run folder; of several files on clean input, that of `maskris report` or the first by name.
@@ -63,7 +51,8 @@ def saved_rows(folder: Path) -> SavedRows:
     return SavedRows(file, clean, dict(sorted(perturbed.items())))
 
 
-def _unlike(clean: Evaluation, perturbed: Evaluation) -> str:
+def reason_against(clean: Evaluation, perturbed: Evaluation) -> str:
+    """Why perturbed rows can not stand beside clean ones: other weights or other expressions; ``""`` if they can."""
     weights = [one.fingerprint.get("weights") for one in (clean, perturbed)]
     if None not in weights and weights[0] != weights[1]:
         return "They were measured with other weights"
