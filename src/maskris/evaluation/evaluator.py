@@ -61,16 +61,16 @@ def evaluate(
 
     Args:
         model: Any model; it is evaluated in ``eval()`` mode and each of its modules gets its mode back.
-        table: What to evaluate on, for example ``table.split(["val", "testA"])``; breakdowns tell splits apart.
+        table: What to evaluate on, for example ``table.split(["val", "testA"])``; breakdowns separate the splits.
         protocol: A protocol or the name of a preset.
         batch_size: Most expressions at once.
         device: Where to compute; the model is moved there. By default where the accelerator or the model is.
         precision: ``"bf16"`` and ``"fp16"`` run the network under autocast; probabilities are float32 in any case.
         workers: Processes that load images.
         reduced_decoding: Decode large JPEGs at a reduced size, see `ReferringDataset`; changes pixels slightly.
-        perturb: Changes images and words before the model sees them, for example a `PatchOcclusion`.
+        perturb: A change of images and words before they reach the model, for example a `PatchOcclusion`.
         progress: Show a progress bar (on the first process).
-        accelerator: Only asked for its device.
+        accelerator: Only its device is used.
         name: Name of the model for the report, for example the checkpoint's path.
 
     Raises:
@@ -87,7 +87,7 @@ def evaluate(
         )
     device = torch.device(device or (accelerator.device if accelerator is not None else _device_of(model)))
     model.to(device)
-    rank, world_size = process_rank(), _world_size()
+    rank, world_size = processes()
     at_input = protocol.resolution == "input"
     truncated = 0
     loader: DataLoader[Any] | list[Any] = []
@@ -187,8 +187,8 @@ def _perturbed(perturb: Perturbation, batch: Batch, origin: Origin) -> Batch:
 
 def _gather(parts: list[Part]) -> Part:
     """The results of all processes in the order of the table."""
-    if (processes := _world_size()) > 1:
-        everyone: list[Any] = [None] * processes
+    if (world_size := processes()[1]) > 1:
+        everyone: list[Any] = [None] * world_size
         distributed.all_gather_object(everyone, parts)
         parts = [part for some in everyone for part in some]
     where = np.concatenate([np.zeros((0, 2), dtype=np.int64), *(index for index, _, _ in parts)])
@@ -256,10 +256,8 @@ def _device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if tensor is None else tensor.device
 
 
-def process_rank() -> int:
-    """The number of this process in torch.distributed; 0 where there is none."""
-    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
-
-
-def _world_size() -> int:
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+def processes() -> tuple[int, int]:
+    """The number of this process, from 0, and of all processes of torch.distributed."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
