@@ -20,7 +20,7 @@ from maskris.evaluation.perturbation import Origin, Perturbation, describe
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import COUNTS, SCHEMA, Evaluation
 from maskris.models.base import RISModel, evaluation_mode, foreground_logit
-from maskris.utils.progress import track
+from maskris.utils.progress import show_progress
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -105,8 +105,9 @@ def evaluate(
         batches = EvaluationBatches(dataset.expressions_per_image, batch_size, rank, world_size)
         loader = evaluation_loader(dataset, batches, workers)
     parts: list[Part] = []
-    with evaluation_mode(model):
-        for batch in track(loader, "evaluating", len(loader), shown=progress and rank == 0):
+    bar = show_progress("evaluating", len(loader), shown=progress and rank == 0)
+    with evaluation_mode(model), bar as shown:
+        for batch in loader:
             assert batch.expression_id is not None
             where = batch.expression_id.numpy()  # [N, 2]
             if perturb is not None:
@@ -119,6 +120,7 @@ def evaluate(
             else:
                 counts, scores = _at_original(model, protocol, logits, table, where[:, 0])
             parts.append((where, Counts.from_tensor(counts), scores.cpu().numpy()))
+            shown.advance()
     settings = {
         "precision": precision,
         "perturbation": describe(perturb),
