@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from maskris.evaluation.metrics import Counts, Metrics, count
-from maskris.evaluation.protocol import Protocol
+from maskris.evaluation.metrics import Counts, Metrics, count, labels, metrics_of
+from maskris.evaluation.protocol import Protocol, exact
 from maskris.reporting import tables_of
 
 
@@ -152,6 +152,52 @@ def test_merging_equals_a_single_pass(a, b, c, name):
     if whole.n and name == "maskris":
         ious = [Fraction(x) for part in (a, b, c) for x in part.iou.tolist()]
         assert whole.miou == float(sum(ious) / len(ious))
+
+
+def defined(counts, exists, protocol):
+    """Every metric by its definition, one expression at a time, in fractions."""
+    rule, total = protocol.empty_target, len(counts)
+    ious, unions = [], []
+    for i, p, t in zip(counts.intersection.tolist(), counts.prediction.tolist(), counts.target.tolist(), strict=True):
+        unions.append(p + t - i)
+        ious.append(Fraction(i, unions[-1]) if unions[-1] else Fraction(0))
+    empty = [not there and p == 0 for there, p in zip(exists, counts.prediction.tolist(), strict=True)]
+    targets = [n for n in range(total) if exists[n]]
+    kept = targets if rule == "exclude" else range(total)
+    shared = range(total) if rule == "miss" else targets
+
+    def share(hits, of):
+        return Fraction(sum(map(bool, hits)), len(of)) if len(of) else None
+
+    def reaches(n, x):
+        return unions[n] > 0 and (ious[n] >= x if protocol.comparison == ">=" else ious[n] > x)
+
+    boxes = [Fraction(int(i), max(int(u), 1)) for i, u in zip(counts.box_intersection, counts.box_union, strict=True)]
+    below = sum(unions[n] for n in kept)
+    found = {
+        "oIoU": Fraction(sum(counts.intersection[list(kept)].tolist()), below) if below else None,
+        "mIoU": sum(1 if rule == "hit" and empty[n] else ious[n] for n in kept) / Fraction(len(kept)) if kept else None,
+        **{f"Pr@{x:g}": share([reaches(n, exact(x)) for n in shared], shared) for x in protocol.thresholds},
+        "box_accuracy": share([boxes[n] > Fraction(1, 2) for n in shared], shared),
+    }
+    if len(targets) < total:
+        found["gIoU"] = sum((1 if empty[n] else ious[n]) for n in range(total)) / Fraction(total)
+        found["N-acc"] = share(empty, [n for n in range(total) if not exists[n]])
+        found["T-acc"] = share([counts.prediction[n] > 0 for n in targets], targets)
+    return found
+
+
+@settings(max_examples=100, deadline=None)
+@given(some_counts(), st.sampled_from(["miss", "hit", "exclude"]), st.sampled_from([">=", ">"]))
+def test_every_metric_is_what_its_definition_says(counts, rule, comparison):
+    protocol = Protocol(empty_target=rule, comparison=comparison, thresholds=(0.25, 0.5, 0.7))
+    scores = Metrics(protocol).add(counts).compute()
+    expected = defined(counts, counts.target > 0, protocol)
+    assert list(scores.values) == list(expected)
+    for key, value in scores.values.items():
+        wanted = None if expected[key] is None else float(expected[key])
+        assert value == (wanted if wanted is None else pytest.approx(wanted, abs=1e-15)), key
+    assert set(labels(protocol)) <= set(metrics_of(protocol))
 
 
 def test_two_protocols_do_not_merge():

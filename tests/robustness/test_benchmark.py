@@ -133,7 +133,7 @@ def test_conditions_that_could_be_taken_for_each_other_are_refused(model, table,
             return batch
 
     for perturb in (lambda batch, origin: batch, Nameless()):
-        with pytest.raises(ValueError, match=r"mine: .*<loca.* says nothing that is the same next time"):
+        with pytest.raises(ValueError, match=r"mine: .*<loca.* is another text in the next run"):
             measure(model, table, tmp_path, {Condition("mine", "mine"): perturb})
     assert list(tmp_path.glob("*.parquet")) == []
 

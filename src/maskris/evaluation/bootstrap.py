@@ -1,6 +1,6 @@
-"""How sure a metric is: seeded percentile bootstrap over the expressions of an evaluation, alone or against another.
+"""Intervals of metrics and of their differences: a seeded percentile bootstrap over the rows of evaluations.
 
-Every metric here is a ratio of two sums over the expressions (oIoU: intersections over unions; mIoU: IoUs over ones),
+Every metric is a ratio of two sums over the expressions (oIoU: intersections over unions; mIoU: IoUs over ones),
 so one draw of the expressions gives all metrics at once, as a matrix product. The draws depend on the seed alone.
 """
 
@@ -28,7 +28,7 @@ _DRAWS_AT_ONCE = 2**21  # 16 MiB each of draws and of how often each unit was dr
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and where it would mostly lie if the data were drawn again.
+    """A number with its percentile interval over resamples of the data.
 
     Attributes:
         value: The number for the data as they are, a fraction or a difference of two; ``None`` where it is undefined.
@@ -196,13 +196,13 @@ def _ratios(sums: Floats) -> Floats:
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """One over the other; NaN where the latter is 0."""
+    """Elementwise quotients; NaN where the denominator is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(denominator == 0, np.nan, numerator / denominator)
 
 
 def percentile_interval(value: float, drawn: Floats, level: float = 0.95) -> Interval:
-    """Where most of the resamples lie.
+    """The percentile interval of a number from its resamples.
 
     Args:
         value: Of the data as they are.
@@ -223,10 +223,10 @@ def percentile_interval(value: float, drawn: Floats, level: float = 0.95) -> Int
 
 @dataclass(frozen=True)
 class SeedScores:
-    """A metric of one method or variant.
+    """A metric of one method over the seeds of its training.
 
     Attributes:
-        values: By seed of the training, fractions; NaN where nothing defines it.
+        values: One for each seed, fractions; NaN where nothing defines it.
     """
 
     values: tuple[float, ...]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskris.data.table import ReferringTable
-from maskris.evaluation.evaluator import Precision, evaluate, process_rank
+from maskris.evaluation.evaluator import Precision, evaluate, processes
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import Evaluation
 from maskris.models.base import RISModel, weights_sha256
@@ -48,7 +48,7 @@ def evaluate_cached(
             return found, False
     result = evaluate(model, table, protocol, precision=precision, **options)
     result = replace(result, settings={**result.settings, "fingerprint": fingerprint})
-    if process_rank() == 0:
+    if processes()[0] == 0:
         result.save(file)
     return result, True
 

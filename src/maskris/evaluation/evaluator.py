@@ -20,7 +20,7 @@ from maskris.evaluation.perturbation import Origin, Perturbation, describe
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import COUNTS, SCHEMA, Evaluation
 from maskris.models.base import RISModel, evaluation_mode, foreground_logit
-from maskris.utils.progress import track
+from maskris.utils.progress import show_progress
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -61,16 +61,16 @@ def evaluate(
 
     Args:
         model: Any model; it is evaluated in ``eval()`` mode and each of its modules gets its mode back.
-        table: What to evaluate on, for example ``table.split(["val", "testA"])``; breakdowns tell splits apart.
+        table: What to evaluate on, for example ``table.split(["val", "testA"])``; breakdowns separate the splits.
         protocol: A protocol or the name of a preset.
         batch_size: Most expressions at once.
         device: Where to compute; the model is moved there. By default where the accelerator or the model is.
         precision: ``"bf16"`` and ``"fp16"`` run the network under autocast; probabilities are float32 in any case.
         workers: Processes that load images.
         reduced_decoding: Decode large JPEGs at a reduced size, see `ReferringDataset`; changes pixels slightly.
-        perturb: Changes images and words before the model sees them, for example a `PatchOcclusion`.
+        perturb: A change of images and words before they reach the model, for example a `PatchOcclusion`.
         progress: Show a progress bar (on the first process).
-        accelerator: Only asked for its device.
+        accelerator: Only its device is used.
         name: Name of the model for the report, for example the checkpoint's path.
 
     Raises:
@@ -87,7 +87,7 @@ def evaluate(
         )
     device = torch.device(device or (accelerator.device if accelerator is not None else _device_of(model)))
     model.to(device)
-    rank, world_size = process_rank(), _world_size()
+    rank, world_size = processes()
     at_input = protocol.resolution == "input"
     truncated = 0
     loader: DataLoader[Any] | list[Any] = []
@@ -105,8 +105,9 @@ def evaluate(
         batches = EvaluationBatches(dataset.expressions_per_image, batch_size, rank, world_size)
         loader = evaluation_loader(dataset, batches, workers)
     parts: list[Part] = []
-    with evaluation_mode(model):
-        for batch in track(loader, "evaluating", len(loader), shown=progress and rank == 0):
+    bar = show_progress("evaluating", len(loader), shown=progress and rank == 0)
+    with evaluation_mode(model), bar as shown:
+        for batch in loader:
             assert batch.expression_id is not None
             where = batch.expression_id.numpy()  # [N, 2]
             if perturb is not None:
@@ -119,6 +120,7 @@ def evaluate(
             else:
                 counts, scores = _at_original(model, protocol, logits, table, where[:, 0])
             parts.append((where, Counts.from_tensor(counts), scores.cpu().numpy()))
+            shown.advance()
     settings = {
         "precision": precision,
         "perturbation": describe(perturb),
@@ -187,8 +189,8 @@ def _perturbed(perturb: Perturbation, batch: Batch, origin: Origin) -> Batch:
 
 def _gather(parts: list[Part]) -> Part:
     """The results of all processes in the order of the table."""
-    if (processes := _world_size()) > 1:
-        everyone: list[Any] = [None] * processes
+    if (world_size := processes()[1]) > 1:
+        everyone: list[Any] = [None] * world_size
         distributed.all_gather_object(everyone, parts)
         parts = [part for some in everyone for part in some]
     where = np.concatenate([np.zeros((0, 2), dtype=np.int64), *(index for index, _, _ in parts)])
@@ -256,10 +258,8 @@ def _device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if tensor is None else tensor.device
 
 
-def process_rank() -> int:
-    """The number of this process in torch.distributed; 0 where there is none."""
-    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
-
-
-def _world_size() -> int:
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+def processes() -> tuple[int, int]:
+    """The number of this process, from 0, and of all processes of torch.distributed."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1

@@ -342,7 +342,7 @@ class Metrics:
 
         Args:
             prediction: ``[N, h, w]`` bool.
-            target: ``[N, h, w]`` bool; an empty mask says that the expression has no referent.
+            target: ``[N, h, w]`` bool; an empty mask means that the expression has no referent.
 
         Raises:
             ValueError: If the masks are not bool or their shapes differ.

@@ -139,8 +139,16 @@ class Evaluation:
 
     def parts(self, by: str) -> dict[str, "Evaluation"]:
         """The groups of `breakdown` as evaluations of their own, by the same names and in the same order."""
-        labels, order = self._labels(by)
-        chosen = ((label, labels == label) for label in order)
+        return self.grouped(*self._labels(by))
+
+    def grouped(self, labels: Sequence[str] | npt.NDArray[Any], order: Sequence[str]) -> dict[str, "Evaluation"]:
+        """Groups of rows as evaluations of their own.
+
+        Args:
+            labels: The group of each row.
+            order: All groups in the order of the result; empty ones are left out.
+        """
+        chosen = ((label, np.asarray(labels) == label) for label in order)
         return {label: replace(self, rows=self.rows.filter(pa.array(rows))) for label, rows in chosen if rows.any()}
 
     def _labels(self, by: str) -> tuple[npt.NDArray[Any], list[str]]:

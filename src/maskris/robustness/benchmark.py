@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from maskris.data.table import ReferringTable
 from maskris.evaluation.cache import table_sha256
-from maskris.evaluation.evaluator import Precision, evaluate, process_rank
+from maskris.evaluation.evaluator import Precision, evaluate, processes
 from maskris.evaluation.perturbation import Perturbation, describe
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import Evaluation
@@ -42,8 +42,8 @@ def run_robustness(
 ) -> Robustness:
     """Evaluate a model clean and under every condition of a suite.
 
-    Each condition's rows are written to ``OUT/<condition>.parquet`` when it is complete; called again, what is there is
-    not repeated. All draws are functions of the seed and the ids in the table, whatever the batches, processes and
+    Each condition's rows are written to ``OUT/<condition>.parquet`` when it is complete; another call does not repeat
+    them. All draws are functions of the seed and the ids in the table, whatever the batches, processes and
     interruptions were. Rows about changed sentences have a column ``read`` with the words that the model was given.
 
     Args:
@@ -60,8 +60,8 @@ def run_robustness(
         **options: ``batch_size``, ``device``, ``workers`` of `evaluate`.
 
     Raises:
-        ValueError: If the folder holds the results of something else, or of the conditions given two share a file or
-            one can't be told from another by its ``repr``.
+        OtherRunError: If the folder holds the results of something else; names every difference.
+        ValueError: If two of the conditions share a file, or the ``repr`` of one is not the same in every run.
     """
     folder, protocol = Path(out), Protocol.of(protocol)
     if isinstance(suite, str):
@@ -81,7 +81,7 @@ def run_robustness(
     }
     store = RunStore(folder, card, _COMPARED, name=CARD, shown={"weights": "name"})
     store.check()
-    if first := process_rank() == 0:
+    if first := processes()[0] == 0:
         write_json(store.file, card, indent=1)
     skipped = {c: why for c, perturb in suite.items() if (why := _unsupported_reason(perturb, model)) is not None}
     suite = {c: perturb for c, perturb in suite.items() if c not in skipped}
@@ -103,7 +103,7 @@ def run_robustness(
 
 
 def _check_suite(suite: Mapping[Condition, Perturbation | None]) -> None:
-    """Refuse conditions of one's own whose results would be taken for each other's, now or when resumed."""
+    """Refuse conditions whose results could be taken for those of others, now or when resumed."""
     files: dict[str, Condition] = {}
     for condition, perturb in suite.items():
         if other := files.get(condition.key):
@@ -112,7 +112,7 @@ def _check_suite(suite: Mapping[Condition, Perturbation | None]) -> None:
         known_as = describe(perturb) or ""
         if re.search(r"<lambda>|<locals>| at 0x[0-9a-fA-F]+", known_as):
             raise ValueError(
-                f"{condition.label}: {known_as} says nothing that is the same next time; give a function of a module, "
+                f"{condition.label}: {known_as} is another text in the next run; give a function of a module, "
                 "or an object with a __repr__ that says what it does, such as a dataclass"
             )
 
@@ -131,7 +131,7 @@ def _is_done(file: Path, perturb: Perturbation | None) -> bool:
 
 
 def _with_words(evaluation: Evaluation, condition: Condition, perturb: Perturbation | None) -> Evaluation:
-    """The evaluation with its condition and, where words change, with what was read."""
+    """The evaluation with its condition and, where words change, with the changed sentences."""
     evaluation = replace(evaluation, settings={**evaluation.settings, "condition": asdict(condition)})
     if not isinstance(perturb, TextPerturbation):
         return evaluation

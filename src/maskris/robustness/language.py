@@ -1,9 +1,5 @@
 """How scores depend on the language of the expressions: length, relations, places, ordinals, kind."""
 
-from dataclasses import replace
-
-import pyarrow as pa
-
 from maskris.evaluation.metrics import Scores
 from maskris.evaluation.result import Evaluation
 from maskris.robustness.text import count_relations, is_location, is_ordinal
@@ -15,11 +11,12 @@ def language_breakdown(evaluation: Evaluation) -> dict[str, dict[str, Scores]]:
     """The metrics of expressions that differ in language.
 
     Args:
-        evaluation: With the expressions as people said them.
+        evaluation: On the original expressions.
 
     Returns:
         Scores by group: ``"length"`` in words; number of ``"relations"``; ``"location words"`` and ``"ordinals"``,
-        with or without; ``"kind"`` where the data tell it. No empty groups; the words are those of `lexicon`.
+        with or without; ``"kind"`` where the data have kinds. No empty groups; the lists of words are in
+        `maskris.robustness.text`.
     """
     expressions = evaluation.rows["expression"].to_pylist()
     labels = {
@@ -27,10 +24,9 @@ def language_breakdown(evaluation: Evaluation) -> dict[str, dict[str, Scores]]:
         "location words": [_with(any(map(is_location, text.split()))) for text in expressions],
         "ordinals": [_with(any(map(is_ordinal, text.split()))) for text in expressions],
     }
+    order = (*_HOW_MANY, "with", "without")
     groups = {"length": evaluation.breakdown("length")}
-    for by, names in labels.items():
-        order = [name for name in (*_HOW_MANY, "with", "without") if name in names]
-        groups[by] = {name: _part(evaluation, [own == name for own in names]).scores for name in order}
+    groups |= {by: {k: part.scores for k, part in evaluation.grouped(own, order).items()} for by, own in labels.items()}
     if len(kinds := evaluation.breakdown("kind")) > 1:
         groups["kind"] = kinds
     return groups
@@ -38,7 +34,3 @@ def language_breakdown(evaluation: Evaluation) -> dict[str, dict[str, Scores]]:
 
 def _with(there: bool) -> str:
     return "with" if there else "without"
-
-
-def _part(evaluation: Evaluation, rows: list[bool]) -> Evaluation:
-    return replace(evaluation, rows=evaluation.rows.filter(pa.array(rows)))

@@ -45,8 +45,8 @@ class Robustness:
     """One model under the conditions of a suite, as `run_robustness` wrote it.
 
     Attributes:
-        card: ``name``, and what tells two results apart: hashes of ``weights`` and ``data``, ``seed``, ``protocol``,
-            ``precision``, version.
+        card: ``name``, and what decides whether two results are the same: hashes of ``weights`` and ``data``,
+            ``seed``, ``protocol``, ``precision``, version.
         folder: Where the files are.
         conditions: Those measured, the clean pictures first.
         skipped: Why conditions could not be measured.

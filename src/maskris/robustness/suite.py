@@ -17,7 +17,7 @@ Suite = dict["Condition", Perturbation | None]
 FAMILIES = ("occlusion", "context", "noise", "blur", "weather", "digital", "text")
 
 DIAGNOSTIC_FAMILIES = ("context",)
-"""Families that tell what a model looks at, but don't make its inputs worse: not part of any mean over families."""
+"""Families that show what a model uses, but don't make its inputs worse: not part of any mean over families."""
 
 SHARES = (0.25, 0.5, 0.75)
 
