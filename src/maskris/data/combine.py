@@ -399,9 +399,7 @@ def prepare_combined(
     if source is not None and not folders:
         raise ValueError(f"{source} would not be read: all members are Parquet files. Leave it out")
     if len(folders) < len(members) and text != "sent":
-        raise ValueError(
-            "--text is for members that are read from their annotations; prepare the Parquet files with it"
-        )
+        raise ValueError("--text is for members that are read from annotations; prepare the Parquet files with it")
     if images is not None and not folders:
         raise ValueError("--images is for members that are read from their annotations; Parquet files name theirs")
     parts: list[ReferringTable | ReadResult] = [
