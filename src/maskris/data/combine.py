@@ -327,13 +327,10 @@ def _name_of(number: int, table: ReferringTable) -> str:
 
 def identities(table: ReferringTable) -> list[Hashable]:
     """The identity of each row's image: its number in COCO, or else its path."""
-    known: dict[str, Hashable] = {}
     images = table.column("image")
-    for image in images:
-        if image not in known:
-            number = coco_id(image)
-            known[image] = str((table.images_root / image).resolve()) if number is None else number
-    return [known[image] for image in images]
+    numbers = {image: coco_id(image) for image in images}
+    paths = {image: str((table.images_root / image).resolve()) for image, number in numbers.items() if number is None}
+    return [paths.get(image, numbers[image]) for image in images]
 
 
 DEFAULT_PARTITIONS = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
@@ -358,14 +355,14 @@ class CombinedReport:
 
 
 def prepare_combined(
-    source: Path | None,
+    source: str | Path | None,
     members: Sequence[str],
-    out: Path,
+    out: str | Path,
     *,
     split_by: str | None = None,
-    images: Path | None = None,
+    images: str | Path | None = None,
     text: Wording = "sent",
-    published_list: Path | None = None,
+    published_list: str | Path | None = None,
     skip_invalid: bool = False,
     check_images: bool = True,
     progress: bool = True,
@@ -393,29 +390,7 @@ def prepare_combined(
     """
     partitions = _partitions(split_by, members)
     published = None if published_list is None else read_published_list(published_list)
-    _check_sources(source, members, images, text)
-    parts: list[ReferringTable | ReadResult] = []
-    for member in members:
-        if _is_table(member):
-            parts.append(ReferringTable.open(member))
-        else:
-            assert source is not None
-            split_by = partitions.get(member)
-            parts.append(read_annotations(source, dataset=member, split_by=split_by, images=images, text=text))
-    results = [part for part in parts if isinstance(part, ReadResult)]
-    read = iter(checked_tables(results, skip_invalid=skip_invalid, check_images=check_images, progress=progress))
-    combination = combine_tables([next(read) if isinstance(part, ReadResult) else part for part in parts], published)
-    combination.table.save(out)
-    problems = [problem for result in results for problem in result.problems]
-    return CombinedReport(out, combination, problems, write_rejects(results, out))
-
-
-def _is_table(member: str) -> bool:
-    return member.endswith(".parquet")
-
-
-def _check_sources(source: Path | None, members: Sequence[str], images: Path | None, text: Wording) -> None:
-    folders = [member for member in members if not _is_table(member)]
+    folders = [member for member in members if not member.endswith(".parquet")]
     if folders and source is None:
         raise ValueError(
             f"{', '.join(folders)}: no Parquet files, so the folder that holds these data sets is needed first: "
@@ -424,11 +399,21 @@ def _check_sources(source: Path | None, members: Sequence[str], images: Path | N
     if source is not None and not folders:
         raise ValueError(f"{source} would not be read: all members are Parquet files. Leave it out")
     if len(folders) < len(members) and text != "sent":
-        raise ValueError(
-            "--text is for members that are read from their annotations; prepare the Parquet files with it"
-        )
+        raise ValueError("--text is for members that are read from annotations; prepare the Parquet files with it")
     if images is not None and not folders:
         raise ValueError("--images is for members that are read from their annotations; Parquet files name theirs")
+    parts: list[ReferringTable | ReadResult] = [
+        read_annotations(source, dataset=member, split_by=partitions.get(member), images=images, text=text)
+        if member in folders and source is not None
+        else ReferringTable.open(member)
+        for member in members
+    ]
+    results = [part for part in parts if isinstance(part, ReadResult)]
+    read = iter(checked_tables(results, skip_invalid=skip_invalid, check_images=check_images, progress=progress))
+    combination = combine_tables([next(read) if isinstance(part, ReadResult) else part for part in parts], published)
+    combination.table.save(out)
+    problems = [problem for result in results for problem in result.problems]
+    return CombinedReport(Path(out), combination, problems, write_rejects(results, Path(out)))
 
 
 def _partitions(split_by: str | None, members: Sequence[str]) -> dict[str, str]:

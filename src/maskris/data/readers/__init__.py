@@ -38,6 +38,10 @@ class Reader:
     source: Literal["file", "folder", "any"] = "any"
     detect: Detect | None = None
 
+    def takes(self, source: Path) -> bool:
+        """Whether a source is a file or folder as it must be."""
+        return self.source in ("any", "file" if source.is_file() else "folder")
+
     @property
     def options(self) -> set[str]:
         """Names of the options that `read` takes."""
@@ -47,10 +51,11 @@ class Reader:
 _REGISTERED: dict[str, Reader] = {}
 
 
-def builtin_readers() -> dict[str, Reader]:
-    """The readers of this package by name."""
+def known_readers() -> dict[str, Reader]:
+    """The readers of this package and those that were registered, by name."""
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
-    return {one.name: one for module in modules for one in vars(module).values() if isinstance(one, Reader)}
+    own = {one.name: one for module in modules for one in vars(module).values() if isinstance(one, Reader)}
+    return _REGISTERED | own
 
 
 def register_reader(
@@ -61,7 +66,7 @@ def register_reader(
     Raises:
         ValueError: If the name is one of maskris' own, or has a dot.
     """
-    if name == "auto" or "." in name or name in builtin_readers():
+    if name == "auto" or "." in name or name in known_readers().keys() - _REGISTERED.keys():
         raise ValueError(f"A reader can't have the name {name!r}: it is taken, or has a dot as only paths have")
     _REGISTERED[name] = Reader(name, read, expects, detect=detect)
 
@@ -77,7 +82,7 @@ def find_reader(name: str) -> Reader:
         if not isinstance(found, Reader) and not callable(found):
             raise ValueError(f"{name} is no reader: the module has no such function")
         return found if isinstance(found, Reader) else Reader(name, found)
-    readers = builtin_readers() | _REGISTERED
+    readers = known_readers()
     if name not in readers:
         close = get_close_matches(name, readers, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(readers))}."
@@ -86,21 +91,19 @@ def find_reader(name: str) -> Reader:
 
 
 def detect_reader(source: Path, dataset: str | None = None, split_by: str | None = None) -> Reader:
-    """The reader that suits a file or folder.
+    """The one reader that suits a file or folder.
 
     Raises:
         ValueError: If none does, or several do.
     """
-    readers = (builtin_readers() | _REGISTERED).values()
-    kinds = ("any", "file" if source.is_file() else "folder")
-    fitting = [one for one in readers if one.source in kinds and one.detect and one.detect(source, dataset, split_by)]
+    readers = [one for one in known_readers().values() if one.detect]
+    fitting = [one for one in readers if one.takes(source) and one.detect and one.detect(source, dataset, split_by)]
     if len(fitting) == 1:
         return fitting[0]
-    if fitting:
-        names = ", ".join(one.name for one in fitting)
-        raise ValueError(f"Several formats fit {source}: {names}; choose one with --format")
-    expected = "; ".join(f"{one.name}: {one.expects}" for one in readers if one.expects)
-    raise ValueError(f"{source} fits no format ({expected}); choose one with --format")
+    expected = "; ".join(f"{one.name}: {one.expects}" for one in fitting or readers)
+    raise ValueError(
+        f"{source} fits {'several formats' if fitting else 'no format'} ({expected}); choose with --format"
+    )
 
 
 def read_annotations(
@@ -122,12 +125,12 @@ def read_annotations(
     if not source.exists():
         raise FileNotFoundError(f"{source} does not exist")
     reader = detect_reader(source, dataset, split_by) if format == "auto" else find_reader(format)
-    if reader.source not in ("any", "file" if source.is_file() else "folder"):
+    if not reader.takes(source):
         raise ValueError(f"The format {reader.name} needs a {reader.source} ({reader.expects}), which {source} isn't")
     options = {"dataset": dataset, "split_by": split_by, "images": images, "text": None if text == "sent" else text}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if unknown := sorted(given.keys() - reader.options):
-        able = [one.name for one in builtin_readers().values() if set(unknown) <= one.options]
+        able = [one.name for one in known_readers().values() if set(unknown) <= one.options]
         raise ValueError(
             f"{', '.join(unknown)} can't be chosen for the format {reader.name}, only for "
             f"{', '.join(sorted(able)) or 'others'}; leave it out"

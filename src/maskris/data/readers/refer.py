@@ -85,18 +85,23 @@ def partitions(folder: Path) -> list[tuple[str, str]]:
 
 
 def _choose(source: Path, dataset: str | None, split_by: str | None) -> tuple[Path, str, str]:
-    """Folder, partition and name of the annotation file that a folder and two optional names mean."""
+    """Folder, partition and name of the annotation file that a folder and two optional names mean.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If several fit, or none of those that there are.
+    """
+    photos = {Path(folder).parts[0] for folder in IMAGE_FOLDERS}  # which have too many files to be listed
+    subfolders = sorted(path for path in source.iterdir() if path.is_dir() and path.name not in photos)
     if partitions(source) and dataset in (None, source.resolve().name):
         folders = [source.resolve()]
-    elif dataset is not None:
+    elif dataset is None:
+        folders = subfolders
+    elif (source / dataset).is_dir():
         folders = [source / dataset]
-        if not folders[0].is_dir():
-            there = [folder.name for folder in sorted(source.iterdir()) if folder.is_dir() and partitions(folder)]
-            raise FileNotFoundError(
-                f"{source} has no folder {dataset!r}; data sets in it: {', '.join(there) or 'none'}"
-            )
     else:
-        folders = [folder for folder in sorted(source.iterdir()) if folder.is_dir()]
+        there = ", ".join(folder.name for folder in subfolders if partitions(folder))
+        raise FileNotFoundError(f"{source} has no folder {dataset!r}; data sets in it: {there or 'none'}")
     choices = [(folder, by, name) for folder in folders for name, by in partitions(folder)]
     matching = [choice for choice in choices if split_by in (None, choice[1])]
     if len({(folder, by) for folder, by, _ in matching}) == 1:
@@ -110,15 +115,19 @@ def _choose(source: Path, dataset: str | None, split_by: str | None) -> tuple[Pa
 def _is_grefcoco(source: Path, dataset: str | None, split_by: str | None) -> bool:
     try:
         folder, _, name = _choose(source, dataset, split_by)
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return False
     return name.startswith("grefs") or folder.name.startswith("grefcoco")
 
 
 def _is_refer(source: Path, dataset: str | None, split_by: str | None) -> bool:
-    # Where several data sets fit, `_choose` raises when this reader calls it.
-    folders = [source, *(folder for folder in source.iterdir() if folder.is_dir())]
-    return any(map(partitions, folders)) and not _is_grefcoco(source, dataset, split_by)
+    try:
+        _choose(source, dataset, split_by)
+    except FileNotFoundError:
+        return dataset is not None  # `read_refer` raises it again
+    except ValueError:
+        return True  # `read_refer` raises it again
+    return not _is_grefcoco(source, dataset, split_by)
 
 
 def _read(
