@@ -22,7 +22,7 @@ from maskris.training.config import TrainingConfig
         ({"steps": 1, "optimizer": "sgd"}, "optimizer must be adamw or adam, not 'sgd'"),
         ({"steps": 1, "schedule": "linear"}, "schedule must be poly, step, cosine or constant"),
         ({"steps": 1, "prefetch_factor": 0}, "prefetch_factor must be at least 1, not 0"),
-        ({"steps": 1, "clip": 0.0}, "clip must be positive, or null"),
+        ({"steps": 1, "max_grad_norm": 0.0}, "max_grad_norm must be positive, or null"),
         ({"steps": 1, "precision": "fp8"}, "precision must be fp32, bf16 or fp16, not 'fp8'"),
         (
             {"steps": 1, "batch_size": 6, "gradient_accumulation_steps": 4},

@@ -4,12 +4,18 @@ import pytest
 import torch
 from training_toys import toy_config, toy_model
 
-from maskris.training.optimizer import learning_rate, make_optimizer, set_learning_rate
+from maskris.training import optimizer as module
+from maskris.training.config import TrainingConfig
+from maskris.training.optimizer import make_optimizer, set_learning_rate
 
 
 @pytest.fixture(scope="module")
 def golden(shared):
     return json.loads((shared / "reference/maskris/extras.json").read_text())
+
+
+def learning_rate(step, total, base, warmup_steps=0, **options):
+    return module.learning_rate(step, total, base, TrainingConfig(steps=total, warmup_steps=warmup_steps, **options))
 
 
 def options_of(case):

@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 Precision = Literal["fp32", "bf16", "fp16"]
-
 OptimizerName = Literal["adamw", "adam"]
-
 Schedule = Literal["poly", "step", "cosine", "constant"]
 
+# Settings that change no weight: a run may go on with other values.
 _HARMLESS = frozenset(
     {"workers", "cache_images", "evaluate_every", "evaluate_at_end", "evaluation_batch_size", "save_every", "log_every"}
     | {"tensorboard", "device", "prefetch_factor"}
 )
+
+_SIZES = ("batch_size", "gradient_accumulation_steps", "referents_per_image", "evaluation_batch_size")
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,7 @@ class TrainingConfig:
                 f"Give exactly one of epochs and steps and set the other to null, not epochs = {self.epochs} and "
                 f"steps = {self.steps}"
             )
-        for key in (
-            "batch_size",
-            "gradient_accumulation_steps",
-            "referents_per_image",
-            "evaluation_batch_size",
-            "save_every",
-        ):
-            self._check(key, getattr(self, key) >= 1, "at least 1")
-        for key in ("log_every", "prefetch_factor"):
+        for key in (*_SIZES, "save_every", "log_every", "prefetch_factor"):
             self._check(key, getattr(self, key) >= 1, "at least 1")
         for key in ("epochs", "steps", "evaluate_every"):
             self._check(key, getattr(self, key) is None or getattr(self, key) >= 1, "at least 1, or null")
@@ -122,17 +115,14 @@ class TrainingConfig:
             self._check(key, getattr(self, key) >= 0, "at least 0")
         self._check("lr", self.lr > 0, "positive")
         self._check("warmup_ratio", 0 <= self.warmup_ratio <= 1, "between 0 and 1")
-        self._check(
-            "max_grad_norm", self.max_grad_norm is None or self.max_grad_norm > 0, "positive, or null for no clipping"
-        )
-        object.__setattr__(self, "lr_milestones", tuple(self.lr_milestones))  # a list from YAML
-        self._check(
-            "lr_milestones", all(0 < share < 1 for share in self.lr_milestones), "shares of the run, between 0 and 1"
-        )
+        norm, shares = self.max_grad_norm, tuple(self.lr_milestones)
+        self._check("max_grad_norm", norm is None or norm > 0, "positive, or null for no clipping")
+        object.__setattr__(self, "lr_milestones", shares)  # a list from YAML
+        self._check("lr_milestones", all(0 < share < 1 for share in shares), "shares of the run, between 0 and 1")
         self._check("gamma", 0 < self.gamma <= 1, "above 0 and at most 1")
         self._check("optimizer", self.optimizer in get_args(OptimizerName), "adamw or adam")
         self._check("schedule", self.schedule in get_args(Schedule), "poly, step, cosine or constant")
-        self._check("precision", self.precision in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16")
+        self._check("precision", self.precision in get_args(Precision), "fp32, bf16 or fp16")
         self._check("device", self.device in ("auto", "cpu"), "auto or cpu")
         if self.batch_size % self.gradient_accumulation_steps:
             raise ValueError(

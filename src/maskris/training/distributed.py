@@ -1,4 +1,4 @@
-"""Where a model is trained: device, precision and processes through accelerate, behind one callable."""
+"""Device, precision, processes (through accelerate) and memory of a training, behind one callable model."""
 
 import ctypes
 import math
@@ -28,7 +28,8 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     """An accelerator for this process, one of those that torchrun or ``accelerate launch`` started, or the only one.
 
     Raises:
-        ValueError: If the precision is not to be had here, or the processes are to be joined in an unsupported way.
+        ValueError: If this machine lacks the precision, the batch can't be cut into equal parts, or the processes are
+            to be joined in an unsupported way (DeepSpeed, FSDP and the like).
     """
     wanted = _ACCELERATE_NAME[config.precision]
     state = AcceleratorState._shared_state
@@ -39,7 +40,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     accelerator = Accelerator(mixed_precision=wanted, cpu=cpu)
     if config.precision == "fp16" and accelerator.scaler is None:  # accelerate would compute in fp32 and not say so
         raise ValueError(f"fp16 needs a GPU and this is a {accelerator.device.type}; set precision to bf16 or fp32")
-    # An environment variable of `accelerate launch` may say otherwise; our configuration decides.
+    # Set by an environment variable of `accelerate launch` too; our configuration decides.
     accelerator.gradient_accumulation_steps = config.gradient_accumulation_steps
     supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
     if accelerator.distributed_type not in supported:
@@ -55,11 +56,11 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
 
 
 class ParallelModel:
-    """What strategies see as the model: its call goes through autocast and, with several processes, through DDP.
+    """The model as strategies get it: its call goes through autocast and, with several processes, through DDP.
 
     Everything else (`upsample`, `tokenizer`, `preprocess`, …) is the model's own. With several processes, the parts of
-    the forward pass can't be called one by one, because DDP would not see it and gradients would stay local. What gives
-    no gradient (`token_features`, `functional_forward`) goes past DDP.
+    the forward pass can't be called one by one: it would bypass DDP, and gradients would stay local. What has no
+    gradient (`token_features`, `functional_forward`) bypasses DDP.
 
     Args:
         model: On the accelerator's device. With several processes, it takes the weights of the first.
@@ -67,15 +68,15 @@ class ParallelModel:
     """
 
     def __init__(self, model: RISModel, accelerator: Accelerator) -> None:
-        self._model = model
-        self._accelerator = accelerator
+        self._model, self._accelerator = model, accelerator
         self._module: nn.Module = model
         if accelerator.num_processes > 1:
-            if accelerator.device.type == "cuda":
+            gpu = accelerator.device.type == "cuda"
+            if gpu:
                 share_batch_statistics(model)
             self._module = DistributedDataParallel(
                 model,
-                device_ids=[accelerator.device] if accelerator.device.type == "cuda" else None,
+                device_ids=[accelerator.device] if gpu else None,
                 broadcast_buffers=model.has_batch_statistics,  # others are constants
                 gradient_as_bucket_view=True,
             )
@@ -122,10 +123,10 @@ class ParallelModel:
 
 
 def share_batch_statistics(model: nn.Module) -> None:
-    """Let every batch norm of a model see the batches of all processes, as LAVT, CRIS and ETRIS were trained.
+    """Normalize over the batches of all processes in every batch norm of a model, as LAVT, CRIS and ETRIS were trained.
 
-    Parameters, buffers and their names stay what they are. PyTorch has this for GPUs alone; elsewhere each process
-    normalizes its own part of the batch.
+    Parameters, buffers and their names do not change. PyTorch has this for GPUs alone; elsewhere each process
+    normalizes over its own part of the batch.
     """
     nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
@@ -154,22 +155,12 @@ def update(accelerator: Accelerator, optimizer: Optimizer) -> bool:
     return bool(scaler.get_scale() >= before)
 
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_… of malloc.h
-
-_NEVER = 2**31 - 1
-
-_LARGE = 8 * 2**20  # smaller blocks leave few holes, larger ones cost few pages
-
-_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
-
-
 def tune_allocator(model: RISModel) -> bool:
-    """Tell the C library, if it is glibc, what this process is after: speed or little memory.
+    """Set glibc's malloc, where it is the C library, for speed or for little memory.
 
-    Freed memory is kept, which makes training faster and its peak no higher. If the model computes activations again
-    to save memory, large blocks are returned at once instead: long-lived gradients would scatter among them.
-    Where variables of glibc (``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_``, ``GLIBC_TUNABLES``) say what the
-    user wants, nothing is changed.
+    Freed memory is kept, which makes training faster and its peak no higher. With gradient checkpointing, which is
+    there to save memory, large blocks are returned at once instead: long-lived gradients would scatter among them.
+    Variables of glibc (``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_``, ``GLIBC_TUNABLES``) take precedence.
 
     Args:
         model: The one to be trained, on the CPU.
@@ -180,8 +171,10 @@ def tune_allocator(model: RISModel) -> bool:
     library = _glibc()
     if library is None or any(name in os.environ for name in _SETTINGS):
         return False
-    library.mallopt(_MMAP_THRESHOLD, _LARGE if model.gradient_checkpointing else _NEVER)
-    library.mallopt(_TRIM_THRESHOLD, _NEVER)
+    trim_threshold, mmap_threshold, never = -1, -3, 2**31 - 1  # M_… of malloc.h
+    large = 8 * 2**20  # smaller blocks leave few holes, larger ones cost few pages
+    library.mallopt(mmap_threshold, large if model.gradient_checkpointing else never)
+    library.mallopt(trim_threshold, never)
     return model.gradient_checkpointing
 
 
@@ -191,9 +184,10 @@ def return_freed_memory() -> None:
         library.malloc_trim(0)
 
 
+_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+
+
 @lru_cache(maxsize=1)
 def _glibc() -> Any:
-    if sys.platform != "linux":
-        return None
-    library = ctypes.CDLL(None)
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
     return library if hasattr(library, "gnu_get_libc_version") else None

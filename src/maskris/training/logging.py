@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -46,28 +45,23 @@ class Tracker:
         console: Console | None = None,
     ) -> None:
         self.console = console or Console(stderr=True)
-        self._shown = progress and active
-        self._total = total
+        self._shown, self._total = progress and active, total
         self._latest: dict[str, str] = {}
         self._open = ExitStack()
+        self._file = self._board = None
+        if active:
+            truncate(folder / METRICS, step)
+            self._file = self._open.enter_context((folder / METRICS).open("a", encoding="utf-8"))
+            if tensorboard:
+                self._board = self._open.enter_context(_summary_writer(folder / "tensorboard", step))
         self._progress = self._open.enter_context(
             show_progress("training", total, done=step, shown=self._shown, keep=True, console=self.console)
         )
-        self._file: Any = None
-        self._board: Any = None
-        if not active:
-            return
-        truncate(folder / METRICS, step)
-        self._file = self._open.enter_context((folder / METRICS).open("a", encoding="utf-8"))
-        if tensorboard:
-            self._board = self._open.enter_context(_summary_writer(folder / "tensorboard", step))
 
     def __enter__(self) -> "Tracker":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._open.close()
 
     def advance(self, step: int) -> None:

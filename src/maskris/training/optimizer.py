@@ -1,60 +1,40 @@
 """The optimizer, and the learning rate of every step as a pure function of the step: no scheduler, no state to save."""
 
 import math
-from collections.abc import Sequence
 
 from torch.optim import Adam, AdamW, Optimizer
 
 from maskris.models.base import RISModel
-from maskris.training.config import Schedule, TrainingConfig
+from maskris.training.config import TrainingConfig
 
 
-def learning_rate(
-    step: int,
-    total: int,
-    base: float,
-    *,
-    warmup_steps: int = 0,
-    warmup_ratio: float = 1e-3,
-    first_step_full_rate: bool = False,
-    schedule: Schedule = "poly",
-    power: float = 0.9,
-    lr_milestones: Sequence[float] = (0.7,),
-    gamma: float = 0.1,
-    min_lr: float = 0.0,
-) -> float:
+def learning_rate(step: int, total: int, base: float, config: TrainingConfig) -> float:
     """The rate in force during a step: a linear warm-up, then decay.
 
-    The decay counts from step 0, so that the rate drops a little right after the warm-up, as in the official code.
+    Warm-up of W steps, while ``step <= W``: ``b (1 - (1 - step / W)(1 - warmup_ratio))``. Decay: ``"poly"``:
+    ``(b - min_lr) (1 - step / T)^power + min_lr``; ``"cosine"``: ``(b - min_lr) (1 + cos(pi step / T)) / 2 + min_lr``;
+    ``"step"``: b times `gamma` for every one of `lr_milestones` that is past; ``"constant"``: b. It counts from step 0,
+    so that the rate drops a little right after the warm-up, as in the official code.
 
     Args:
         step: Number of the step, from 0.
         total: Steps of the whole run T; the rate is `min_lr` from there on.
         base: Full rate of the parameter group b.
-        warmup_steps: Length of the warm-up W. While ``step <= W``: ``b (1 - (1 - step / W)(1 - warmup_ratio))``.
-        warmup_ratio: Share of the full rate at step 0.
-        first_step_full_rate: The official code runs step 0 at the full rate; ``True`` repeats that, ``False`` starts
-            where the ramp starts.
-        schedule: What follows the warm-up. ``"poly"``: ``(b - min_lr) (1 - step / T)^power + min_lr``; ``"cosine"``:
-            ``(b - min_lr) (1 + cos(pi step / T)) / 2 + min_lr``; ``"step"``: b times `gamma` for every drop that is
-            past; ``"constant"``: b.
-        power: Of ``"poly"``.
-        lr_milestones: Shares of T at which ``"step"`` drops.
-        gamma: Factor of each drop.
-        min_lr: Absolute, the same for groups with a high and a low base.
+        config: Supplies the schedule.
     """
-    if step == 0 and first_step_full_rate:
+    warmup = config.warmup_steps
+    if step == 0 and config.first_step_full_rate:
         return base
-    if warmup_steps and step <= warmup_steps:
-        return base * (1 - (1 - step / warmup_steps) * (1 - warmup_ratio))
-    if schedule == "constant":
+    if warmup and step <= warmup:
+        return base * (1 - (1 - step / warmup) * (1 - config.warmup_ratio))
+    if config.schedule == "constant":
         return base
-    if schedule == "step":
+    if config.schedule == "step":
         # Rounded, because 0.7 * 50 epochs may lie a hair above 35.
-        return base * gamma ** sum(step >= round(share * total) for share in lr_milestones)
+        return base * config.gamma ** sum(step >= round(share * total) for share in config.lr_milestones)
     done = min(1.0, step / total)
-    remaining: float = (1 - done) ** power if schedule == "poly" else (1 + math.cos(math.pi * done)) / 2
-    return (base - min_lr) * remaining + min_lr
+    remaining: float = (1 - done) ** config.power if config.schedule == "poly" else (1 + math.cos(math.pi * done)) / 2
+    return (base - config.min_lr) * remaining + config.min_lr
 
 
 def make_optimizer(model: RISModel, config: TrainingConfig) -> Optimizer:
@@ -81,17 +61,5 @@ def make_optimizer(model: RISModel, config: TrainingConfig) -> Optimizer:
 def set_learning_rate(optimizer: Optimizer, step: int, total: int, config: TrainingConfig) -> float:
     """Give every parameter group its rate for `step`; returns the highest one."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(
-            step,
-            total,
-            group["base_lr"],
-            warmup_steps=config.warmup_steps,
-            warmup_ratio=config.warmup_ratio,
-            first_step_full_rate=config.first_step_full_rate,
-            schedule=config.schedule,
-            power=config.power,
-            lr_milestones=config.lr_milestones,
-            gamma=config.gamma,
-            min_lr=config.min_lr,
-        )
+        group["lr"] = learning_rate(step, total, group["base_lr"], config)
     return max(float(group["lr"]) for group in optimizer.param_groups)

@@ -250,13 +250,7 @@ class Trainer:
         return torch.stack(values)
 
     def _fail(self, step: int, parts: list[Batch], losses: Tensor | None) -> None:
-        """Stop because of numbers that are not finite; the weights are still those before the step.
-
-        Args:
-            step: Number of the step.
-            parts: Its batches.
-            losses: ``[parts, passes]``; ``None`` where it is the gradient that is not finite.
-        """
+        """Stop because losses ``[parts, passes]`` are not finite, or the gradient; the weights have not changed yet."""
         named: list[str] = []
         for i, batch in enumerate(parts):
             bad = [] if losses is None else (~losses[i].isfinite()).nonzero().flatten().tolist()
