@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch.optim import Optimizer
 
+from maskris.data.dataset import ReferringDataset
 from maskris.models.base import RISModel
 from maskris.strategies.base import Strategy
 from maskris.training.checkpoint import CheckpointError, load_checkpoint, load_state, save_checkpoint
@@ -232,15 +233,9 @@ class RunFolder:
 
 
 def identity_of(
-    config: TrainingConfig,
-    model: RISModel,
-    strategy: Strategy,
-    items: int,
-    processes: int,
-    augment: Sequence[Any] = (),
-    reduced_decoding: bool = False,
+    config: TrainingConfig, model: RISModel, strategy: Strategy, train: ReferringDataset, processes: int
 ) -> dict[str, Any]:
-    """What determines the results of a run, under names that a message can use.
+    """Everything that determines the results of a run, under names for messages.
 
     The number of processes is among them, because each draws masks and dropout of its own.
 
@@ -248,21 +243,19 @@ def identity_of(
         config: All settings.
         model: With its configuration.
         strategy: The method.
-        items: Length of the training data.
+        train: The training data: its length, augmentations and decoding.
         processes: That train together.
-        augment: Augmentations of the training data.
-        reduced_decoding: Whether its photos are decoded at a reduced size.
     """
-    augmentations = [_settings(f"augment.{place}", one, depth=2) for place, one in enumerate(augment)]
+    augmentations = [_settings(f"augment.{i}", one, depth=2) for i, one in enumerate(getattr(train, "augment", ()))]
     return {
         **config.identity(),
-        "items": items,
+        "items": len(train),
         "processes": processes,
         "model": type(model).__name__,
         **{f"model.{key}": value for key, value in getattr(model, "config", {}).items()},
         **_settings("strategy", strategy, depth=2),
         **{key: value for settings in augmentations for key, value in settings.items()},
-        **({"reduced_decoding": True} if reduced_decoding else {}),
+        **({"reduced_decoding": True} if getattr(train, "reduced_decoding", False) else {}),
     }
 
 

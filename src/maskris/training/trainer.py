@@ -107,8 +107,7 @@ class Trainer:
         self.total_steps = config.total_steps(self.steps_per_epoch)
         self.model.to(self.accelerator.device)
         self.optimizer = make_optimizer(model, config)
-        augment, reduced = getattr(train, "augment", ()), getattr(train, "reduced_decoding", False)
-        identity = identity_of(config, model, strategy, len(train), self.world_size, augment, reduced)
+        identity = identity_of(config, model, strategy, train, self.world_size)
         self.folder = RunFolder(self.out, self.accelerator, model, self.optimizer, strategy, identity)
         self.state = RunState()
         self._prepared = False
@@ -253,10 +252,10 @@ class Trainer:
         """Stop because losses ``[parts, passes]`` are not finite, or the gradient; the weights have not changed yet."""
         named: list[str] = []
         for i, batch in enumerate(parts):
-            bad = [] if losses is None else (~losses[i].isfinite()).nonzero().flatten().tolist()
-            if losses is None or bad:
-                terms = [f"{self.strategy.terms[k]} = {losses[i, k].item()}" for k in bad if losses is not None]
-                head = ", ".join([f"process {self.rank}", f"part {i}", *terms, "expressions:"])
+            values = {} if losses is None else dict(zip(self.strategy.terms, losses[i].tolist(), strict=True))
+            bad = [f"{term} = {value}" for term, value in values.items() if not math.isfinite(value)]
+            if bad or losses is None:
+                head = ", ".join([f"process {self.rank}", f"part {i}", *bad, "expressions:"])
                 named.append("\n    ".join([f"  {head}", *self.train.describe(batch)]))
         if self.world_size > 1:
             named = gather_object(named)
