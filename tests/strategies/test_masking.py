@@ -190,7 +190,7 @@ def test_the_share_is_exact_for_every_shape_and_size(sampling, height, width, pa
 
 
 @pytest.mark.parametrize("sampling", ORDERS)
-def test_images_of_a_batch_are_masked_independently(sampling):
+def test_images_of_a_batch_are_masked_independently_in_every_shape(sampling):
     masks = removed(sampling, 15, 14, 0.4, images=16)
     assert len({tuple(mask.flatten().tolist()) for mask in masks}) > 8
 
