@@ -1,8 +1,8 @@
-"""Folders that belong to one run: what it is stands in a manifest, and nothing else is ever mixed in."""
+"""Folders that belong to one run, described by a manifest: resumed by the same run only, one process at a time."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,23 +80,22 @@ class RunStore:
             known = self.manifest
         return known
 
-    @contextmanager
-    def lock(self, timeout: float = 0.0) -> Iterator[None]:
-        """Keep other processes out of the folder while the block lasts; a killed process keeps nobody out.
-
-        Args:
-            timeout: Seconds to wait for another process to end.
-
-        Raises:
-            FolderInUseError: If another process is at work in the folder.
-        """
-        with lock_folder(self.folder, timeout):
-            yield
+    def lock(self, timeout: float = 0.0) -> AbstractContextManager[None]:
+        """`lock_folder` for this folder."""
+        return lock_folder(self.folder, timeout)
 
 
 @contextmanager
 def lock_folder(folder: Path, timeout: float = 0.0) -> Iterator[None]:
-    """`RunStore.lock` for a folder without a manifest."""
+    """Keep other processes out of a folder while the block lasts; a killed process keeps nobody out.
+
+    Args:
+        folder: Made if need be.
+        timeout: Seconds to wait for another process to end.
+
+    Raises:
+        FolderInUseError: If another process is at work in the folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     # Some network file systems have no locks; one must be able to work there all the same. What filelock takes
     # instead by default, a file that says who holds the folder, outlives a process killed on another machine.
