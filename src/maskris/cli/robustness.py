@@ -102,6 +102,8 @@ def _names(checkpoints: Sequence[str], names: Sequence[str] | None) -> list[str]
         if len(names) != len(checkpoints):
             raise ValueError(f"--names gives {len(names)} names to {len(checkpoints)} checkpoints; give each one")
         return list(names)
-    parts = [[part for part in Path(one).parts if part not in ("best", "last")] or [one] for one in checkpoints]
+    from maskris.training.run_record import BEST, LAST
+
+    parts = [[part for part in Path(one).parts if part not in (BEST, LAST)] or [one] for one in checkpoints]
     short = [part[-1] for part in parts]
     return short if len(set(short)) == len(short) else list(checkpoints)

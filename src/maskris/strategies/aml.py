@@ -132,7 +132,7 @@ def choose(noise: Tensor, allowed: Tensor, ratio: float) -> Tensor:
         ``[I, L]`` bool.
     """
     counts = torch.tensor([int(n * ratio) for n in range(noise.shape[1] + 1)], device=noise.device)
-    count = counts[allowed.sum(1, keepdim=True)]  # from a table, because not every device knows float64
+    count = counts[allowed.sum(1, keepdim=True)]  # from a table, because not every device has float64
     order = noise.masked_fill(~allowed, torch.inf).argsort(dim=1, stable=True)
     return order.argsort(dim=1) < count
 

@@ -32,8 +32,8 @@ def fits(model: RISModel, batch: Batch, passes: int, share: float = 0.8) -> bool
 def activation_bytes(model: RISModel, batch: Batch) -> int:
     """Bytes that a forward pass keeps for the backward pass, weights aside.
 
-    On CUDA the allocator is asked. Elsewhere the tensors that autograd saves are counted; the inputs that gradient
-    checkpointing keeps are not among them.
+    Counted by the allocator on CUDA. Elsewhere the sum of the tensors that autograd saves, without the inputs that
+    gradient checkpointing keeps.
     """
     device = batch.images.device
     if device.type == "cuda":

@@ -26,7 +26,7 @@ STRATEGY = "strategy.safetensors"
 
 
 class CheckpointError(RuntimeError):
-    """A run can't be started or continued in this folder as asked; the message says why and what to do."""
+    """A run can't be started or continued in this folder as asked; the message has the reason and what to do."""
 
 
 def save_checkpoint(

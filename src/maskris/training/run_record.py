@@ -1,9 +1,9 @@
-"""The layout of a run folder, and `RunRecord`: what it says about the training that made it."""
+"""The layout of a run folder, and `RunRecord`: its contents."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -171,11 +171,12 @@ def names_of(folders: Sequence[Path]) -> list[str]:
         raise ValueError(f"The run {same} is given twice")
     if len(parts) == 1:
         return [parts[0][-1]]
-    shortest = min(map(len, parts))
-    head = next((i for i in range(shortest) if len({one[i] for one in parts}) > 1), shortest - 1)
+    head = min(_common(parts), min(map(len, parts)) - 1)
     tails = [one[head:] for one in parts]
-    length = min(map(len, tails))
-    cut = 0
-    while cut < length - 1 and len({tail[len(tail) - 1 - cut] for tail in tails}) == 1:
-        cut += 1
+    cut = min(_common([tail[::-1] for tail in tails]), min(map(len, tails)) - 1)
     return ["/".join(tail[: len(tail) - cut]) for tail in tails]
+
+
+def _common(paths: Sequence[tuple[str, ...]]) -> int:
+    """Parts at the beginning that are the same in all paths."""
+    return sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False)))

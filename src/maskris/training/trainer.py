@@ -74,7 +74,7 @@ class Trainer:
             items by ``(epoch, number)``, its `collate` and its `describe`.
         validation: What `evaluate` takes as its table; ``None`` for no evaluation.
         config: All settings.
-        out: The run folder; with several machines, on a disk that all of them see.
+        out: The run folder; with several machines, on a disk that they share.
         evaluate: Called as `maskris.evaluation.evaluator.evaluate`, which is the default.
         progress: Show progress on stderr.
         files: Texts to keep in the run folder, by file name; written once it is clear that the folder is this run's.

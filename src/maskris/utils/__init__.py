@@ -1,1 +1,1 @@
-"""Helpers that know nothing of segmentation."""
+"""Files, processes, progress, randomness and text: helpers that have nothing to do with segmentation."""

@@ -1,4 +1,4 @@
-"""Files and folders that exist completely or not at all, and files read so that an error says which one it was."""
+"""Atomic files and folders, and readers whose errors name the file."""
 
 import hashlib
 import json

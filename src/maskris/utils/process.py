@@ -46,7 +46,7 @@ def fastest_device() -> "torch.device":
 def usable_cores() -> int:
     """Cores that the operating system and the container grant this process, at least one."""
     granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:  # a container with `--cpus 4` still sees all 64 cores of its machine
+    try:  # in a container with `--cpus 4`, all 64 cores of the machine count as granted
         quota, period = map(int, _QUOTA.read_text(encoding="ascii").split())
     except (OSError, ValueError):  # no such file, or "max"
         return granted

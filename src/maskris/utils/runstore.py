@@ -20,12 +20,12 @@ class FolderInUseError(RuntimeError):
 
 
 class RunStore:
-    """A folder whose manifest says what run it holds, so that it goes on with the same run only.
+    """A folder with a manifest that identifies its run, so that it goes on with the same run only.
 
     Args:
         folder: Made when it is claimed.
         manifest: What the run is: JSON types.
-        compared: Keys that decide whether it is the same run; a mapping says how people call them.
+        compared: Keys that decide whether it is the same run; a mapping gives their names for messages.
         name: File name of the manifest.
         shown: For keys that are hashes, the key of the manifest to show beside them.
 
