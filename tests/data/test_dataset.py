@@ -247,30 +247,6 @@ def test_workers_never_exceed_the_cores(table, tokenizer, monkeypatch, tmp_path)
     assert (training.num_workers, training.prefetch_factor) == (2, 5)
 
 
-@pytest.mark.parametrize(
-    ("granted", "quota", "processes", "wanted", "expected"),
-    [
-        (16, "max 100000\n", 1, 4, 4),
-        (16, "max 100000\n", 1, 64, 16),
-        (16, "max 100000\n", 8, 4, 2),
-        (16, "400000 100000\n", 1, 64, 4),
-        (16, "400000 100000\n", 2, 64, 2),
-        (2, "3200000 100000\n", 1, 64, 2),
-        (2, "50000 100000\n", 1, 64, 1),
-        (4, None, 8, 4, 0),  # the training processes are busy enough
-    ],
-)
-def test_cores_are_shared_by_the_processes_of_a_machine(
-    monkeypatch, tmp_path, granted, quota, processes, wanted, expected
-):
-    if quota is not None:
-        (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(granted), raising=False)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    assert cores.usable_workers(wanted) == expected
-
-
 def photo(path, height, width):
     """Soft shapes with a little texture."""
     rng = np.random.default_rng(0)

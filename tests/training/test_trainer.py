@@ -187,6 +187,16 @@ def test_a_signal_to_the_whole_group_spares_the_loading_processes(tmp_path):
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
+def test_an_error_ends_the_loading_processes(tmp_path):
+    def hook(step):
+        if step == 2:
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        toy_run(tmp_path, strategy=TwoPasses(hook=hook), workers=2)
+    assert multiprocessing.active_children() == []
+
+
 def test_ctrl_c_breaks_an_evaluation_off(tmp_path):
     def interrupted(model, table, protocol, **options):
         model.eval()

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskris.utils.rng import Random, generator, numpy_generator, seed_of
+from maskris.utils.rng import KeyedRandom, Random, generator, numpy_generator, seed_of
 
 components = st.one_of(st.integers(), st.text(max_size=5))
 keys = st.lists(components, max_size=5).map(tuple)
@@ -97,3 +97,37 @@ def test_dropout_depends_on_the_key_alone():
 def test_seeds_need_neither_torch_nor_numpy():
     code = "import sys; import maskris.utils.rng as r; r.seed_of(0); print({'torch', 'numpy'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_keyed_draws_are_the_same_on_every_machine_and_in_every_version():
+    rng = KeyedRandom(1, "a")
+    first = [56, 85, 81, 25, 79]
+    assert [rng.below(100) for _ in range(5)] == first
+    assert KeyedRandom(1, "a").array(0, 100, (5,)).tolist() == first
+    assert [KeyedRandom(1, "a").between(200, 300), KeyedRandom(1, "a").pick(range(100))] == [first[0] + 200, first[0]]
+
+
+def test_a_sample_has_everything_at_most_once():
+    rng = KeyedRandom(2)
+    drawn = [tuple(rng.sample("abcd", 3)) for _ in range(2000)]
+    assert all(len(set(one)) == 3 for one in drawn)
+    assert len(set(drawn)) == 24, "all orders of three of four"
+
+
+def test_reals_follow_their_distributions():
+    rng = KeyedRandom("reals")
+    uniform, normal = rng.uniform(100, 100), rng.normal(100, 100)
+    assert 0 < uniform.min() < 1e-3 < 1 - 1e-3 < uniform.max() < 1
+    assert uniform.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert (normal.mean().item(), normal.std().item()) == pytest.approx((0, 1), abs=0.05)
+    assert normal.isfinite().all()
+
+
+def test_counts_of_light_have_the_mean_and_the_variance_of_their_rate():
+    levels = torch.tensor([0, 51, 255]).repeat(20_000, 1)
+    counts = KeyedRandom("light").poisson(levels, rate=10.0)
+    assert counts.shape == levels.shape
+    assert torch.equal(counts, counts.round())
+    assert torch.equal(counts[:, 0], torch.zeros(20_000, dtype=torch.float64))
+    assert counts.mean(0).tolist() == pytest.approx([0, 2, 10], abs=0.1)
+    assert counts.var(0).tolist() == pytest.approx([0, 2, 10], rel=0.05)

@@ -182,7 +182,7 @@ class Trainer:
             self._tracker.say(f"Stopped by signal {number} after step {self.state.step}; {self.folder.last} saved")
             return number
         finally:
-            del batches  # ends the workers
+            del loader, batches  # ends the workers
 
     def _train_step(self, parallel: ParallelModel, batches: Iterator[Batch]) -> bool:
         """One update; returns whether to stop after it."""
