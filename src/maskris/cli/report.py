@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
     from maskris.data.table import ReferringTable
     from maskris.evaluation.result import Evaluation
-    from maskris.models.base import RISModel
     from maskris.reporting.html.report import Subject
     from maskris.reporting.html.selection import SavedRows
     from maskris.robustness.results import Robustness, RobustnessComparison
@@ -63,7 +62,6 @@ def report(
     """
     from maskris.reporting.html.report import Report
     from maskris.training.run_record import names_of, read_run
-    from maskris.utils.imports import model_class as import_class
 
     if gallery < 0:
         raise ValueError(f"--gallery is a number of expressions, not {gallery}")
@@ -75,11 +73,10 @@ def report(
     if len(called) != len(runs):
         raise ValueError(f"--names needs one name for each of the {len(runs)} runs, not {len(called)}")
     results = [] if robustness is None else _robustness_results(robustness)
-    own = import_class(model_class)
     subjects, galleries = [], []
     table = None if data is None else _table(data, splits)
     if table is None:
-        subjects = [_from_folder(name, record, own) for name, record in zip(called, records, strict=True)]
+        subjects = [_from_folder(name, record, model_class) for name, record in zip(called, records, strict=True)]
     else:
         from maskris.utils.process import fastest_device
 
@@ -87,13 +84,13 @@ def report(
         rule = protocol or _protocol_of(dict(zip(called, records, strict=True)))
         options: dict[str, Any] = {"batch_size": batch_size, "device": place, "workers": workers}
         for name, record in zip(called, records, strict=True):
-            subjects.append(_evaluated(name, record, own, table, rule, precision=precision, **options))
-    worse = _robustness_of(subjects, results, own, resamples) if results else None
+            subjects.append(_evaluated(name, record, model_class, table, rule, precision=precision, **options))
+    worse = _robustness_of(subjects, results, model_class, resamples) if results else None
     made = Report(subjects, (), worse, interval_unit, resamples)
     if table is not None and gallery:
         from maskris.reporting.html.examples import draw_galleries
 
-        galleries = draw_galleries(made, table, gallery, device=place, precision=precision, model_class=own)
+        galleries = draw_galleries(made, table, gallery, device=place, precision=precision, model_class=model_class)
     made = replace(made, galleries=galleries)
     made.save(out)
     size = out.stat().st_size
@@ -116,10 +113,11 @@ def _robustness_results(folder: Path) -> "list[Robustness]":
 
 
 def _robustness_of(
-    subjects: "list[Subject]", results: "list[Robustness]", own: "type[RISModel] | None", resamples: int
+    subjects: "list[Subject]", results: "list[Robustness]", own: str | None, resamples: int
 ) -> "RobustnessComparison":
     """What was measured of the weights that the runs hold, under the runs' names."""
-    from maskris.models.base import load_model, weights_sha256
+    from maskris.models.base import weights_sha256
+    from maskris.models.loading import load_model
     from maskris.robustness.results import RobustnessComparison
 
     found = {one.card["weights"]: one for one in results}
@@ -147,13 +145,13 @@ def _protocol_of(records: "dict[str, RunRecord]") -> str:
 def _evaluated(
     name: str,
     record: "RunRecord",
-    own: "type[RISModel] | None",
+    own: str | None,
     table: "ReferringTable",
     protocol: str,
     **options: Any,
 ) -> "Subject":
     from maskris.evaluation.cache import evaluate_cached
-    from maskris.models.base import load_model
+    from maskris.models.loading import load_model
     from maskris.reporting.html.report import Subject
     from maskris.reporting.html.selection import KEPT, saved_rows
 
@@ -164,7 +162,7 @@ def _evaluated(
     return Subject(name, record, evaluation, str(KEPT), _perturbed(name, saved_rows(record.folder), evaluation))
 
 
-def _from_folder(name: str, record: "RunRecord", own: "type[RISModel] | None") -> "Subject":
+def _from_folder(name: str, record: "RunRecord", own: str | None) -> "Subject":
     """What a run folder holds; rows that are known to be of other weights are an error."""
     from maskris.reporting.html.report import Subject
     from maskris.reporting.html.selection import saved_rows
@@ -174,7 +172,8 @@ def _from_folder(name: str, record: "RunRecord", own: "type[RISModel] | None") -
         return Subject(name, record, perturbed=found.perturbed)
     of = found.clean.fingerprint.get("weights")
     if of is not None and record.checkpoint:
-        from maskris.models.base import load_model, weights_sha256
+        from maskris.models.base import weights_sha256
+        from maskris.models.loading import load_model
 
         if weights_sha256(load_model(record.folder, own)) != of:
             raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download, snapshot_download
+from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -20,14 +20,16 @@ from transformers import PreTrainedTokenizerBase
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.data.tokenizer import ExpressionTokenizer
-from maskris.models.loading import read_json, read_tensors, read_tokenizer
+from maskris.models.encoders.tokenizers import read_tokenizer
+from maskris.registry import find_class, has_short_name, short_names
+from maskris.utils.files import atomic_path, read_json, read_tensors
 
 Features = Any
 """What `RISModel.encode_image` returns: any nesting of tuples, lists, dicts and tensors; private to its model."""
 
 Model = TypeVar("Model", bound="RISModel")
 
-WEIGHTS = "model.safetensors"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 TOKENIZER = "tokenizer"
 
@@ -110,10 +112,7 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         Raises:
             NotImplementedError: If the model does not offer them.
         """
-        import maskris
-
-        public = [getattr(maskris, name) for name in maskris.__all__]
-        models = [entry for entry in public if isinstance(entry, type) and issubclass(entry, RISModel)]
+        models = [find_class("model", name, RISModel) for name in short_names("model", RISModel)]
         offering = [model.__name__ for model in models if model.token_features is not RISModel.token_features]
         raise NotImplementedError(
             f"{type(self).__name__} does not define token_features(batch), the features of patches and words that this "
@@ -146,12 +145,13 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         arguments |= {"preprocess": self.preprocess.to_dict(), "max_tokens": self.tokenizer.max_length, **resolved}
         self.config = arguments
         described = {"model_class": type(self).__name__}
-        if not type(self).__module__.startswith("maskris."):
+        if not has_short_name("model", type(self)):
             described["model_module"] = type(self).__module__
         self._hub_mixin_config = {**described, **arguments}
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, save_directory / WEIGHTS)
+        with atomic_path(save_directory / WEIGHTS) as partial:
+            save_file({name: value.contiguous() for name, value in self.state_dict().items()}, partial)
         self.tokenizer.save_pretrained(save_directory / TOKENIZER)
 
     @classmethod
@@ -167,7 +167,7 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
             FileNotFoundError: If there is no whole model.
             ValueError: If it is of another class, or a file is damaged.
         """
-        file = Path(pretrained_model_name_or_path) / "config.json"
+        file = Path(pretrained_model_name_or_path) / CONFIG
         if file.is_file():
             read_json(file)  # whose errors name the file
         return super().from_pretrained(pretrained_model_name_or_path, **arguments)
@@ -189,7 +189,7 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
     ) -> "RISModel":
         folder = Path(model_id)
         if config is None:
-            raise FileNotFoundError(f"{model_id} holds no model: there is no config.json in it")
+            raise FileNotFoundError(f"{model_id} holds no model: there is no {CONFIG} in it")
         if config.get("model_class", cls.__name__) != cls.__name__:
             raise ValueError(f"{model_id} holds a {config['model_class']}, not a {cls.__name__}")
         if not folder.is_dir():
@@ -205,72 +205,12 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
                 )
             )
         if not (folder / WEIGHTS).is_file():
-            raise FileNotFoundError(f"{model_id} holds no model: there is no {WEIGHTS} beside its config.json")
+            raise FileNotFoundError(f"{model_id} holds no model: there is no {WEIGHTS} beside its {CONFIG}")
         if "tokenizer" not in arguments:
             arguments["tokenizer"] = read_tokenizer(folder / TOKENIZER)
         model = cls(**arguments)
         model.load_state_dict(read_tensors(folder / WEIGHTS, map_location), strict=strict)
         return model.eval()
-
-
-def load_model(source: str | Path, model_class: type[RISModel] | None = None) -> RISModel:
-    """Load a model from a folder or the Hub, in evaluation mode.
-
-    A class that ``config.json`` names is looked up among those of this package and those that are imported already;
-    nothing is imported because a file says so.
-
-    Args:
-        source: What `save_pretrained` or the trainer wrote, or a Hub id.
-        model_class: The model's class, if it is none of this package.
-
-    Raises:
-        FileNotFoundError: If there is no model at `source`.
-        ValueError: If its ``config.json`` names another class than `model_class`, or one that is not known, or a file
-            of it is damaged.
-    """
-    path = Path(source)
-    if path.is_dir() and not (path / "config.json").is_file():
-        for name in ("best", "last"):  # a run folder
-            if (path / name / "config.json").is_file():
-                return load_model(path / name, model_class)
-        raise FileNotFoundError(f"{path} holds no model: there is no config.json in it, nor in its best/ or last/")
-    if not may_be_model(source):
-        raise FileNotFoundError(f"There is no folder {path}; a model is a folder or a Hub id (owner/name)")
-    try:
-        config = path / "config.json" if path.is_dir() else Path(str(hf_hub_download(str(source), "config.json")))
-    except OSError as error:
-        raise FileNotFoundError(f"There is no folder {path}, nor can it be had from the Hub: {error}") from error
-    return (model_class or _class_named_by(config)).from_pretrained(str(source))
-
-
-def may_be_model(source: str | Path) -> bool:
-    """Whether it is a folder or has the form of a Hub id, owner/name; else it isn't worth a look at the network."""
-    path, name = Path(source), str(source)
-    return path.is_dir() or (not path.is_absolute() and not name.startswith(".") and name.count("/") == 1)
-
-
-def _class_named_by(config: Path) -> type[RISModel]:
-    """The class that a ``config.json`` names."""
-    described = read_json(config)
-    name, module = described.get("model_class"), described.get("model_module")
-    if module is None:
-        import maskris
-
-        found = getattr(maskris, name, None) if isinstance(name, str) else None
-        if isinstance(found, type) and issubclass(found, RISModel):
-            return found
-        raise ValueError(f"{config} names the class {name!r}, which is no model of maskris")
-    known: list[type[RISModel]] = RISModel.__subclasses__()
-    for one in known:  # grows meanwhile
-        known += one.__subclasses__()
-    for one in reversed(known):  # the latest of a name: a notebook's cell may have run several times
-        if (one.__module__, one.__name__) == (module, name):
-            return one
-    own = f"{'my_module' if module == '__main__' else module}.{name}"
-    raise ValueError(
-        f"{config} names the class {module}.{name}, which is no model of maskris and not imported yet. Code that a "
-        f"file names is not run unasked; if it is yours: --model-class {own}, or load_model(..., {name})"
-    )
 
 
 def weights_sha256(model: RISModel) -> str:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from maskris.batch import Batch
 from maskris.data.preprocess import CLIP_LETTERBOX
-from maskris.models.base import load_model
 from maskris.models.cris.model import CRIS
+from maskris.models.loading import load_model
 from maskris.models.weights.convert import load_official
 from maskris.models.weights.cris import CRIS_RULES
 from maskris.models.weights.rules import rename

@@ -20,8 +20,8 @@ from models.small_etris import (
 from torch import Tensor, nn
 
 from maskris.batch import Batch
-from maskris.models.base import load_model
 from maskris.models.etris.model import ETRIS
+from maskris.models.loading import load_model
 from maskris.models.weights.convert import load_official
 from maskris.models.weights.etris import ETRIS_RULES
 from maskris.models.weights.rules import rename

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import BertConfig, BertTokenizer, SwinBackbone
 
-from maskris.models.base import load_model
 from maskris.models.caris.model import CARIS
+from maskris.models.loading import load_model
 from maskris.models.weights.convert import convert_checkpoint, load_official, resize_bias_table
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from maskris.models.base import load_model
+from maskris.models.loading import load_model
 from maskris.models.weights.convert import convert_checkpoint
 from maskris.models.weights.networks import NETWORKS, kind_of
 

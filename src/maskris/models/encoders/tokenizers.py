@@ -13,6 +13,8 @@ from typing import Any, cast
 from transformers import AutoTokenizer, BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from maskris.utils.files import damage, is_lfs_pointer
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 MASK_STAND_IN = "*</w>"
@@ -22,6 +24,25 @@ DEFAULT = "openai/clip-vit-base-patch16"
 
 _MERGES = 49152 - 256 - 2
 """How many merges of OpenAI's file belong to CLIP."""
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer that `transformers` has saved.
+
+    Raises:
+        FileNotFoundError: If there is no such folder; without this, its path would be looked up on the Hub.
+        ValueError: If there is no whole tokenizer in it.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder.parent} holds no whole model: there is no folder {folder.name} in it; copy or download it too"
+        )
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # of several libraries, one of which raises nothing narrower
+        pointers = [file for file in sorted(folder.iterdir()) if is_lfs_pointer(file)]
+        raise ValueError(damage((pointers or [folder])[0], "folder of a tokenizer", error)) from error
+    return tokenizer
 
 
 def default_tokenizer(clip: Any) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskris.models.loading import read_tensors
+from maskris.utils.files import read_tensors
 
 _WEIGHTS = ("model", "state_dict")
 
