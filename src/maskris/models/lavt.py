@@ -17,6 +17,8 @@ from maskris.models.base import RISModel
 from maskris.models.encoders.sources import Source, build_tokenizer
 from maskris.models.encoders.staged import StagedVisionEncoder
 from maskris.models.encoders.text import TextEncoder
+from maskris.models.encoders.tokenizers import default_tokenizer
+from maskris.models.parameter_groups import Part, parameter_groups
 
 
 class LAVT(RISModel):
@@ -67,13 +69,8 @@ class LAVT(RISModel):
         # The published network has a fourth gate, whose output nobody reads.
         self.gates = nn.ModuleList(LanguageGate(width) for width in channels[:-1])
         self.decoder = LAVTDecoder(channels)
-        if tokenizer is None:
-            if isinstance(text, dict):
-                raise ValueError(
-                    "A text encoder given as a configuration needs a tokenizer: a list of words or a folder"
-                )
-            tokenizer = str(text)
-        self.set_inputs(preprocess or Preprocess(480, 480), build_tokenizer(tokenizer), max_tokens)
+        words = build_tokenizer(tokenizer or default_tokenizer("text encoder", text))
+        self.set_inputs(preprocess or Preprocess(480, 480), words, max_tokens)
         self.set_config(vision=self.vision.config, text=self.text.config, fusion_heads=list(fusion_heads))
 
     def encode_image(self, images: Tensor) -> Tensor:
@@ -116,29 +113,16 @@ class LAVT(RISModel):
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The official groups, all at one rate: only norms and tables of the vision encoder are not decayed.
 
-        As published (ARCHITECTURE, optimizer): biases, the batch norms of the decoder and the layer norms of the text
+        As published (in the official code): biases, the batch norms of the decoder and the layer norms of the text
         encoder are decayed. Frozen parameters are in no group; see `trained_text_layers`.
         """
-        vision: dict[bool, list[nn.Parameter]] = {False: [], True: []}
-        for prefix, module in self.vision.named_modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                vision[self.vision.uses_weight_decay(f"{prefix}.{name}", module)].append(parameter)
-        groups = {
-            "vision, no decay": vision[False],
-            "vision": vision[True],
-            "fusion": [*self.fusions.parameters(), *self.gates.parameters()],
-            "decoder": list(self.decoder.parameters()),
-            "text": list(self.text.parameters()),
-        }
-        return [
-            {
-                "name": name,
-                "params": [parameter for parameter in parameters if parameter.requires_grad],
-                "lr": lr,
-                "weight_decay": 0.0 if name.endswith("no decay") else weight_decay,
-            }
-            for name, parameters in groups.items()
-        ]
+        parts = (
+            Part("vision", self.vision, uses_weight_decay=self.vision.uses_weight_decay),
+            Part("fusion", nn.ModuleList([self.fusions, self.gates])),
+            Part("decoder", self.decoder),
+            Part("text", self.text),
+        )
+        return parameter_groups(parts, lr, weight_decay)
 
 
 class PixelWordFusion(nn.Module):

@@ -18,8 +18,9 @@ from maskris.models.base import RISModel
 from maskris.models.caris.decoder import CARISDecoder, Initialization
 from maskris.models.encoders.sources import Source, build_tokenizer
 from maskris.models.encoders.text import TextEncoder
+from maskris.models.encoders.tokenizers import default_tokenizer
 from maskris.models.encoders.vision import VisionEncoder
-from maskris.models.parameter_groups import split_decay
+from maskris.models.parameter_groups import Part, parameter_groups
 
 
 class CARISFeatures(NamedTuple):
@@ -112,13 +113,8 @@ class CARIS(RISModel):
         if gradient_checkpointing:
             self.vision.set_checkpointing(True)
             self.decoder.gradient_checkpointing = True
-        if tokenizer is None:
-            if isinstance(text, dict):
-                raise ValueError(
-                    "A text encoder given as a configuration needs a tokenizer: a list of words or a folder"
-                )
-            tokenizer = str(text)
-        self.set_inputs(preprocess, build_tokenizer(tokenizer), max_tokens)
+        words = build_tokenizer(tokenizer or default_tokenizer("text encoder", text))
+        self.set_inputs(preprocess, words, max_tokens)
         self.set_config(vision=self.vision.config, text=self.text.config, prompt_levels=list(prompt_levels))
 
     def encode_image(self, images: Tensor) -> CARISFeatures:
@@ -150,23 +146,19 @@ class CARIS(RISModel):
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The official six groups: encoders at `encoder_lr` times the rate; norms and tables without decay.
 
-        As published (ARCHITECTURE section 8): biases and the group norms of the decoder are decayed, all embeddings of
+        As published (in the official code): biases and the group norms of the decoder are decayed, all embeddings of
         the text encoder, the bias tables of the vision encoder and the learned prompts are not.
         """
-        text, vision = (
-            split_decay(self.text, self.text.uses_weight_decay),
-            split_decay(self.vision, self.vision.uses_weight_decay),
+        parts = (
+            Part("text", self.text, self.encoder_lr, self.text.uses_weight_decay),
+            Part("vision", self.vision, self.encoder_lr, self.vision.uses_weight_decay),
+            Part("decoder", nn.ModuleList([self.conditional_prompts, self.decoder]), 1.0, _uses_weight_decay),
         )
-        rest = nn.ModuleDict({"conditional_prompts": self.conditional_prompts, "decoder": self.decoder})
-        own = split_decay(
-            rest, lambda name, part: not (isinstance(part, nn.LayerNorm) or name.endswith("_prompts.weight"))
-        )
-        groups = []
-        parts = (("text", text, self.encoder_lr), ("vision", vision, self.encoder_lr), ("decoder", own, 1.0))
-        for part, (undecayed, decayed), factor in parts:
-            groups.append({"name": f"{part}, no decay", "params": undecayed, "lr": lr * factor, "weight_decay": 0.0})
-            groups.append({"name": part, "params": decayed, "lr": lr * factor, "weight_decay": weight_decay})
-        return groups
+        return parameter_groups(parts, lr, weight_decay)
+
+
+def _uses_weight_decay(name: str, module: nn.Module) -> bool:
+    return not (isinstance(module, nn.LayerNorm) or name.endswith("_prompts.weight"))
 
 
 class ConditionalPrompts(nn.Module):

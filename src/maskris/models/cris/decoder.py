@@ -1,8 +1,7 @@
 """What CRIS and ETRIS share behind their encoders: convolutions, the decoder and the projector (CRIS section 3)."""
 
 import math
-from collections.abc import Iterable
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -167,17 +166,3 @@ def upsample_published(logits: Tensor, size: tuple[int, int], training: bool) ->
     values = logits if training else logits.float().sigmoid()
     values = F.interpolate(values, size=tuple(size), mode="bicubic", align_corners=True)
     return values if training else values.clamp(1e-6, 1 - 1e-6).logit()
-
-
-def two_groups(
-    parameters: Iterable[tuple[str, nn.Parameter]], encoder: str, lr: float, factor: float, weight_decay: float
-) -> list[dict[str, Any]]:
-    """Groups of CRIS and ETRIS: names that begin with `encoder` at `factor` times the rate, but for positions."""
-    slow: list[nn.Parameter] = []
-    full: list[nn.Parameter] = []
-    for name, parameter in parameters:
-        (slow if name.startswith(encoder) and "positional_embedding" not in name else full).append(parameter)
-    return [
-        {"name": "clip", "params": slow, "lr": lr * factor, "weight_decay": weight_decay},
-        {"name": "head", "params": full, "lr": lr, "weight_decay": weight_decay},
-    ]

@@ -22,11 +22,11 @@ from maskris.models.cris.decoder import (
     Projector,
     conv_norm,
     resize,
-    two_groups,
     upsample_published,
 )
 from maskris.models.encoders.sources import Source
-from maskris.models.encoders.tokenizers import build_clip_tokenizer, default_tokenizer
+from maskris.models.encoders.tokenizers import OPENAI, build_clip_tokenizer, default_tokenizer
+from maskris.models.parameter_groups import Part, parameter_groups
 from maskris.models.weights.encoders import build_clip
 
 
@@ -78,7 +78,9 @@ class CRIS(RISModel):
         super().__init__()
         self.encoder_lr = encoder_lr
         self.set_inputs(
-            preprocess or CLIP_LETTERBOX, build_clip_tokenizer(tokenizer or default_tokenizer(clip)), max_tokens
+            preprocess or CLIP_LETTERBOX,
+            build_clip_tokenizer(tokenizer or default_tokenizer("CLIP", clip, OPENAI)),
+            max_tokens,
         )
         self.clip = build_clip(clip, self.tokenizer)
         config = self.clip.config
@@ -126,7 +128,8 @@ class CRIS(RISModel):
 
         As published, but for the published first epoch, in which CLIP learns at the full rate by mistake.
         """
-        return two_groups(self.named_parameters(), "clip.", lr, self.encoder_lr, weight_decay)
+        parts = Part("clip", self.clip, self.encoder_lr, leaves_out="positional_embedding"), Part("head", self)
+        return parameter_groups(parts, lr, weight_decay)
 
 
 class CRISNeck(nn.Module):

@@ -19,8 +19,8 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 MASK_STAND_IN = "*</w>"
 
-DEFAULT = "openai/clip-vit-base-patch16"
-"""All of OpenAI's CLIPs share one tokenizer."""
+OPENAI = "openai/clip-vit-base-patch16"
+"""All of OpenAI's CLIPs share this tokenizer."""
 
 _MERGES = 49152 - 256 - 2
 """How many merges of OpenAI's file belong to CLIP."""
@@ -45,15 +45,20 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def default_tokenizer(clip: Any) -> str:
-    """The tokenizer of published weights.
+def default_tokenizer(kind: str, source: dict[str, Any] | str | Path, published: str | None = None) -> str:
+    """Where the tokenizer of an encoder lies, if no other is named.
+
+    Args:
+        kind: What `source` is, for the error.
+        source: Hub id, folder or configuration of the encoder.
+        published: The tokenizer that all published weights share; by default it lies where the weights lie.
 
     Raises:
-        ValueError: If `clip` is a configuration, which names no tokenizer.
+        ValueError: If it is a configuration, which names no tokenizer.
     """
-    if isinstance(clip, dict):
-        raise ValueError("A CLIP given as a configuration needs a tokenizer: a list of words or a folder")
-    return DEFAULT
+    if isinstance(source, dict):
+        raise ValueError(f"A {kind} given as a configuration needs a tokenizer: a list of words or a folder")
+    return published or str(source)
 
 
 def build_clip_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

@@ -16,11 +16,12 @@ from transformers import PreTrainedTokenizerBase
 from maskris.batch import Batch
 from maskris.data.preprocess import CLIP_LETTERBOX, Preprocess
 from maskris.models.base import RISModel
-from maskris.models.cris.decoder import CoordConv, CRISDecoder, Projector, conv_norm, two_groups, upsample_published
+from maskris.models.cris.decoder import CoordConv, CRISDecoder, Projector, conv_norm, upsample_published
 from maskris.models.encoders.sources import Source
-from maskris.models.encoders.tokenizers import build_clip_tokenizer, default_tokenizer
+from maskris.models.encoders.tokenizers import OPENAI, build_clip_tokenizer, default_tokenizer
 from maskris.models.etris.bridger import Zoom
 from maskris.models.etris.encoder import BridgedCLIP, ImageState
+from maskris.models.parameter_groups import Part, parameter_groups
 from maskris.models.weights.encoders import build_clip
 
 
@@ -78,7 +79,9 @@ class ETRIS(RISModel):
         self.freeze_statistics = freeze_statistics
         self.encoder_lr = encoder_lr
         self.set_inputs(
-            preprocess or CLIP_LETTERBOX, build_clip_tokenizer(tokenizer or default_tokenizer(clip)), max_tokens
+            preprocess or CLIP_LETTERBOX,
+            build_clip_tokenizer(tokenizer or default_tokenizer("CLIP", clip, OPENAI)),
+            max_tokens,
         )
         # Published positions of a vision transformer are resized to the input once, and learned at that size.
         model = build_clip(clip, self.tokenizer, None if isinstance(clip, dict) else self.preprocess.height)
@@ -145,8 +148,8 @@ class ETRIS(RISModel):
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """What is trained: CLIP at `encoder_lr` times the rate, and all else with CLIP's positions at the full rate."""
-        trained = [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
-        return two_groups(trained, "encoders.clip.", lr, self.encoder_lr, weight_decay)
+        clip = Part("clip", self.encoders.clip, self.encoder_lr, leaves_out="positional_embedding")
+        return parameter_groups((clip, Part("head", self)), lr, weight_decay)
 
 
 class ETRISNeck(nn.Module):

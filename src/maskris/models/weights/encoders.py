@@ -11,12 +11,12 @@ import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor
-from transformers import BertConfig
 
 from maskris.data.tokenizer import ExpressionTokenizer
 from maskris.models.clip.encoders import CLIP, resize_positions
-from maskris.models.encoders.sources import Source
+from maskris.models.encoders.sources import Source, read_config
 from maskris.models.weights.checkpoint import is_torchscript, read_checkpoint, read_torchscript
+from maskris.models.weights.options import PUBLISHED, ConversionOptions
 from maskris.models.weights.rules import Dropped, Rule, below, count, ratio, rename, shape
 
 SWIN_RULES: list[Rule] = [
@@ -77,20 +77,16 @@ def swin_config(weights: Mapping[str, Tensor], window: int | None = None) -> dic
     }
 
 
-def bert_config(
-    weights: Mapping[str, Tensor], heads: int | None = None, described: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def bert_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBLISHED) -> dict[str, Any]:
     """Values for `transformers.BertConfig`.
 
     Args:
         weights: Names and tensors of a BERT.
-        heads: Attention heads, which leave no trace in the shapes; one for every 64 channels by default, as in every
-            published BERT.
-        described: A known configuration, which must agree with the shapes and gives the rest (heads, activation, ...).
+        options: Its heads, or the configuration that gives them and what else the shapes don't (activation, ...).
 
     Raises:
-        ValueError: If a name is missing, `described` contradicts the shapes, or the heads must be given because 64
-            doesn't divide the width.
+        ValueError: If a name is missing, the configuration can't be found or contradicts the shapes, or the heads must
+            be given because 64 doesn't divide the width.
     """
     vocabulary, width = shape(weights, "embeddings.word_embeddings.weight", 2)
     shapes = {
@@ -102,13 +98,17 @@ def bert_config(
         "max_position_embeddings": shape(weights, "embeddings.position_embeddings.weight", 2)[0],
         "type_vocab_size": shape(weights, "embeddings.token_type_embeddings.weight", 2)[0],
     }
-    if described is not None:
-        known = BertConfig(**{key: value for key, value in described.items() if key != "model_type"}).to_dict()
-        known["model_type"] = described.get("model_type")
-        wrong = [f"{key} is {known[key]}, not {value}" for key, value in shapes.items() if known[key] != value]
+    heads = options.text_heads
+    if options.text is not None:
+        try:
+            config = read_config(options.text)
+        except OSError as error:
+            raise ValueError(f"There is no configuration of a text encoder at {options.text}: {error}") from error
+        known = config.to_dict() | {"model_type": config.model_type}
+        wrong = [f"{key} is {known.get(key)}, not {value}" for key, value in shapes.items() if known.get(key) != value]
         if wrong:
             raise ValueError(f"The given text configuration contradicts the weights: {'; '.join(wrong)}")
-        shapes |= described
+        shapes = {**config.to_diff_dict(), **shapes}
         heads = heads or known["num_attention_heads"]
     if heads is None and width % 64:
         raise ValueError(
@@ -118,7 +118,7 @@ def bert_config(
     return shapes | {"num_attention_heads": heads or width // 64}
 
 
-PUBLISHED = {
+OPENAI = {
     "RN50": "timm/resnet50_clip.openai",
     "RN101": "timm/resnet101_clip.openai",
     "ViT-B/16": "openai/clip-vit-base-patch16",
@@ -142,7 +142,7 @@ def read_clip(source: str | Path) -> dict[str, Tensor]:
         FileNotFoundError: If there is nothing of this name, or no weights in it.
         ValueError: If the file is refused or damaged, or holds another kind of CLIP.
     """
-    name = PUBLISHED.get(str(source), str(source))
+    name = OPENAI.get(str(source), str(source))
     path = Path(name)
     if path.is_file():
         weights = read_torchscript(path) if is_torchscript(path) else read_checkpoint(path).weights
@@ -242,7 +242,7 @@ def _fetch(name: str, file: str) -> Path | None:
     if Path(name).is_dir():
         return path if (path := Path(name) / file).is_file() else None
     if name.count("/") != 1 or Path(name).is_absolute():
-        known = ", ".join(PUBLISHED)
+        known = ", ".join(OPENAI)
         raise FileNotFoundError(f"There is no CLIP {name}: give {known}, a file, a folder or a Hub id (owner/name)")
     try:
         return Path(hf_hub_download(name, file))
