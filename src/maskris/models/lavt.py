@@ -69,8 +69,8 @@ class LAVT(RISModel):
         # The published network has a fourth gate, whose output nobody reads.
         self.gates = nn.ModuleList(LanguageGate(width) for width in channels[:-1])
         self.decoder = LAVTDecoder(channels)
-        words = build_tokenizer(tokenizer or default_tokenizer("text encoder", text))
-        self.set_inputs(preprocess or Preprocess(480, 480), words, max_tokens)
+        vocabulary = build_tokenizer(tokenizer or default_tokenizer("text encoder", text))
+        self.set_inputs(preprocess or Preprocess(480, 480), vocabulary, max_tokens)
         self.set_config(vision=self.vision.config, text=self.text.config, fusion_heads=list(fusion_heads))
 
     def encode_image(self, images: Tensor) -> Tensor:

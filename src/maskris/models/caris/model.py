@@ -113,8 +113,8 @@ class CARIS(RISModel):
         if gradient_checkpointing:
             self.vision.set_checkpointing(True)
             self.decoder.gradient_checkpointing = True
-        words = build_tokenizer(tokenizer or default_tokenizer("text encoder", text))
-        self.set_inputs(preprocess, words, max_tokens)
+        vocabulary = build_tokenizer(tokenizer or default_tokenizer("text encoder", text))
+        self.set_inputs(preprocess, vocabulary, max_tokens)
         self.set_config(vision=self.vision.config, text=self.text.config, prompt_levels=list(prompt_levels))
 
     def encode_image(self, images: Tensor) -> CARISFeatures:

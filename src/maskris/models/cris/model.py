@@ -77,11 +77,8 @@ class CRIS(RISModel):
     ) -> None:
         super().__init__()
         self.encoder_lr = encoder_lr
-        self.set_inputs(
-            preprocess or CLIP_LETTERBOX,
-            build_clip_tokenizer(tokenizer or default_tokenizer("CLIP", clip, OPENAI)),
-            max_tokens,
-        )
+        vocabulary = build_clip_tokenizer(tokenizer or default_tokenizer("CLIP", clip, OPENAI))
+        self.set_inputs(preprocess or CLIP_LETTERBOX, vocabulary, max_tokens)
         self.clip = build_clip(clip, self.tokenizer)
         config = self.clip.config
         if not isinstance(self.clip.visual, ModifiedResNet):

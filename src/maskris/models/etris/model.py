@@ -78,11 +78,8 @@ class ETRIS(RISModel):
         super().__init__()
         self.freeze_statistics = freeze_statistics
         self.encoder_lr = encoder_lr
-        self.set_inputs(
-            preprocess or CLIP_LETTERBOX,
-            build_clip_tokenizer(tokenizer or default_tokenizer("CLIP", clip, OPENAI)),
-            max_tokens,
-        )
+        vocabulary = build_clip_tokenizer(tokenizer or default_tokenizer("CLIP", clip, OPENAI))
+        self.set_inputs(preprocess or CLIP_LETTERBOX, vocabulary, max_tokens)
         # Published positions of a vision transformer are resized to the input once, and learned at that size.
         model = build_clip(clip, self.tokenizer, None if isinstance(clip, dict) else self.preprocess.height)
         resnet = model.config["vision_patch_size"] is None
