@@ -16,8 +16,9 @@ from transformers import BertConfig, BertTokenizer, SwinBackbone
 
 from maskris.models.caris.model import CARIS
 from maskris.models.loading import load_model
-from maskris.models.weights.convert import convert_checkpoint, load_official, resize_bias_table
+from maskris.models.weights.convert import convert_checkpoint, load_official
 from maskris.models.weights.options import ConversionOptions
+from maskris.models.weights.rules import resize_bias_table
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from maskris.batch import Batch
 from maskris.data.preprocess import CLIP_LETTERBOX, Preprocess
 from maskris.models.base import RISModel
-from maskris.models.clip.encoders import ModifiedResNet
+from maskris.models.clip.resnet import ModifiedResNet
 from maskris.models.cris.decoder import (
     CoordConv,
     CRISDecoder,
