@@ -19,7 +19,7 @@ from maskris import MaskRIS, Predictor, ReferringDataset, ReferringTable, RISMod
 from maskris.data.prepare import prepare_dataset
 from maskris.data.shapes.language import vocabulary
 from maskris.data.shapes.writer import write_shapes
-from maskris.models.encoders.sources import build_tokenizer
+from maskris.models import build_tokenizer
 from maskris.strategies.masking import ImageMasking
 from maskris.training.config import TrainingConfig
 

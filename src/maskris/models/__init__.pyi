@@ -1,5 +1,6 @@
 from .base import RISModel as RISModel
 from .caris import CARIS as CARIS
+from .clip.towers import CLIP as CLIP
 from .clipseg import CLIPSeg as CLIPSeg
 from .cris import CRIS as CRIS
 from .encoders.sources import build_tokenizer as build_tokenizer
@@ -12,3 +13,4 @@ from .loading import model_folder as model_folder
 from .weights.convert import ConversionReport as ConversionReport
 from .weights.convert import convert_checkpoint as convert_checkpoint
 from .weights.convert import load_official as load_official
+from .weights.options import ConversionOptions as ConversionOptions

@@ -35,14 +35,14 @@ TOKENIZER = "tokenizer"
 
 
 class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tags=["referring-image-segmentation"]):
-    """A referring image segmentation model: photo and phrase in, logits out. No I/O, no loss, no device inside.
+    """Referring image segmentation model, the base of all: photo and phrase in, logits out. No loss, no device inside.
 
     The constructor's arguments are the configuration; `save_pretrained` writes them with the weights, the
     tokenizer and the preprocessing, and `from_pretrained` brings all back from a folder or the Hub.
 
     Attributes:
-        preprocess: How the model wants its images.
-        tokenizer: How the model wants its expressions.
+        preprocess: Size and normalization of its images.
+        tokenizer: Expressions as token ids.
         align_corners: How logits are upsampled, see `upsample`.
         config: The constructor's arguments as JSON types, with nothing left that would have to be downloaded.
     """
@@ -54,19 +54,19 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
 
     @property
     def has_batch_statistics(self) -> bool:
-        """Whether the output for one sample depends on the others in training (batch norm)."""
+        """Whether the output for one sample depends on the others in training, because of batch norm."""
         return any(isinstance(module, _BatchNorm) for module in self.modules())
 
     @property
     def gradient_checkpointing(self) -> bool:
-        """Whether a part of the model computes activations again in the backward pass instead of keeping them."""
+        """Whether a part of the model recomputes activations in the backward pass instead of storing them."""
         names = ("gradient_checkpointing",)
         parts = (module for module in self.modules() if module is not self)
         return any(getattr(part, name, False) is True for part in parts for name in names)
 
     @abstractmethod
     def encode_image(self, images: Tensor) -> Features:
-        """Everything that depends on the image alone: normalized images ``[I, 3, H, W]`` to features."""
+        """Features of the images alone, from normalized images ``[I, 3, H, W]``."""
 
     @abstractmethod
     def segment(self, features: Features, input_ids: Tensor, attention_mask: Tensor, image_index: Tensor) -> Tensor:
@@ -94,20 +94,20 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
     def functional_forward(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
         """Logits of a batch with `weights`, named as in ``state_dict()``, in place of the model's own; no gradient.
 
-        The module's mode is what decides about dropout, as in any call. Tensors are lent, not copied.
+        The module's mode decides about dropout, as in any call. Tensors are not copied.
         """
         with torch.no_grad():
             return cast(Tensor, functional_call(self, weights, (batch,)))
 
     def token_features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the encoders make of patches and words, before they are merged; for methods that compare the two.
+        """Features of patches and words before they are merged, for methods that compare the two.
 
         Args:
             batch: `N` expressions with normalized images; masks are not needed.
 
         Returns:
-            Patches ``[N, h, w, Dv]`` of the image that each expression speaks of, and words ``[N, L, Dw]`` in the order
-            of ``batch.input_ids``. Padding and special tokens have vectors too: it is for the caller to leave them out.
+            Patches ``[N, h, w, Dv]`` of the image of each expression, and words ``[N, L, Dw]`` in the order of
+            ``batch.input_ids``. Padding and special tokens have vectors too, which the caller leaves out.
 
         Raises:
             NotImplementedError: If the model does not offer them.
@@ -214,7 +214,7 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
 
 
 def weights_sha256(model: RISModel) -> str:
-    """Of the weights with their names, the class and the configuration, wherever they came from."""
+    """SHA-256 of the weights with their names, the class and the configuration."""
     digest = hashlib.sha256(json.dumps([type(model).__name__, getattr(model, "config", None)], default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -235,7 +235,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def foreground_logit(logits: Tensor) -> Tensor:
-    """The one number per pixel that decides: ``[N, C, h, w]`` to ``[N, h, w]``, positive means referent.
+    """Logit of the referent per pixel: ``[N, C, h, w]`` to ``[N, h, w]``.
 
     For two channels the difference referent - background (softmax is the sigmoid of it), for one the logit itself.
 

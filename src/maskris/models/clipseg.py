@@ -19,7 +19,7 @@ Features = tuple[list[Tensor], tuple[int, int]]
 
 
 class CLIPSeg(RISModel):
-    """CLIPSeg as published or of any size; a sentence scales and shifts the features of CLIP's patches (FiLM).
+    """CLIPSeg as published or of any size; the sentence scales and shifts the features of CLIP's patches (FiLM).
 
     Args:
         clipseg: Hub id, local folder, or a configuration with ``model_type: clipseg`` (random weights then).

@@ -1,6 +1,6 @@
 """CARIS (Liu et al., ACM MM 2023), the network of MaskRIS: Swin, BERT with conditional prompts, deformable decoder.
 
-The image speaks to the text through the conditional prompts, the text and the image speak to each other in the decoder;
+The image reaches the text encoder through the conditional prompts; image and text are merged in the decoder.
 `encode_image` holds all that depends on the image alone.
 """
 
@@ -24,7 +24,7 @@ from maskris.models.parameter_groups import Part, parameter_groups
 
 
 class CARISFeatures(NamedTuple):
-    """What CARIS knows of `I` images before it has read a word."""
+    """Features of `I` images alone."""
 
     maps: tuple[Tensor, ...]
     """The encoder's four maps ``[I, c, h, w]``, finest first."""
@@ -53,15 +53,14 @@ class CARIS(RISModel):
         attention_ratio: Inner width of the attentions over `width`.
         init: ``"published"`` begins with weights so small that the words hardly matter at first, which suits pretrained
             encoders; ``"scratch"`` keeps the scale of its inputs in every layer of the decoder, so that small models
-            without any pretrained weights learn to listen hundreds of steps sooner.
+            without any pretrained weights learn to use the words hundreds of steps sooner.
         drop_path: Stochastic depth of the vision encoder.
         encoder_lr: Learning rate of both encoders over that of the rest; 1 for encoders without pretrained weights.
         tokenizer: Hub id, folder, list of words or tokenizer; by default that of `text`.
         max_tokens: Most tokens of an expression, special ones included.
         preprocess: Input size and normalization; by default 448 x 448, stretched.
-        gradient_checkpointing: Keep only the input of each block of the vision encoder and each layer of the decoder
-            in training and compute the rest again in the backward pass: the same gradients, a third of the
-            activations' memory, a fourth more time.
+        gradient_checkpointing: Gradient checkpointing of the blocks of the vision encoder and the layers of the
+            decoder: the same gradients, a third of the activations' memory, a fourth more time.
 
     Raises:
         ValueError: If the arguments contradict each other.
@@ -137,7 +136,7 @@ class CARIS(RISModel):
         return cast(Tensor, self.decoder(levels, laterals, words, attention_mask.bool(), summary))
 
     def token_features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The coarsest map ``[N, h, w, Dv]`` and the words, which know the image from its prompts, ``[N, L, Dw]``."""
+        """The coarsest map ``[N, h, w, Dv]`` and the words, conditioned on the image, ``[N, L, Dw]``."""
         maps = self.vision(self.preprocess.normalize(batch.images))
         prompts = self.conditional_prompts(maps[-1])[batch.image_index]
         words = self.encode_text(prompts, batch.input_ids, batch.attention_mask)[:, : batch.input_ids.shape[1]]

@@ -71,7 +71,7 @@ class CLIPVisionTransformer(nn.Module):
 
 
 class CLIPTextTransformer(nn.Module):
-    """Words and a sentence vector from token ids; padding needs no mask, since no word looks to its right.
+    """Words and a sentence vector from token ids; padding needs no mask, since attention is causal.
 
     Whole: ``words, state = text(input_ids)``. Step by step: `embed`, `run` for all blocks in turn, `finish`.
 

@@ -20,7 +20,7 @@ def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 
 
 class CoordConv(nn.Module):
-    """A 3x3 convolution that is told where it is: two channels with x and y in [-1, 1] join its input."""
+    """3x3 convolution with positions: two channels with x and y in [-1, 1] join its input."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def sine_grid(height: int, width: int, channels: int, device: torch.device | Non
 
 
 class CRISDecoder(nn.Module):
-    """Pixels attend to each other and to the words (section 3.3).
+    """Self-attention of the pixels and cross-attention to the words (section 3.3).
 
     Args:
         layers: Number of layers.
@@ -129,7 +129,7 @@ class CRISDecoderLayer(nn.Module):
 
 
 class Projector(nn.Module):
-    """The sentence becomes a 3x3 convolution that finds its referent in the map, four times as large (section 3.4).
+    """Dynamic 3x3 convolution made from the sentence, over the map at four times its size (section 3.4).
 
     Args:
         state_width: Channels E of the sentence vector.

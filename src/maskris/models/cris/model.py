@@ -31,7 +31,7 @@ from maskris.models.weights.encoders import build_clip
 
 
 class CRISFeatures(NamedTuple):
-    """What CRIS knows of `I` images before it has read a word."""
+    """Features of `I` images alone."""
 
     c5: Tensor
     """CLIP's map ``[I, E, H / 32, W / 32]`` behind its attention pool."""

@@ -2,7 +2,7 @@
 
 CLIP's vocabulary has neither padding nor a mask token. Two of its tokens stand in, registered in the tokenizer itself
 so that they are saved with it: ``!`` (id 0) pads, as published, and ``*`` stands for a masked word, which is our own
-decision: it is trained, names nothing, and hides letters and words in the texts of the web that CLIP has read.
+decision: it is trained, names nothing, and hides letters and words in the texts of the web on which CLIP was trained.
 """
 
 import copy

@@ -18,16 +18,16 @@ STAGES = 3
 
 
 class ImageState(NamedTuple):
-    """What an image encoder has made of `I` images after some stage."""
+    """Features of `I` images after a stage of the image encoder."""
 
     map: Tensor
     """``[I, C, h, w]``; a transformer's patches."""
     token: Tensor | None
-    """The class token ``[I, 1, C]`` of a transformer, which no bridge sees."""
+    """The class token ``[I, 1, C]`` of a transformer, which has no part in the bridges."""
 
 
 class BridgedFeatures(NamedTuple):
-    """What the encoders make of `N` expressions about their images."""
+    """Features of `N` expressions and their images."""
 
     maps: tuple[Tensor, Tensor, Tensor]
     """Image features ``[N, C, h, w]`` after the first and the second stage, and the projected last ones."""
@@ -38,7 +38,7 @@ class BridgedFeatures(NamedTuple):
 
 
 class BridgedCLIP(nn.Module):
-    """Both encoders of CLIP, and a bridger that speaks to both.
+    """Both encoders of CLIP, and the bridger between them.
 
     Args:
         clip: The encoders.
@@ -111,7 +111,7 @@ class BridgedCLIP(nn.Module):
         return states
 
     def forward(self, states: Sequence[ImageState], input_ids: Tensor, image_index: Tensor) -> BridgedFeatures:
-        """Read expressions while looking at the images.
+        """Encode expressions together with their images.
 
         Args:
             states: What `encode_image` returned for `I` images.

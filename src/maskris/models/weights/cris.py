@@ -18,7 +18,7 @@ CRIS_RULES: list[Rule] = [
 
 
 def is_cris(names: Mapping[str, Tensor]) -> bool:
-    """Whether these are the names of the official CRIS (ETRIS, its kin, has a bridger and another neck)."""
+    """Whether these are the names of the official CRIS (the similar ETRIS has a bridger and another neck)."""
     return "neck.f1_v_proj.0.weight" in names and "backbone.token_embedding.weight" in names
 
 

@@ -179,8 +179,7 @@ def build_clip(
             rules = _TRANSFORMERS_RULES
             weights = {name: value.T if name in _TRANSPOSED else value for name, value in weights.items()}
         try:
-            config = _config(map_state(weights, rules)[0])
-            clip = CLIP(**config)
+            clip = CLIP(**clip_config(weights, rules))
             # OpenAI's files lack the branch that CRIS adds to the attention pool, and some the numbers of batches.
             load_mapped(clip, weights, rules, optional=r".+\.connect\..+|.+\.num_batches_tracked")
         except ValueError as error:
@@ -283,17 +282,17 @@ _TRANSFORMERS_RULES: list[Rule] = [
 """The names of `transformers.CLIPModel` as those of `CLIP`; its two projections are transposed."""
 
 
-def clip_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Arguments of `CLIP` from OpenAI's names; heads have 64 channels, as in all that OpenAI has published.
+def clip_config(weights: Mapping[str, Tensor], rules: list[Rule] = CLIP_RULES) -> dict[str, Any]:
+    """Arguments of `CLIP`; heads have 64 channels, as in all that OpenAI has published.
+
+    Args:
+        weights: Names and tensors.
+        rules: The names as those of `CLIP`; by default they are OpenAI's.
 
     Raises:
         ValueError: If a name is missing or a shape makes no sense.
     """
-    return _config(map_state(weights, CLIP_RULES)[0])
-
-
-def _config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """`clip_config` from the names of `CLIP`."""
+    weights, *_ = map_state(weights, rules)
     width, embed_dim = shape(weights, "text.text_projection", 2)
     common = {
         "embed_dim": embed_dim,

@@ -30,9 +30,9 @@ _DECODER = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}
 LAVT_RULES: list[Rule] = [
     (
         r"backbone\.layers\.3\.res_gate\..+",
-        Dropped("a dead parameter: the gate behind the last stage changes features that nobody reads"),
+        Dropped("a dead parameter: the gate behind the last stage changes features that are not used"),
     ),
-    (r"text_encoder\.pooler\..+", Dropped("the pooler, whose output nobody reads")),
+    (r"text_encoder\.pooler\..+", Dropped("the pooler, whose output is not used")),
     (r"text_encoder\.embeddings\.position_ids", Dropped("the numbers 0, 1, 2, ... of old transformers")),
     (r"backbone\.layers\.(\d+)\.res_gate\.0\.(.+)", r"gates.\1.inner.\2"),
     (r"backbone\.layers\.(\d+)\.res_gate\.2\.(.+)", r"gates.\1.outer.\2"),

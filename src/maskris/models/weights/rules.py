@@ -33,7 +33,7 @@ def rename(name: str, rules: list[Rule]) -> list[str] | None:
     """Our names for one published parameter: one, three for a fused projection, none if it is knowingly dropped.
 
     Returns:
-        ``None`` if no rule knows the name. An empty name stands for a third of a fused projection that has no place:
+        ``None`` if no rule matches. An empty name stands for a third of a fused projection that has no place:
         ``"{,,v}"`` in a rule keeps the values alone, where ``"{q,k,v}"`` keeps all three.
     """
     for pattern, new in rules:
@@ -65,7 +65,7 @@ def map_state(
 
     Returns:
         Our names with their tensors, our names with the published name each came from, and the published names that
-        no rule knows.
+        no rule matches.
     """
     ours: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
@@ -92,7 +92,7 @@ def load_mapped(model: nn.Module, state_dict: Mapping[str, Tensor], rules: list[
         optional: A pattern of our names that may be absent and then keep their values.
 
     Raises:
-        ValueError: Naming every published key that no rule knows, every parameter of ours that got nothing, and every
+        ValueError: Naming every published key that no rule matches, every parameter of ours that got nothing, and every
             shape that differs. Nothing is loaded then. (Bias tables of another window are resized, not refused.)
     """
     ours, origin, unknown = map_state(state_dict, rules)
