@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from maskris.batch import Batch
 from maskris.models.base import RISModel
 from maskris.models.caris.model import CARIS
-from maskris.models.clip.encoders import PRESETS
+from maskris.models.clip.towers import PRESETS
 from maskris.models.clipseg import CLIPSeg
 from maskris.models.cris.model import CRIS
 from maskris.models.etris.model import ETRIS

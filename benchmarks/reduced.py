@@ -50,7 +50,7 @@ def main() -> None:
     """The command line."""
     from rich.console import Console
 
-    from maskris.models.base import load_model
+    from maskris.models.loading import load_model
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reduced", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", help="run folder of a model trained on the embedded data")

@@ -15,12 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maskris import MaskRIS, Predictor, ReferringDataset, ReferringTable, RISModel, Trainer, evaluate
+from maskris import MaskRIS, Predictor, ReferringDataset, ReferringTable, RISModel, Trainer, evaluate, load_model
 from maskris.data.prepare import prepare_dataset
 from maskris.data.shapes.language import vocabulary
 from maskris.data.shapes.writer import write_shapes
-from maskris.models.base import load_model
-from maskris.models.encoders.sources import build_tokenizer
+from maskris.models import build_tokenizer
 from maskris.strategies.masking import ImageMasking
 from maskris.training.config import TrainingConfig
 

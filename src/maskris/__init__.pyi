@@ -20,12 +20,12 @@ from .inference.predictor import Prediction as Prediction
 from .inference.predictor import Predictor as Predictor
 from .inference.visualize import overlay as overlay
 from .models.base import RISModel as RISModel
-from .models.base import load_model as load_model
 from .models.caris import CARIS as CARIS
 from .models.clipseg import CLIPSeg as CLIPSeg
 from .models.cris import CRIS as CRIS
 from .models.etris import ETRIS as ETRIS
 from .models.lavt import LAVT as LAVT
+from .models.loading import load_model as load_model
 from .models.weights.convert import convert_checkpoint as convert_checkpoint
 from .reporting.html.report import write_report as write_report
 from .robustness.benchmark import run_robustness as run_robustness

@@ -7,10 +7,13 @@ Modules are imported by their names, so this file depends on none of them.
 
 import importlib
 import pkgutil
+import re
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
 from maskris.utils.imports import working_folder
+
+T = TypeVar("T")
 
 PACKAGES = {
     "model": "maskris.models",
@@ -20,54 +23,64 @@ PACKAGES = {
 """Where the classes with short names are: in modules of a package, or all in one module."""
 
 
-def find_class(kind: str, name: str, base: type | None = None) -> type:
+def find_class(kind: str, name: str, base: type[T] = object) -> type[T]:  # type: ignore[assignment]
     """A class by its name.
 
     Args:
         kind: A key of `PACKAGES`.
-        name: A short name (``lavt``), a class name (``LAVT``), a public name (``maskris.LAVT``), or a dotted path
-            (``my_module.MyModel``); modules in the working folder are found too.
+        name: A short name in any spelling (``ema_teacher``, ``EMATeacher``), a public name (``maskris.LAVT``), or a
+            dotted path (``my_module.MyModel``); modules in the working folder are found too.
         base: What the class must derive from.
 
     Returns:
         The class.
 
     Raises:
-        ValueError: If there is no such class, or it doesn't derive from `base`; says what there is.
+        ValueError: If there is no such class, or it doesn't derive from `base`; names what there is.
+        ImportError: If the module is there, but can't be imported.
     """
-    found = load_by_path(name) if "." in name else _by_short_name(PACKAGES[kind], name)
-    if found is None:
-        close = get_close_matches(_plain(name), short_names(kind), n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(short_names(kind))}."
-        raise ValueError(f"There is no {kind} {name!r}; {hint} A class of your own needs its module: my_module.MyClass")
-    if not isinstance(found, type) or (base is not None and not issubclass(found, base)):
-        wanted = base.__name__ if base else "a class"
-        raise ValueError(f"{name} is no {kind}: it doesn't derive from {wanted}")
-    return found
+    found = load_by_path(name) if "." in name else _by_short_name(kind, name)
+    if isinstance(found, type) and issubclass(found, base):
+        return found
+    if "." in name:
+        module, _, attribute = name.rpartition(".")
+        raise ValueError(f"{name} is no {kind}: {module} has no subclass of {base.__name__} under the name {attribute}")
+    known = {_plain(each): each for each in short_names(kind, base)}
+    close = get_close_matches(_plain(name), known, n=1)
+    hint = f"did you mean {known[close[0]]}?" if close else f"there are {', '.join(known.values())}."
+    raise ValueError(
+        f"There is no {kind} {name!r}; {hint} A class of your own needs the module too, such as my_module.{name}"
+    )
 
 
-def short_names(kind: str) -> list[str]:
-    """The short names of a kind."""
-    package = importlib.import_module(PACKAGES[kind])
-    if not hasattr(package, "__path__"):
-        return [_plain(name) for name in getattr(package, "__all__", [])]
-    names = sorted(info.name for info in pkgutil.iter_modules(package.__path__))
-    return [name for name in names if _by_short_name(PACKAGES[kind], name) is not None]
+def short_names(kind: str, base: type = object) -> list[str]:
+    """The short names of all classes of a kind that derive from `base`."""
+    module = importlib.import_module(PACKAGES[kind])
+    if hasattr(module, "__path__"):
+        names = sorted(info.name for info in pkgutil.iter_modules(module.__path__))
+    else:
+        names = [re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() for name in vars(module) if name[0] != "_"]
+    classes = {name: _by_short_name(kind, name) for name in names}
+    return [name for name, found in classes.items() if found not in (None, base) and issubclass(found, base)]
 
 
-def _by_short_name(package: str, name: str) -> Any:
-    """The class of a package, of the module with its name, or of the one module, in any spelling of the name."""
+def has_short_name(kind: str, found: type) -> bool:
+    """Whether a class is the one that its own name, without a module, stands for."""
+    return _by_short_name(kind, found.__name__) is found
+
+
+def _by_short_name(kind: str, name: str) -> type | None:
+    """The class of a package's module with its name, or of the one module."""
+    package = PACKAGES[kind]
     module = importlib.import_module(package)
-    candidates = [module]
     if hasattr(module, "__path__"):
         modules = {_plain(info.name): info.name for info in pkgutil.iter_modules(module.__path__)}
         if _plain(name) not in modules:
             return None
-        candidates = [importlib.import_module(f"{package}.{modules[_plain(name)]}")]
-    for candidate in candidates:
-        for attribute, value in vars(candidate).items():
-            if isinstance(value, type) and _plain(attribute) == _plain(name):
-                return value
+        module = importlib.import_module(f"{package}.{modules[_plain(name)]}")
+    for attribute, value in vars(module).items():
+        if isinstance(value, type) and value.__module__.startswith(package) and _plain(attribute) == _plain(name):
+            return value
     return None
 
 
@@ -79,6 +92,7 @@ def load_by_path(path: str) -> Any:
 
     Raises:
         ValueError: If there is no such module.
+        ImportError: If the module is there, but can't be imported.
     """
     module, _, name = path.rpartition(".")
     try:

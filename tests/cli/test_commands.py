@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from maskris.data.table import ReferringTable
 from maskris.evaluation.bootstrap import bootstrap_intervals
 from maskris.evaluation.result import Evaluation
-from maskris.models.base import load_model
+from maskris.models.loading import load_model
 from maskris.training.logging import Tracker
 
 

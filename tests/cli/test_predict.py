@@ -67,7 +67,7 @@ def test_results_of_one_photo_are_replaced_and_are_no_photos(run, squares, maskr
     assert [maskris(*command)[0], maskris(*command)[0]] == [0, 0]
     command[1] = "b/0.png"
     with monkeypatch.context() as patch:
-        patch.setattr("maskris.models.base.load_model", lambda *_: pytest.fail("a model was loaded"))
+        patch.setattr("maskris.models.loading.load_model", lambda *_: pytest.fail("a model was loaded"))
         code, _, err = maskris(*command)
     assert code == 1
     assert "predictions/0 exists and doesn't come from an earlier prediction for b/0.png" in err
@@ -193,7 +193,7 @@ main({[*command, str(tmp_path / "out")]!r})
     ],
 )
 def test_unusable_files_are_explained_before_a_model_is_loaded(maskris, tmp_path, text, message, monkeypatch):
-    monkeypatch.setattr("maskris.models.base.load_model", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("maskris.models.loading.load_model", lambda *_: pytest.fail("a model was loaded"))
     (tmp_path / "rows.csv").write_text(text)
     code, _, err = maskris("predict", tmp_path / "rows.csv", "--model", tmp_path, "--out", tmp_path / "out")
     assert code == 1

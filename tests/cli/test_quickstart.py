@@ -5,7 +5,7 @@ import json
 from maskris.cli import quickstart as room
 from maskris.cli.main import main
 from maskris.data.shapes.language import vocabulary
-from maskris.models.base import load_model
+from maskris.models.loading import load_model
 
 
 def test_quickstart_makes_what_it_promises_and_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):

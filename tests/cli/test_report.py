@@ -11,7 +11,7 @@ from html_check import check, rows
 
 from maskris.data.table import open_tables
 from maskris.evaluation.result import Evaluation
-from maskris.models.base import load_model
+from maskris.models.loading import load_model
 from maskris.reporting.html.selection import KEPT, disagreements, extremes
 
 

@@ -1,7 +1,9 @@
 """Saving and loading: the model with its tokenizer and preprocessing, from folders and from the Hub."""
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,14 @@ from torch import Tensor, nn
 from transformers import AutoBackbone, AutoConfig, AutoModel, BertTokenizer
 
 import maskris
+import maskris.models
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
-from maskris.models.base import RISModel, evaluation_mode, foreground_logit, load_model
+from maskris.models.base import RISModel, evaluation_mode, foreground_logit
 from maskris.models.caris.model import CARIS
 from maskris.models.encoders.sources import build_tokenizer
+from maskris.models.loading import load_model, model_folder
+from maskris.registry import find_class
 
 LETTERBOX = {"height": 48, "width": 80, "resize": "letterbox", "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25]}
 
@@ -122,6 +127,8 @@ def test_load_model_finds_class_best_and_last(tmp_path: Path) -> None:
     best = save(tmp_path / "run" / "best", seed=2)
     assert equal(load_model(str(tmp_path / "run")), best)
     assert equal(load_model(tmp_path / "run" / "last"), last)
+    assert model_folder(tmp_path / "run") == model_folder(tmp_path / "run" / "best") == tmp_path / "run" / "best"
+    assert model_folder(tmp_path) is None
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,6 +253,65 @@ def test_code_that_a_file_names_is_not_run(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(ValueError, match=message):
         load_model(tmp_path / "a")
     assert load_model(tmp_path / "a", Blob).scale.item() == 1.0
+    config.write_text(json.dumps({"model_class": "trap.Blob"}))
+    with pytest.raises(ValueError, match=r"names the class 'trap\.Blob', which is no model of maskris"):
+        load_model(tmp_path / "a")
+
+
+def test_a_model_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the command line gives it: of a module in the working folder."""
+    (tmp_path / "own_blob.py").write_text(f"import {__name__} as tests\n\n\nclass Own(tests.Blob): ...\n")
+    monkeypatch.chdir(tmp_path)
+    saved = Blob(gain=3.0)
+    saved.save_pretrained(tmp_path / "a")
+    config = tmp_path / "a" / "config.json"
+    described = json.loads(config.read_text()) | {"model_class": "Own", "model_module": "own_blob"}
+    config.write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=r"not run unasked; if it is yours: --model-class own_blob\.Own"):
+        load_model(tmp_path / "a")
+    assert type(load_model(tmp_path / "a", "own_blob.Own")).__name__ == "Own"
+    with pytest.raises(ValueError, match=r"did you mean caris\?"):
+        load_model(tmp_path / "a", "cari")
+
+
+def test_a_model_inside_the_package_needs_no_entry_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in maskris/models is enough for its classes to be saved, and loaded where they aren't imported yet."""
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "mine.py").write_text(
+        f"import {__name__} as tests\n\n\nclass Mine(tests.Blob): ...\n\n\nclass Other(tests.Blob): ...\n"
+    )
+    monkeypatch.setattr(maskris.models, "__path__", [*maskris.models.__path__, str(package)])
+    for name, described in (("mine", None), ("maskris.models.mine.Other", "maskris.models.mine")):
+        model_class: Any = find_class("model", name, RISModel)
+        model_class(gain=2.0).save_pretrained(tmp_path / name)
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        assert config["model_class"] == model_class.__name__
+        assert config.get("model_module") == described
+        monkeypatch.delitem(sys.modules, "maskris.models.mine")
+        loaded = load_model(tmp_path / name)
+        assert type(loaded).__name__ == model_class.__name__
+        assert loaded.scale.item() == 2.0
+        monkeypatch.delitem(sys.modules, "maskris.models.mine")
+    config["model_module"] = "maskris.models.gone"
+    (tmp_path / name / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ValueError, match=r"names the class 'maskris\.models\.gone\.Other', which is no model of maskris"
+    ):
+        load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o007, 0o660)])
+def test_files_have_the_permissions_that_the_umask_leaves(tmp_path: Path, umask: int, mode: int) -> None:
+    """Safetensors 0.8 writes weights for their owner alone, so that colleagues and containers couldn't read a model."""
+    before = os.umask(umask)
+    try:
+        save(tmp_path / "a")
+    finally:
+        os.umask(before)
+    files = [file for file in (tmp_path / "a").rglob("*") if file.is_file()]
+    assert "model.safetensors" in {file.name for file in files}
+    assert {file.stat().st_mode & 0o777 for file in files} == {mode}
 
 
 def test_the_latest_class_of_a_name_is_taken(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from transformers import CLIPSegForImageSegmentation
 
 from maskris.batch import Batch
 from maskris.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from maskris.models.base import load_model
 from maskris.models.clipseg import CLIPSeg
+from maskris.models.loading import load_model
 from maskris.strategies.losses import MaskCriterion
 
 _SMALL = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}

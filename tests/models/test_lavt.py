@@ -11,8 +11,8 @@ from models.small import BERT, SWIN, WORDS
 from torch import Tensor, nn
 
 from maskris.batch import Batch
-from maskris.models.base import load_model
 from maskris.models.lavt import LAVT, PixelWordFusion
+from maskris.models.loading import load_model
 
 
 def small_lavt(seed: int = 0, **changes: Any) -> LAVT:

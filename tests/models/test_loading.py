@@ -8,8 +8,8 @@ import pytest
 from models.small import small_caris
 
 from maskris import CARIS
-from maskris.models.base import load_model
-from maskris.models.loading import read_json, read_tensors
+from maskris.models.loading import load_model
+from maskris.utils.files import read_json, read_tensors
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 

@@ -8,7 +8,7 @@ import torch
 from training_toys import WORDS, KillSelf, ToyModel, TwoPasses, same, toy_run, weights
 from transformers import BertTokenizer
 
-from maskris.models.base import load_model
+from maskris.models.loading import load_model
 from maskris.training.checkpoint import load_state
 from maskris.training.trainer import load_initial_weights
 from maskris.utils.runstore import OtherRunError

@@ -44,11 +44,9 @@ def convert(
         max_tokens: Most tokens of an expression; by default the published number.
     """
     from maskris.models.weights.convert import convert_checkpoint
+    from maskris.models.weights.options import ConversionOptions
 
-    report = convert_checkpoint(
-        source,
-        out,
-        kind=kind,
+    options = ConversionOptions(
         window=window,
         image_size=image_size,
         text=text,
@@ -60,4 +58,4 @@ def convert(
         bridge_heads=bridge_heads,
         max_tokens=max_tokens,
     )
-    say(str(report))
+    say(str(convert_checkpoint(source, out, kind, options)))

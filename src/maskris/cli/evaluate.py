@@ -48,17 +48,16 @@ def evaluate(
     """
     from maskris.data.table import choose_splits, open_tables
     from maskris.evaluation import evaluator as room
-    from maskris.models.base import load_model
+    from maskris.models.loading import load_model
     from maskris.reporting.scores import intervals_table
     from maskris.robustness.occlusion import PatchOcclusion
-    from maskris.utils.imports import model_class as import_class
     from maskris.utils.process import fastest_device
 
     if out is not None:
         check_output(out, [checkpoint, *data], ".parquet")
     table = open_tables(data)
     chosen = choose_splits(table, splits, "--splits")
-    model = load_model(checkpoint, import_class(model_class))
+    model = load_model(checkpoint, model_class)
     place = join_processes(device)
     hidden = PatchOcclusion(occlusion, occlusion_patch) if occlusion else None
     result = room.evaluate(

@@ -58,7 +58,6 @@ def predict(
     from maskris.inference.batch_inputs import READERS, read_rows
     from maskris.inference.predictor import Predictor
     from maskris.inference.save import check_free, save_predictions
-    from maskris.utils.imports import model_class as import_class
     from maskris.utils.process import StopSignals
 
     batch = source.is_dir() or source.suffix.lower() in READERS
@@ -76,7 +75,7 @@ def predict(
     # Before the model is loaded: it must be clear that there is something to predict.
     rows = read_rows(source, expressions or [], images=images, leave_out=out) if batch else None
     predictor = Predictor.from_pretrained(
-        model, device=device, precision=precision, batch_size=batch_size, model_class=import_class(model_class)
+        model, device=device, precision=precision, batch_size=batch_size, model_class=model_class
     )
     if rows is None:
         assert expressions

@@ -51,7 +51,6 @@ def report(
     """
     from maskris.data.table import choose_splits, open_tables
     from maskris.reporting.html.report import write_report
-    from maskris.utils.imports import model_class as import_class
 
     if splits and not data:
         raise ValueError("--splits is for --data, which says what to evaluate on")
@@ -70,7 +69,7 @@ def report(
         device=device,
         precision=precision,
         workers=workers,
-        model_class=import_class(model_class),
+        model_class=model_class,
     )
     for note in written.notes:
         say(note)

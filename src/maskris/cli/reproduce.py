@@ -70,8 +70,8 @@ def reproduce(
     from maskris.experiments.claims import load_claims
     from maskris.experiments.recipe import Recipe, find
     from maskris.experiments.verify import recipe_differences, training_data_differences
-    from maskris.models.base import load_model, weights_sha256
-    from maskris.utils.imports import model_class as import_class
+    from maskris.models.base import weights_sha256
+    from maskris.models.loading import load_model
     from maskris.utils.process import fastest_device, is_first_process, join_processes
 
     known = load_claims(claims, check_recipe=find)
@@ -95,7 +95,7 @@ def reproduce(
         doubts += training_data_differences(
             [claim for claim in known if claim.recipe == name], table, Recipe(name).splits
         )
-    model = load_model(source, import_class(model_class))
+    model = load_model(source, model_class)
     doubts += recipe_differences(Recipe(name), model, source)
     place = join_processes(device) or device or fastest_device()
     evaluated: dict[Part, Evaluation] = {}

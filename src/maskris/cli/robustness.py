@@ -50,21 +50,20 @@ def robustness(
         model_class: Class of a model of your own, such as my_module.MyModel.
     """
     from maskris.data.table import choose_splits, open_tables
-    from maskris.models.base import load_model, weights_sha256
+    from maskris.models.base import weights_sha256
+    from maskris.models.loading import load_model
     from maskris.reporting.robustness import write_robustness
     from maskris.robustness.benchmark import run_robustness
     from maskris.robustness.results import RobustnessComparison
-    from maskris.utils.imports import model_class as import_class
     from maskris.utils.process import fastest_device, is_first_process, join_processes
 
     called = _names(checkpoints, names)
     table = open_tables(data)
     chosen = choose_splits(table, splits, "--splits")
-    own = import_class(model_class)
     place = join_processes(device) or device or fastest_device()
     runs, folders = [], set()
     for checkpoint, name in zip(checkpoints, called, strict=True):
-        model = load_model(checkpoint, own)
+        model = load_model(checkpoint, model_class)
         # Named by its weights, so that neither the order nor the number of checkpoints matters when it goes on.
         folder = out / "-".join([re.sub(r"[^\w.+-]+", "-", name), weights_sha256(model)[:8]])
         if folder in folders:

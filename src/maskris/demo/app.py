@@ -68,16 +68,13 @@ def demo(
     from maskris.demo.examples import own_examples
     from maskris.demo.service import public_name
     from maskris.inference.predictor import Predictor
-    from maskris.utils.imports import model_class as import_class
     from maskris.utils.process import StopSignals
 
     limits = Limits(max_mb, max_pixels)
     offered = None if examples is None else own_examples(examples)
     if checkpoint is None:
         checkpoint = quickstart_model("name")
-    predictor = Predictor.from_pretrained(
-        checkpoint, device=device, precision=precision, model_class=import_class(model_class)
-    )
+    predictor = Predictor.from_pretrained(checkpoint, device=device, precision=precision, model_class=model_class)
     with StopSignals() as stop, serving(predictor, limits, offered, host=host, port=free_port(host, port)) as address:
         say(f"{public_name(predictor.name)} is served at {address} (Ctrl-C ends it)")
         if host not in ("127.0.0.1", "localhost", "::1"):

@@ -249,7 +249,7 @@ def check_variant(variant: Variant, file: Path, overrides: Sequence[str]) -> Rec
     Raises:
         StudyError: If the recipe is refused, or the model to start from is not there; names the variant.
     """
-    from maskris.models.base import may_be_model
+    from maskris.models.loading import may_be_model
 
     file.parent.mkdir(parents=True, exist_ok=True)
     text = f"# {variant.name}\n{yaml.safe_dump(dict(variant.recipe), sort_keys=False)}"

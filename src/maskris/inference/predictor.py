@@ -13,7 +13,8 @@ from torch import Tensor
 
 from maskris.data.masks import Box, box_of, encode
 from maskris.inference.image import ImageSource, load_image
-from maskris.models.base import Features, RISModel, evaluation_mode, foreground_logit, load_model
+from maskris.models.base import Features, RISModel, evaluation_mode, foreground_logit
+from maskris.models.loading import load_model
 from maskris.utils.process import fastest_device
 from maskris.utils.text import invalid_text_reason
 
@@ -123,7 +124,7 @@ class Predictor:
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         *,
         batch_size: int = 16,
-        model_class: type[RISModel] | None = None,
+        model_class: type[RISModel] | str | None = None,
     ) -> "Predictor":
         """A predictor for a saved model.
 
@@ -132,7 +133,7 @@ class Predictor:
             device: By default the fastest that is there: CUDA, else MPS, else the CPU.
             precision: As for the constructor.
             batch_size: As for the constructor.
-            model_class: The model's class, if it is none of this package.
+            model_class: The model's class or its name (``my_module.MyModel``), if it is none of this package.
 
         Raises:
             FileNotFoundError: If there is no model at `source`.

@@ -1,1 +1,5 @@
-"""Referring segmentation models and the conversion of published weights."""
+"""Referring segmentation models, their encoders, and the conversion of published weights."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

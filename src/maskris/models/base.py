@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download, snapshot_download
+from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -20,27 +20,29 @@ from transformers import PreTrainedTokenizerBase
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.data.tokenizer import ExpressionTokenizer
-from maskris.models.loading import read_json, read_tensors, read_tokenizer
+from maskris.models.encoders.tokenizers import read_tokenizer
+from maskris.registry import find_class, has_short_name, short_names
+from maskris.utils.files import atomic_path, read_json, read_tensors
 
 Features = Any
 """What `RISModel.encode_image` returns: any nesting of tuples, lists, dicts and tensors; private to its model."""
 
 Model = TypeVar("Model", bound="RISModel")
 
-WEIGHTS = "model.safetensors"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 TOKENIZER = "tokenizer"
 
 
 class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tags=["referring-image-segmentation"]):
-    """A referring image segmentation model: photo and phrase in, logits out. No I/O, no loss, no device inside.
+    """Referring image segmentation model, the base of all: photo and phrase in, logits out. No loss, no device inside.
 
     The constructor's arguments are the configuration; `save_pretrained` writes them with the weights, the
     tokenizer and the preprocessing, and `from_pretrained` brings all back from a folder or the Hub.
 
     Attributes:
-        preprocess: How the model wants its images.
-        tokenizer: How the model wants its expressions.
+        preprocess: Size and normalization of its images.
+        tokenizer: Expressions as token ids.
         align_corners: How logits are upsampled, see `upsample`.
         config: The constructor's arguments as JSON types, with nothing left that would have to be downloaded.
     """
@@ -52,19 +54,19 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
 
     @property
     def has_batch_statistics(self) -> bool:
-        """Whether the output for one sample depends on the others in training (batch norm)."""
+        """Whether the output for one sample depends on the others in training, because of batch norm."""
         return any(isinstance(module, _BatchNorm) for module in self.modules())
 
     @property
     def gradient_checkpointing(self) -> bool:
-        """Whether a part of the model computes activations again in the backward pass instead of keeping them."""
+        """Whether a part of the model recomputes activations in the backward pass instead of storing them."""
         names = ("gradient_checkpointing",)
         parts = (module for module in self.modules() if module is not self)
         return any(getattr(part, name, False) is True for part in parts for name in names)
 
     @abstractmethod
     def encode_image(self, images: Tensor) -> Features:
-        """Everything that depends on the image alone: normalized images ``[I, 3, H, W]`` to features."""
+        """Features of the images alone, from normalized images ``[I, 3, H, W]``."""
 
     @abstractmethod
     def segment(self, features: Features, input_ids: Tensor, attention_mask: Tensor, image_index: Tensor) -> Tensor:
@@ -92,28 +94,25 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
     def functional_forward(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
         """Logits of a batch with `weights`, named as in ``state_dict()``, in place of the model's own; no gradient.
 
-        The module's mode is what decides about dropout, as in any call. Tensors are lent, not copied.
+        The module's mode decides about dropout, as in any call. Tensors are not copied.
         """
         with torch.no_grad():
             return cast(Tensor, functional_call(self, weights, (batch,)))
 
     def token_features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the encoders make of patches and words, before they are merged; for methods that compare the two.
+        """Features of patches and words before they are merged, for methods that compare the two.
 
         Args:
             batch: `N` expressions with normalized images; masks are not needed.
 
         Returns:
-            Patches ``[N, h, w, Dv]`` of the image that each expression speaks of, and words ``[N, L, Dw]`` in the order
-            of ``batch.input_ids``. Padding and special tokens have vectors too: it is for the caller to leave them out.
+            Patches ``[N, h, w, Dv]`` of the image of each expression, and words ``[N, L, Dw]`` in the order of
+            ``batch.input_ids``. Padding and special tokens have vectors too, which the caller leaves out.
 
         Raises:
             NotImplementedError: If the model does not offer them.
         """
-        import maskris
-
-        public = [getattr(maskris, name) for name in maskris.__all__]
-        models = [entry for entry in public if isinstance(entry, type) and issubclass(entry, RISModel)]
+        models = [find_class("model", name, RISModel) for name in short_names("model", RISModel)]
         offering = [model.__name__ for model in models if model.token_features is not RISModel.token_features]
         raise NotImplementedError(
             f"{type(self).__name__} does not define token_features(batch), the features of patches and words that this "
@@ -146,12 +145,13 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         arguments |= {"preprocess": self.preprocess.to_dict(), "max_tokens": self.tokenizer.max_length, **resolved}
         self.config = arguments
         described = {"model_class": type(self).__name__}
-        if not type(self).__module__.startswith("maskris."):
+        if not has_short_name("model", type(self)):
             described["model_module"] = type(self).__module__
         self._hub_mixin_config = {**described, **arguments}
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, save_directory / WEIGHTS)
+        with atomic_path(save_directory / WEIGHTS) as partial:
+            save_file({name: value.contiguous() for name, value in self.state_dict().items()}, partial)
         self.tokenizer.save_pretrained(save_directory / TOKENIZER)
 
     @classmethod
@@ -167,7 +167,7 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
             FileNotFoundError: If there is no whole model.
             ValueError: If it is of another class, or a file is damaged.
         """
-        file = Path(pretrained_model_name_or_path) / "config.json"
+        file = Path(pretrained_model_name_or_path) / CONFIG
         if file.is_file():
             read_json(file)  # whose errors name the file
         return super().from_pretrained(pretrained_model_name_or_path, **arguments)
@@ -189,7 +189,7 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
     ) -> "RISModel":
         folder = Path(model_id)
         if config is None:
-            raise FileNotFoundError(f"{model_id} holds no model: there is no config.json in it")
+            raise FileNotFoundError(f"{model_id} holds no model: there is no {CONFIG} in it")
         if config.get("model_class", cls.__name__) != cls.__name__:
             raise ValueError(f"{model_id} holds a {config['model_class']}, not a {cls.__name__}")
         if not folder.is_dir():
@@ -205,7 +205,7 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
                 )
             )
         if not (folder / WEIGHTS).is_file():
-            raise FileNotFoundError(f"{model_id} holds no model: there is no {WEIGHTS} beside its config.json")
+            raise FileNotFoundError(f"{model_id} holds no model: there is no {WEIGHTS} beside its {CONFIG}")
         if "tokenizer" not in arguments:
             arguments["tokenizer"] = read_tokenizer(folder / TOKENIZER)
         model = cls(**arguments)
@@ -213,68 +213,8 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         return model.eval()
 
 
-def load_model(source: str | Path, model_class: type[RISModel] | None = None) -> RISModel:
-    """Load a model from a folder or the Hub, in evaluation mode.
-
-    A class that ``config.json`` names is looked up among those of this package and those that are imported already;
-    nothing is imported because a file says so.
-
-    Args:
-        source: What `save_pretrained` or the trainer wrote, or a Hub id.
-        model_class: The model's class, if it is none of this package.
-
-    Raises:
-        FileNotFoundError: If there is no model at `source`.
-        ValueError: If its ``config.json`` names another class than `model_class`, or one that is not known, or a file
-            of it is damaged.
-    """
-    path = Path(source)
-    if path.is_dir() and not (path / "config.json").is_file():
-        for name in ("best", "last"):  # a run folder
-            if (path / name / "config.json").is_file():
-                return load_model(path / name, model_class)
-        raise FileNotFoundError(f"{path} holds no model: there is no config.json in it, nor in its best/ or last/")
-    if not may_be_model(source):
-        raise FileNotFoundError(f"There is no folder {path}; a model is a folder or a Hub id (owner/name)")
-    try:
-        config = path / "config.json" if path.is_dir() else Path(str(hf_hub_download(str(source), "config.json")))
-    except OSError as error:
-        raise FileNotFoundError(f"There is no folder {path}, nor can it be had from the Hub: {error}") from error
-    return (model_class or _class_named_by(config)).from_pretrained(str(source))
-
-
-def may_be_model(source: str | Path) -> bool:
-    """Whether it is a folder or has the form of a Hub id, owner/name; else it isn't worth a look at the network."""
-    path, name = Path(source), str(source)
-    return path.is_dir() or (not path.is_absolute() and not name.startswith(".") and name.count("/") == 1)
-
-
-def _class_named_by(config: Path) -> type[RISModel]:
-    """The class that a ``config.json`` names."""
-    described = read_json(config)
-    name, module = described.get("model_class"), described.get("model_module")
-    if module is None:
-        import maskris
-
-        found = getattr(maskris, name, None) if isinstance(name, str) else None
-        if isinstance(found, type) and issubclass(found, RISModel):
-            return found
-        raise ValueError(f"{config} names the class {name!r}, which is no model of maskris")
-    known: list[type[RISModel]] = RISModel.__subclasses__()
-    for one in known:  # grows meanwhile
-        known += one.__subclasses__()
-    for one in reversed(known):  # the latest of a name: a notebook's cell may have run several times
-        if (one.__module__, one.__name__) == (module, name):
-            return one
-    own = f"{'my_module' if module == '__main__' else module}.{name}"
-    raise ValueError(
-        f"{config} names the class {module}.{name}, which is no model of maskris and not imported yet. Code that a "
-        f"file names is not run unasked; if it is yours: --model-class {own}, or load_model(..., {name})"
-    )
-
-
 def weights_sha256(model: RISModel) -> str:
-    """Of the weights with their names, the class and the configuration, wherever they came from."""
+    """SHA-256 of the weights with their names, the class and the configuration."""
     digest = hashlib.sha256(json.dumps([type(model).__name__, getattr(model, "config", None)], default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -295,7 +235,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def foreground_logit(logits: Tensor) -> Tensor:
-    """The one number per pixel that decides: ``[N, C, h, w]`` to ``[N, h, w]``, positive means referent.
+    """Logit of the referent per pixel: ``[N, C, h, w]`` to ``[N, h, w]``.
 
     For two channels the difference referent - background (softmax is the sigmoid of it), for one the logit itself.
 

@@ -10,16 +10,16 @@ from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.models.base import RISModel
 from maskris.models.encoders.sources import Source, describe, read_config
-from maskris.models.encoders.tokenizers import build_clip_tokenizer
+from maskris.models.encoders.tokenizers import build_clip_tokenizer, default_tokenizer
 from maskris.models.encoders.vision import resize_to_multiple
-from maskris.models.parameter_groups import decay_groups
+from maskris.models.parameter_groups import Part, parameter_groups
 
 Features = tuple[list[Tensor], tuple[int, int]]
 """Class token and patches ``[I, 1 + h * w, D]`` of the extracted layers, deepest first, and (h, w)."""
 
 
 class CLIPSeg(RISModel):
-    """CLIPSeg as published or of any size; a sentence scales and shifts the features of CLIP's patches (FiLM).
+    """CLIPSeg as published or of any size; the sentence scales and shifts the features of CLIP's patches (FiLM).
 
     Args:
         clipseg: Hub id, local folder, or a configuration with ``model_type: clipseg`` (random weights then).
@@ -45,9 +45,8 @@ class CLIPSeg(RISModel):
         super().__init__()
         self.model = _build(clipseg)
         self.encoder_lr = encoder_lr
-        if tokenizer is None and isinstance(clipseg, dict):
-            raise ValueError("A CLIPSeg given as a configuration needs a tokenizer: a list of words or a folder")
-        self.set_inputs(preprocess or Preprocess(352, 352), build_clip_tokenizer(tokenizer or str(clipseg)), max_tokens)
+        vocabulary = build_clip_tokenizer(tokenizer or default_tokenizer("CLIPSeg", clipseg))
+        self.set_inputs(preprocess or Preprocess(352, 352), vocabulary, max_tokens)
         words, end = cast(Any, self.model.config.text_config), self.tokenizer.tokenizer.eos_token_id
         if max_tokens > words.max_position_embeddings:
             raise ValueError(f"This CLIP reads {words.max_position_embeddings} tokens; max_tokens is {max_tokens}")
@@ -96,8 +95,11 @@ class CLIPSeg(RISModel):
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Decoder and, where it learns, CLIP; norms, tables and single vectors without decay."""
-        clip = decay_groups("clip", self.model.clip, _uses_weight_decay, lr * self.encoder_lr, weight_decay)
-        return clip + decay_groups("decoder", self.model.decoder, _uses_weight_decay, lr, weight_decay)
+        parts = (
+            Part("clip", self.model.clip, self.encoder_lr, _uses_weight_decay),
+            Part("decoder", self.model.decoder, 1.0, _uses_weight_decay),
+        )
+        return [group for group in parameter_groups(parts, lr, weight_decay) if group["params"]]
 
 
 def _uses_weight_decay(name: str, module: nn.Module) -> bool:

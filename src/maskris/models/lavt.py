@@ -1,4 +1,4 @@
-"""LAVT (Yang et al., CVPR 2022): language is fused into the image while the vision backbone is still at work.
+"""LAVT (Yang et al., CVPR 2022): language is fused into the image between the stages of the vision backbone.
 
 Written from a description of what the published network computes (the published code is GPL and is not used).
 """
@@ -17,6 +17,8 @@ from maskris.models.base import RISModel
 from maskris.models.encoders.sources import Source, build_tokenizer
 from maskris.models.encoders.staged import StagedVisionEncoder
 from maskris.models.encoders.text import TextEncoder
+from maskris.models.encoders.tokenizers import default_tokenizer
+from maskris.models.parameter_groups import Part, parameter_groups
 
 
 class LAVT(RISModel):
@@ -64,20 +66,15 @@ class LAVT(RISModel):
             PixelWordFusion(width, self.text.width, heads, fusion_dropout)
             for width, heads in zip(channels, fusion_heads, strict=True)
         )
-        # The published network has a fourth gate, whose output nobody reads.
+        # The published network has a fourth gate, whose output is not used.
         self.gates = nn.ModuleList(LanguageGate(width) for width in channels[:-1])
         self.decoder = LAVTDecoder(channels)
-        if tokenizer is None:
-            if isinstance(text, dict):
-                raise ValueError(
-                    "A text encoder given as a configuration needs a tokenizer: a list of words or a folder"
-                )
-            tokenizer = str(text)
-        self.set_inputs(preprocess or Preprocess(480, 480), build_tokenizer(tokenizer), max_tokens)
+        vocabulary = build_tokenizer(tokenizer or default_tokenizer("text encoder", text))
+        self.set_inputs(preprocess or Preprocess(480, 480), vocabulary, max_tokens)
         self.set_config(vision=self.vision.config, text=self.text.config, fusion_heads=list(fusion_heads))
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """The images themselves, ``[I, 3, H, W]``: LAVT sees nothing before it has read the words."""
+        """The images themselves, ``[I, 3, H, W]``: no layer of LAVT is independent of the words."""
         return images
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -93,13 +90,13 @@ class LAVT(RISModel):
             attention_mask: ``[N, L]``.
         """
         maps = []
-        walk = self.vision.iterate_stages(images)
-        x = next(walk)
+        stages = self.vision.iterate_stages(images)
+        x = next(stages)
         for stage, fusion in enumerate(self.fusions):
             fused = fusion(x, words, attention_mask)
             maps.append(self.vision.normalize(stage, fused))
             if stage < len(self.gates):
-                x = walk.send(x + self.gates[stage](fused) * fused)
+                x = stages.send(x + self.gates[stage](fused) * fused)
         return maps
 
     def segment(self, features: Tensor, input_ids: Tensor, attention_mask: Tensor, image_index: Tensor) -> Tensor:
@@ -116,33 +113,20 @@ class LAVT(RISModel):
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The official groups, all at one rate: only norms and tables of the vision encoder are not decayed.
 
-        As published (ARCHITECTURE, optimizer): biases, the batch norms of the decoder and the layer norms of the text
+        As published (in the official code): biases, the batch norms of the decoder and the layer norms of the text
         encoder are decayed. Frozen parameters are in no group; see `trained_text_layers`.
         """
-        vision: dict[bool, list[nn.Parameter]] = {False: [], True: []}
-        for prefix, module in self.vision.named_modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                vision[self.vision.uses_weight_decay(f"{prefix}.{name}", module)].append(parameter)
-        groups = {
-            "vision, no decay": vision[False],
-            "vision": vision[True],
-            "fusion": [*self.fusions.parameters(), *self.gates.parameters()],
-            "decoder": list(self.decoder.parameters()),
-            "text": list(self.text.parameters()),
-        }
-        return [
-            {
-                "name": name,
-                "params": [parameter for parameter in parameters if parameter.requires_grad],
-                "lr": lr,
-                "weight_decay": 0.0 if name.endswith("no decay") else weight_decay,
-            }
-            for name, parameters in groups.items()
-        ]
+        parts = (
+            Part("vision", self.vision, uses_weight_decay=self.vision.uses_weight_decay),
+            Part("fusion", nn.ModuleList([self.fusions, self.gates])),
+            Part("decoder", self.decoder),
+            Part("text", self.text),
+        )
+        return parameter_groups(parts, lr, weight_decay)
 
 
 class PixelWordFusion(nn.Module):
-    """The pixel-word attention module, PWAM (section 3.2): every pixel gathers the words that concern it.
+    """Pixel-word attention module, PWAM (section 3.2): cross-attention of the pixels to the words.
 
     Args:
         width: Channels C of the map.
@@ -175,7 +159,7 @@ class PixelWordFusion(nn.Module):
         return cast(Tensor, fused.unflatten(2, x.shape[2:]))
 
     def attend(self, pixels: Tensor, words: Tensor, attention_mask: Tensor) -> Tensor:
-        """What each pixel gathers from the words: pixels ``[N, C, h * w]`` to the same shape."""
+        """Attention of the pixels to the words: pixels ``[N, C, h * w]`` to the same shape."""
         mask = attention_mask.to(words.dtype)[:, None]  # [N, 1, L]
         q = _instance_norm(self.query(pixels))
         k, v = (conv(words.transpose(1, 2)) * mask for conv in (self.key, self.value))  # [N, C, L]
@@ -190,7 +174,7 @@ class PixelWordFusion(nn.Module):
 
 
 class LanguageGate(nn.Module):
-    """How much of the fused map, channel by channel, goes into the next stage (section 3.3).
+    """Gate of the fused map, channel by channel, before the next stage (section 3.3).
 
     Args:
         width: Channels C of the map.
@@ -210,7 +194,7 @@ class LanguageGate(nn.Module):
 
 
 class LAVTDecoder(nn.Module):
-    """Top-down: the coarser map is upsampled and joins the finer one (section 3.4).
+    """Top-down decoder: the coarser map is upsampled and joins the finer one (section 3.4).
 
     Args:
         channels: Channels of the four maps, finest first.

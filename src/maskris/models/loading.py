@@ -1,72 +1,82 @@
-"""The files of a model's folder, read so that an error says which file it is and what to do about it."""
+"""Models from folders and the Hub: which folder of a run holds one, and which class it is of."""
 
-import json
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from huggingface_hub import hf_hub_download
 
-_POINTER = b"version https://git-lfs"
+from maskris.models.base import CONFIG, RISModel
+from maskris.registry import PACKAGES, find_class
+from maskris.utils.files import read_json
 
 
-def read_tensors(file: Path, device: str = "cpu") -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name.
+def load_model(source: str | Path, model_class: type[RISModel] | str | None = None) -> RISModel:
+    """Load a model from a folder or the Hub, in evaluation mode.
 
-    Raises:
-        ValueError: If the file is cut off, damaged or of another kind.
-    """
-    try:
-        return load_file(file, device=device)
-    except SafetensorError as error:
-        raise ValueError(_what_is_wrong(file, "safetensors file", error)) from error
+    The class that ``config.json`` names is looked up among those of this package and those that are imported already.
+    Foreign code is never imported because a file names it.
 
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON file that holds an object.
+    Args:
+        source: A model folder that `RISModel.save_pretrained` wrote, a run folder (see `model_folder`), or a Hub id.
+        model_class: The model's class or its name (``my_module.MyModel``), if it is none of this package.
 
     Raises:
-        ValueError: If it is damaged, or something else than an object.
+        FileNotFoundError: If there is no model at `source`.
+        ValueError: If there is no such class, ``config.json`` names another one, or a file of the model is damaged.
     """
-    try:
-        values = json.loads(file.read_bytes())
-        if isinstance(values, dict):
-            return values
-        raise ValueError(f"it holds {str(values)[:40]}")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(_what_is_wrong(file, "JSON object", error)) from error
+    if isinstance(model_class, str):
+        model_class = find_class("model", model_class, RISModel)
+    path = Path(source)
+    if path.is_dir():
+        folder = model_folder(path)
+        if folder is None:
+            raise FileNotFoundError(f"{path} holds no model: there is no {CONFIG} in it, nor in its best/ or last/")
+        source, config = folder, folder / CONFIG
+    elif not may_be_model(source):
+        raise FileNotFoundError(f"There is no folder {path}; a model is a folder or a Hub id (owner/name)")
+    else:
+        try:
+            config = Path(hf_hub_download(str(source), CONFIG))
+        except OSError as error:
+            raise FileNotFoundError(f"There is no folder {path}, nor can it be had from the Hub: {error}") from error
+    return (model_class or _class_named_by(config)).from_pretrained(str(source))
 
 
-def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """A tokenizer that `transformers` has saved.
+def model_folder(path: str | Path) -> Path | None:
+    """The folder with the model of a run or a model folder: the folder itself, else its ``best``, else its ``last``.
 
-    Raises:
-        FileNotFoundError: If there is no such folder; without this, its path would be looked up on the Hub.
-        ValueError: If there is no whole tokenizer in it.
+    Returns:
+        ``None`` if none of them holds a model.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder.parent} holds no whole model: there is no folder {folder.name} in it; copy or download it too"
-        )
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # of several libraries, one of which raises nothing narrower
-        pointers = [file for file in sorted(folder.iterdir()) if _is_pointer(file)]
-        raise ValueError(_what_is_wrong((pointers or [folder])[0], "folder of a tokenizer", error)) from error
-    return tokenizer
+    folders = (Path(path) / name for name in ("", "best", "last"))
+    return next((folder for folder in folders if (folder / CONFIG).is_file()), None)
 
 
-def _is_pointer(file: Path) -> bool:
-    if not file.is_file():
-        return False
-    with file.open("rb") as stream:
-        return stream.read(len(_POINTER)) == _POINTER
+def may_be_model(source: str | Path) -> bool:
+    """Whether it is a folder or has the form of a Hub id, owner/name; else it isn't worth a look at the network."""
+    path, name = Path(source), str(source)
+    return path.is_dir() or (not path.is_absolute() and not name.startswith(".") and name.count("/") == 1)
 
 
-def _what_is_wrong(file: Path, kind: str, error: Exception) -> str:
-    if _is_pointer(file):
-        return f"{file} is a pointer of Git LFS and not yet the file itself; `git lfs pull` fetches it"
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return f"{file} is damaged or no {kind} ({reason}); copy or download it again"
+def _class_named_by(config: Path) -> type[RISModel]:
+    """The class that a ``config.json`` names."""
+    described = read_json(config)
+    name, module = described.get("model_class"), described.get("model_module")
+    if module is None or str(module).startswith(f"{PACKAGES['model']}."):
+        path = name if module is None else f"{module}.{name}"
+        try:
+            if isinstance(name, str) and "." not in name:  # with a dot it would be the path of any module
+                return find_class("model", path, RISModel)
+        except ValueError:
+            pass
+        raise ValueError(f"{config} names the class {path!r}, which is no model of maskris")
+    known: list[type[RISModel]] = RISModel.__subclasses__()
+    for one in known:  # grows meanwhile
+        known += one.__subclasses__()
+    for one in reversed(known):  # the latest of a name: a notebook's cell may have run several times
+        if (one.__module__, one.__name__) == (module, name):
+            return one
+    own = f"{'my_module' if module == '__main__' else module}.{name}"
+    raise ValueError(
+        f"{config} names the class {module}.{name}, which is no model of maskris and not imported yet. Code that a "
+        f"file names is not run unasked; if it is yours: --model-class {own}, or load_model(..., {name})"
+    )

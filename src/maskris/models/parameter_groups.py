@@ -1,34 +1,48 @@
-"""Which parameters of a part decay: the split that models' parameter groups are made of."""
+"""Parameter groups for the optimizer: the parts of a model with their learning rates, without and with weight decay."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from torch import nn
 
 
-def split_decay(
-    module: nn.Module, uses_weight_decay: Callable[[str, nn.Module], bool]
-) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters without and with weight decay.
+class Part(NamedTuple):
+    """A part of a model whose parameters learn at one rate."""
 
-    `uses_weight_decay` is called with a parameter's name and the module it belongs to.
+    name: str
+    """The name of its group; of the one without weight decay with ", no decay" behind it."""
+    module: nn.Module
+    lr_factor: float = 1.0
+    """Its learning rate over the model's."""
+    uses_weight_decay: Callable[[str, nn.Module], bool] | None = None
+    """Called with a parameter's name in `module` and the module it belongs to; by default there is one group only."""
+    leaves_out: str | None = None
+    """Parameters with this in their names are left to later parts."""
+
+
+def parameter_groups(parts: Iterable[Part], lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """The groups of all parts that learn, in order; of each part the group without decay first.
+
+    Args:
+        parts: A parameter belongs to the first part that has it. Frozen ones belong to none.
+        lr: Of parts with factor 1.
+        weight_decay: Of what decays.
+
+    Returns:
+        Keys ``name``, ``params``, ``lr`` and ``weight_decay``; a group may be empty.
     """
-    without: list[nn.Parameter] = []
-    with_decay: list[nn.Parameter] = []
-    for prefix, part in module.named_modules():
-        for name, parameter in part.named_parameters(recurse=False):
-            (with_decay if uses_weight_decay(f"{prefix}.{name}", part) else without).append(parameter)
-    return without, with_decay
-
-
-def decay_groups(
-    name: str, module: nn.Module, uses_weight_decay: Callable[[str, nn.Module], bool], lr: float, weight_decay: float
-) -> list[dict[str, Any]]:
-    """The groups of a part for the optimizer, without and with decay, of what isn't frozen; none is empty."""
     groups = []
-    for suffix, parameters, decay in zip(
-        (", no decay", ""), split_decay(module, uses_weight_decay), (0.0, weight_decay), strict=True
-    ):
-        if learning := [parameter for parameter in parameters if parameter.requires_grad]:
-            groups.append({"name": name + suffix, "params": learning, "lr": lr, "weight_decay": decay})
+    taken: set[nn.Parameter] = set()
+    for part in parts:
+        split: dict[bool, list[nn.Parameter]] = {True: []} if part.uses_weight_decay is None else {False: [], True: []}
+        for prefix, module in part.module.named_modules():
+            for name, parameter in module.named_parameters(prefix, recurse=False):
+                left_out = part.leaves_out is not None and part.leaves_out in name
+                if parameter.requires_grad and parameter not in taken and not left_out:
+                    decays = part.uses_weight_decay is None or part.uses_weight_decay(name, module)
+                    split[decays].append(parameter)
+                    taken.add(parameter)
+        for decays, parameters in split.items():
+            name, decay = (part.name, weight_decay) if decays else (f"{part.name}, no decay", 0.0)
+            groups.append({"name": name, "params": parameters, "lr": lr * part.lr_factor, "weight_decay": decay})
     return groups

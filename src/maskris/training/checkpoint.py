@@ -15,10 +15,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from maskris.models.base import RISModel
-from maskris.models.loading import read_tensors
 from maskris.strategies.base import Strategy
 from maskris.training.run_record import STATE
-from maskris.utils.files import atomic_folder, read_json, write_json
+from maskris.utils.files import atomic_folder, read_json, read_tensors, write_json
 
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"

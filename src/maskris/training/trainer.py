@@ -16,7 +16,8 @@ from maskris.batch import Batch
 from maskris.data.dataset import ReferringDataset, training_loader
 from maskris.data.sampler import TrainingBatches, TrainingItem
 from maskris.evaluation.evaluator import evaluate
-from maskris.models.base import RISModel, load_model
+from maskris.models.base import RISModel
+from maskris.models.loading import load_model
 from maskris.strategies.base import Strategy
 from maskris.training.config import TrainingConfig
 from maskris.training.distributed import (

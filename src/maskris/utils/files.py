@@ -7,7 +7,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LFS_POINTER = b"version https://git-lfs"
 
@@ -120,6 +123,21 @@ def read_json(file: Path, kind: type = dict) -> Any:
         raise ValueError(f"it holds {str(values)[:40]}")
     except (ValueError, RecursionError) as error:
         raise ValueError(damage(file, "JSON object" if kind is dict else "JSON file", error)) from error
+
+
+def read_tensors(file: Path, device: str = "cpu") -> "dict[str, Tensor]":
+    """The tensors of a safetensors file by name.
+
+    Raises:
+        ValueError: If the file is cut off, damaged or of another kind; names the file.
+    """
+    from safetensors import SafetensorError  # here, because commands that need no weights start without PyTorch
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file, device=device)
+    except SafetensorError as error:
+        raise ValueError(damage(file, "safetensors file", error)) from error
 
 
 def sha256_of(file: Path) -> str:

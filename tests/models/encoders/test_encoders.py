@@ -235,6 +235,7 @@ def test_norms_tables_and_scales_do_not_decay(kind: str) -> None:
     words = kind in TEXT
     model = small_caris(**{"text" if words else "vision": (text if words else vision)(kind)})
     part = "text" if words else "vision"
+    model.requires_grad_(True)  # DINO's unused mask token too, which is frozen and in no group
     group = next(g for g in model.parameter_groups(1.0, 0.5) if g["name"] == f"{part}, no decay")
     assert group["weight_decay"] == 0
     kept = {id(parameter) for parameter in group["params"]}

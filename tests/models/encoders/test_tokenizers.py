@@ -9,7 +9,7 @@ import torch
 from transformers import BertTokenizer, CLIPTokenizer
 
 from maskris.data.tokenizer import ExpressionTokenizer
-from maskris.models.encoders.tokenizers import DEFAULT, build_clip_tokenizer, default_tokenizer
+from maskris.models.encoders.tokenizers import OPENAI, build_clip_tokenizer, default_tokenizer
 from maskris.strategies.masking import TextMasking
 
 MERGES = ["t h", "th e</w>", "r e", "re d</w>", "c a", "ca t</w>"]
@@ -133,6 +133,7 @@ def test_what_is_no_file_of_merges_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_default_is_openais() -> None:
-    assert default_tokenizer("RN50") == default_tokenizer("some/where.pt") == DEFAULT
+    assert default_tokenizer("CLIP", "RN50", OPENAI) == default_tokenizer("CLIP", "some/where.pt", OPENAI) == OPENAI
+    assert default_tokenizer("text encoder", "some/where") == "some/where"
     with pytest.raises(ValueError, match="a list of words or a folder"):
-        default_tokenizer({"embed_dim": 4})
+        default_tokenizer("CLIP", {"embed_dim": 4}, OPENAI)

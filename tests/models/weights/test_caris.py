@@ -12,6 +12,7 @@ from maskris.models.caris.model import CARIS
 from maskris.models.weights.caris import CARIS_RULES, caris_config
 from maskris.models.weights.encoders import SWIN_IMAGENET_RULES, bert_config, swin_config
 from maskris.models.weights.networks import kind_of
+from maskris.models.weights.options import ConversionOptions
 from maskris.models.weights.rules import dropped, rename
 
 SIZES = {"b": ("swin_base", 226_572_792), "t": ("swin_tiny", 166_832_346)}
@@ -117,23 +118,23 @@ UNUSUAL: dict[str, Any] = {
 
 def test_unusual_configurations_are_read_too() -> None:
     weights = {name: torch.empty(shape) for name, shape in literal.shapes(UNUSUAL).items()}
-    found = caris_config(weights, heads=2, text_heads=4)
+    found = caris_config(weights, ConversionOptions(heads=2, text_heads=4))
     for part in ("vision", "text"):
         assert {key: found[part][key] for key in UNUSUAL[part]} == UNUSUAL[part]
     rest = set(UNUSUAL) - {"vision", "text"}
     assert {key: found[key] for key in rest} == {key: UNUSUAL[key] for key in rest}
-    assert caris_config(weights, heads=2, text_heads=4, window=9)["vision"]["window_size"] == 9
+    assert caris_config(weights, ConversionOptions(heads=2, text_heads=4, window=9))["vision"]["window_size"] == 9
 
 
 def test_what_shapes_do_not_tell_must_be_told() -> None:
     weights = {name: torch.empty(shape) for name, shape in literal.shapes(UNUSUAL).items()}
     with pytest.raises(ValueError, match=r"width 48 is no multiple of 64.*text_heads"):
-        caris_config(weights, heads=2)
+        caris_config(weights, ConversionOptions(heads=2))
     with pytest.raises(ValueError, match="5 heads don't fit"):
-        caris_config(weights, heads=5, text_heads=4)
+        caris_config(weights, ConversionOptions(heads=5, text_heads=4))
     name = "backbone.conditional_prompts.lang_prompts.weight"
     with pytest.raises(ValueError, match="nothing that fits; give prompt_levels"):
-        caris_config(weights | {name: torch.empty(8, 48)}, heads=2, text_heads=4)
+        caris_config(weights | {name: torch.empty(8, 48)}, ConversionOptions(heads=2, text_heads=4))
     with pytest.raises(ValueError, match=r"pixel_decoder\.level_encoding\.weight is missing"):
         caris_config({key: value for key, value in weights.items() if "level_encoding" not in key})
     inner = {key.removeprefix("backbone.vis_encoder."): value for key, value in weights.items()}
@@ -151,12 +152,12 @@ def test_a_given_text_configuration_must_agree_with_the_shapes() -> None:
         if "lang_encoder" in name
     }
     described = {"model_type": "bert", **UNUSUAL["text"], "hidden_act": "relu"}
-    assert bert_config(weights, described=described)["hidden_act"] == "relu"
-    assert bert_config(weights, described=described)["num_attention_heads"] == 4
+    assert bert_config(weights, ConversionOptions(text=described))["hidden_act"] == "relu"
+    assert bert_config(weights, ConversionOptions(text=described))["num_attention_heads"] == 4
     with pytest.raises(ValueError, match="vocab_size is 99, not 31"):
-        bert_config(weights, described=described | {"vocab_size": 99})
+        bert_config(weights, ConversionOptions(text=described | {"vocab_size": 99}))
     with pytest.raises(ValueError, match="model_type is roberta, not bert"):
-        bert_config(weights, described=described | {"model_type": "roberta"})
+        bert_config(weights, ConversionOptions(text=described | {"model_type": "roberta"}))
 
 
 def test_imagenet_names_of_swin() -> None:

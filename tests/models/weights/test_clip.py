@@ -12,25 +12,34 @@ from typing import Any
 
 import pytest
 import torch
-from models.clip.test_encoders import RESNET, TEXT, VIT, theirs
+from models.clip.test_towers import RESNET, TEXT, VIT, theirs
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from maskris.models.clip.encoders import CLIP
+from maskris.models.clip.towers import CLIP
 from maskris.models.weights.checkpoint import is_torchscript, read_checkpoint, read_torchscript
-from maskris.models.weights.encoders import build_clip, from_transformers, read_clip
+from maskris.models.weights.encoders import build_clip, read_clip
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
 
 
+_BLOCK = {"self_attn.out_proj": "attn.out_proj", "layer_norm": "ln_", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
+
+
 def openai_names(clip: CLIP) -> dict[str, Tensor]:
     """The state of a CLIP as OpenAI's files have it, with the temperature and without CRIS's branch."""
-    weights = {
-        re.sub(r"(?<![a-z])blocks\.", "transformer.resblocks.", name.removeprefix("text.")): value
-        for name, value in clip.state_dict().items()
-        if ".connect." not in name
-    }
-    return weights | {"logit_scale": torch.tensor(4.6)}
+    weights: dict[str, Tensor] = {"logit_scale": torch.tensor(4.6)}
+    projections: dict[str, dict[str, Tensor]] = {}
+    for ours, value in clip.state_dict().items():
+        name = re.sub(r"^(visual\.|)blocks\.", r"\1transformer.resblocks.", ours.removeprefix("text."))
+        if "resblocks" in name:
+            for old, new in _BLOCK.items():
+                name = name.replace(old, new)
+        if match := re.fullmatch(r"(.+)\.self_attn\.([qkv])_proj\.(.+)", name):
+            projections.setdefault(f"{match[1]}.attn.in_proj_{match[3]}", {})[match[2]] = value
+        elif ".connect." not in name:
+            weights[name] = value
+    return weights | {name: torch.cat([parts[part] for part in "qkv"]) for name, parts in projections.items()}
 
 
 class Node(nn.Module):
@@ -142,7 +151,7 @@ def test_a_folder_of_transformers(tmp_path: Path) -> None:
     model = theirs()
     model.save_pretrained(tmp_path)
     weights = read_clip(tmp_path)
-    assert all(torch.equal(weights[name], value) for name, value in from_transformers(model.state_dict()).items())
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
     built = build_clip(tmp_path)
     with torch.no_grad():
         expected = model.text_model(torch.tensor([[28, 3, 29]])).last_hidden_state
@@ -294,7 +303,7 @@ def test_damaged_archives_are_called_damaged(clip: CLIP, tmp_path: Path) -> None
 def test_what_is_no_clip_is_named(clip: CLIP, tmp_path: Path) -> None:
     weights = openai_names(clip)
     torch.save({name: value for name, value in weights.items() if "ln_final" not in name}, tmp_path / "less.pt")
-    with pytest.raises(ValueError, match=r"no whole CLIP \(2 problem\(s\)\):\n  nothing was found for text\.ln_final"):
+    with pytest.raises(ValueError, match=r"no whole CLIP: .*\(2 problem\(s\)\):\n  nothing .* for text\.ln_final"):
         build_clip(tmp_path / "less.pt")
     torch.save(weights | {"head.weight": torch.ones(3)}, tmp_path / "more.pt")
     with pytest.raises(ValueError, match=r"unknown key head\.weight"):
@@ -302,8 +311,9 @@ def test_what_is_no_clip_is_named(clip: CLIP, tmp_path: Path) -> None:
     torch.save({"fc.weight": torch.ones(2, 2)}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"other\.pt holds no whole CLIP: .*text_projection is missing"):
         build_clip(tmp_path / "other.pt")
-    with pytest.raises(ValueError, match=r"not of a CLIP of transformers: text_model\.nothing"):
-        from_transformers({"text_model.nothing": torch.ones(1)})
+    torch.save(theirs().state_dict() | {"text_model.nothing": torch.ones(1)}, tmp_path / "theirs.pt")
+    with pytest.raises(ValueError, match=r"unknown key text_model\.nothing"):
+        build_clip(tmp_path / "theirs.pt")
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Published weights into our models, and published files into folders."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import BertConfig, BertTokenizer, SwinBackbone
 
-from maskris.models.base import load_model
 from maskris.models.caris.model import CARIS
-from maskris.models.weights.convert import convert_checkpoint, load_official, resize_bias_table
+from maskris.models.loading import load_model
+from maskris.models.weights.convert import convert_checkpoint, load_official
+from maskris.models.weights.options import ConversionOptions
+from maskris.models.weights.rules import resize_bias_table
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +140,11 @@ def test_the_whole_network(
     }
     torch.save(contents, tmp_path / "best.pth")
     out = tmp_path / "folder" / "caris"
-    report = convert_checkpoint(tmp_path / "best.pth", out, tokenizer=vocabulary, text_heads=4, window=window)
+    report = convert_checkpoint(
+        tmp_path / "best.pth",
+        out,
+        options=ConversionOptions(tokenizer=vocabulary, text_heads=4, window=window),
+    )
 
     model = CARIS.from_pretrained(out)
     expected = tiny_caris(shared, vision=model.config["vision"] | {"window_size": window or 7})
@@ -175,7 +182,7 @@ def test_the_whole_network(
 @pytest.mark.parametrize("window", [None, 5])
 def test_swin_from_imagenet(tmp_path: Path, weights: dict[str, Tensor], window: int | None) -> None:
     torch.save({"model": imagenet(weights)}, tmp_path / "swin.pth")
-    report = convert_checkpoint(tmp_path / "swin.pth", tmp_path / "swin", window=window)
+    report = convert_checkpoint(tmp_path / "swin.pth", tmp_path / "swin", options=ConversionOptions(window=window))
     assert report.kind == "swin"
     assert len(report.resized) == (0 if window is None else 8)
     assert sum(len(names) for names in report.dropped.values()) == 8 + 4 + 1
@@ -199,7 +206,9 @@ def test_swin_from_imagenet(tmp_path: Path, weights: dict[str, Tensor], window: 
 def test_flat_safetensors_are_sources_too(tmp_path: Path, weights: dict[str, Tensor], vocabulary: str) -> None:
     save_file(weights, tmp_path / "weights.safetensors")
     report = convert_checkpoint(
-        tmp_path / "weights.safetensors", tmp_path / "a", tokenizer=vocabulary, text_heads=4, image_size=96
+        tmp_path / "weights.safetensors",
+        tmp_path / "a",
+        options=ConversionOptions(tokenizer=vocabulary, text_heads=4, image_size=96),
     )
     model = load_model(tmp_path / "a")
     assert model.preprocess.size == (96, 96)
@@ -213,12 +222,28 @@ def test_text_and_tokenizer_from_folders(tmp_path: Path, weights: dict[str, Tens
     BertTokenizer(vocab={word: i for i, word in enumerate(words)}).save_pretrained(tmp_path / "bert")
     torch.save(weights, tmp_path / "a.pth")
     bert = str(tmp_path / "bert")
-    convert_checkpoint(tmp_path / "a.pth", tmp_path / "a", text=bert, tokenizer=bert, kind="maskris")
+    convert_checkpoint(tmp_path / "a.pth", tmp_path / "a", "maskris", ConversionOptions(text=bert, tokenizer=bert))
     model = CARIS.from_pretrained(tmp_path / "a")
     assert model.config["text"]["hidden_dropout_prob"] == 0.25
     assert model.config["text"]["num_attention_heads"] == 4
     case = reference(shared, "tiny_case1.safetensors")
     torch.testing.assert_close(logits(model, case), case["logits_low"], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_files_have_the_permissions_that_the_umask_leaves(
+    tmp_path: Path, weights: dict[str, Tensor], umask: int, mode: int
+) -> None:
+    torch.save({"model": imagenet(weights)}, tmp_path / "swin.pth")
+    before = os.umask(umask)
+    try:
+        convert_checkpoint(tmp_path / "swin.pth", tmp_path / "swin")
+    finally:
+        os.umask(before)
+    assert {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "swin").iterdir()} == {
+        "config.json": mode,
+        "model.safetensors": mode,
+    }
 
 
 def test_a_full_folder_is_not_overwritten(tmp_path: Path) -> None:
@@ -232,20 +257,20 @@ def test_failures_leave_no_folder(
     tmp_path: Path, weights: dict[str, Tensor], vocabulary: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save(weights, tmp_path / "a.pth")
-    arguments: dict[str, Any] = {"tokenizer": vocabulary, "text_heads": 4}
+    options = ConversionOptions(tokenizer=vocabulary, text_heads=4)
     torch.save(weights | {"backbone.surprise": torch.ones(1)}, tmp_path / "b.pth")
     with pytest.raises(ValueError, match=r"unknown key backbone\.surprise"):
-        convert_checkpoint(tmp_path / "b.pth", tmp_path / "out", **arguments)
+        convert_checkpoint(tmp_path / "b.pth", tmp_path / "out", options=options)
     torch.save({"conv1.weight": torch.ones(1)}, tmp_path / "c.pth")
     with pytest.raises(ValueError, match="neither those of a published network"):
-        convert_checkpoint(tmp_path / "c.pth", tmp_path / "out", **arguments)
+        convert_checkpoint(tmp_path / "c.pth", tmp_path / "out", options=options)
 
     def full_disk(*_: Any, **__: Any) -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr("maskris.models.base.save_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        convert_checkpoint(tmp_path / "a.pth", tmp_path / "out", **arguments)
+        convert_checkpoint(tmp_path / "a.pth", tmp_path / "out", options=options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pth", "b.pth", "c.pth", "vocab.txt"]
 
 
@@ -255,8 +280,16 @@ def test_tokenizers_that_can_not_be_meant(tmp_path: Path, weights: dict[str, Ten
         "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(300))])
     )
     with pytest.raises(ValueError, match="knows 305 tokens, the text encoder only 200"):
-        convert_checkpoint(tmp_path / "a.pth", tmp_path / "out", tokenizer=str(tmp_path / "vocab.txt"), text_heads=4)
+        convert_checkpoint(
+            tmp_path / "a.pth",
+            tmp_path / "out",
+            options=ConversionOptions(tokenizer=str(tmp_path / "vocab.txt"), text_heads=4),
+        )
     with pytest.raises(ValueError, match=r"could not be loaded; without a network, give a folder or the vocab\.txt"):
-        convert_checkpoint(tmp_path / "a.pth", tmp_path / "out", tokenizer=str(tmp_path / "none"), text_heads=4)
+        convert_checkpoint(
+            tmp_path / "a.pth",
+            tmp_path / "out",
+            options=ConversionOptions(tokenizer=str(tmp_path / "none"), text_heads=4),
+        )
     with pytest.raises(ValueError, match="There is no configuration of a text encoder"):
-        convert_checkpoint(tmp_path / "a.pth", tmp_path / "out", text=str(tmp_path / "none"))
+        convert_checkpoint(tmp_path / "a.pth", tmp_path / "out", options=ConversionOptions(text=str(tmp_path / "none")))

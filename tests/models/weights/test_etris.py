@@ -10,6 +10,7 @@ from models.small_etris import arguments, configuration, golden
 
 from maskris.models.etris.model import ETRIS
 from maskris.models.weights.etris import ETRIS_RULES, etris_config, is_etris
+from maskris.models.weights.options import ConversionOptions
 from maskris.models.weights.rules import dropped, rename
 
 LAYERS: dict[str, Any] = {"r50": [3, 4, 6, 3], "r101": [3, 4, 23, 3], "v16": 12}
@@ -104,7 +105,7 @@ def test_the_literal_shapes_are_the_official_ones(shared: Path) -> None:
 def test_unusual_configurations_are_read_too(vit: bool, fused: int) -> None:
     c = configuration(vit, multi_stage=fused, ladder_dim=12, num_layers=2, dim_ffn=24, nhead=3, num_head=2)
     weights = {name: torch.empty(shape) for name, shape in literal_etris.shapes(c).items()}
-    found, expected = etris_config(weights, nhead=3, num_head=2), arguments(c)
+    found, expected = etris_config(weights, ConversionOptions(bridge_heads=3, heads=2)), arguments(c)
     assert found.pop("clip").items() >= expected.pop("clip").items()
     assert found == {key: expected[key] for key in found}
     assert set(expected) - set(found) == {"dropout", "max_tokens", "tokenizer", "preprocess"}
@@ -117,7 +118,7 @@ def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(ValueError, match=r"bridges must be at the last stages, not at \[0, 2\]"):
         etris_config({name: value for name, value in weights.items() if "linear1.1" not in name})
     with pytest.raises(ValueError, match="3 heads don't fit: they must divide the bridges' width 8"):
-        etris_config(weights, nhead=3)
+        etris_config(weights, ConversionOptions(bridge_heads=3))
     with pytest.raises(ValueError, match="5 heads don't fit: they must divide the decoder's width 32"):
-        etris_config(weights, num_head=5)
+        etris_config(weights, ConversionOptions(heads=5))
     assert not is_etris({name: value for name, value in weights.items() if "bridger" not in name})

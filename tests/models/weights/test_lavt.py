@@ -12,6 +12,7 @@ from torch import Tensor
 from maskris.models.lavt import LAVT
 from maskris.models.weights.convert import load_official
 from maskris.models.weights.lavt import LAVT_RULES, is_lavt, lavt_config
+from maskris.models.weights.options import ConversionOptions
 from maskris.models.weights.rules import dropped, rename
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -85,7 +86,7 @@ def test_the_configuration_is_read_off_the_shapes(real: tuple[str, LAVT, dict[st
     assert {key: found["vision"][key] for key in SIZES[size]} == SIZES[size]
     assert found["text"]["num_hidden_layers"] == found["text"]["num_attention_heads"] == 12
     assert found["fusion_heads"] == [1, 1, 1, 1]
-    assert lavt_config(weights, fusion_heads=(2, 2, 4, 4), window=8)["fusion_heads"] == [2, 2, 4, 4]
+    assert lavt_config(weights, ConversionOptions(fusion_heads=(2, 2, 4, 4), window=8))["fusion_heads"] == [2, 2, 4, 4]
     assert is_lavt(weights)
     assert not is_lavt(model.state_dict())
     assert literal_lavt.shapes(found) == {name: tuple(value.shape) for name, value in weights.items()}

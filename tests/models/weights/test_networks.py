@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from maskris.models.base import load_model
+from maskris.models.loading import load_model
 from maskris.models.weights.convert import convert_checkpoint
 from maskris.models.weights.networks import NETWORKS, kind_of
+from maskris.models.weights.options import ConversionOptions
 
 # Where the golden files lie, what shapes do not tell, and how far float32 may lie from them (see the parity tests).
 CASES: dict[str, tuple[str, dict[str, Any], float]] = {
@@ -49,7 +50,9 @@ def test_a_published_file_becomes_a_folder_with_the_same_logits(
     tokenizer = tokenizers["lavt" if name == "lavt" else "clip"]
     torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3}, tmp_path / "a.pth")
     side = about["size"]
-    report = convert_checkpoint(tmp_path / "a.pth", tmp_path / "out", tokenizer=tokenizer, image_size=side, **options)
+    report = convert_checkpoint(
+        tmp_path / "a.pth", tmp_path / "out", options=ConversionOptions(tokenizer=tokenizer, image_size=side, **options)
+    )
     assert report.kind == name.split()[0]
     assert NETWORKS[report.kind].label in str(report)
     model = load_model(tmp_path / "out")
@@ -70,10 +73,10 @@ def test_a_text_encoder_beside_the_network_joins_it(shared: Path, tmp_path: Path
     assert bert
     rest = {key: value for key, value in state.items() if not key.startswith("text_encoder.")}
     torch.save({"model": rest, "bert_model": bert, "optimizer": {}}, tmp_path / "a.pth")
-    options = {"tokenizer": tokenizers["lavt"], "text_heads": 4}
-    convert_checkpoint(tmp_path / "a.pth", tmp_path / "two", **options)
+    options = ConversionOptions(tokenizer=tokenizers["lavt"], text_heads=4)
+    convert_checkpoint(tmp_path / "a.pth", tmp_path / "two", options=options)
     save_file(state, tmp_path / "b.safetensors")
-    convert_checkpoint(tmp_path / "b.safetensors", tmp_path / "one", **options)
+    convert_checkpoint(tmp_path / "b.safetensors", tmp_path / "one", options=options)
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)

@@ -1,4 +1,4 @@
-"""The vision-language pixel decoder of CARIS (section 3.3): image and text refine each other, deformable attention."""
+"""The decoder of CARIS (section 3.3): cross-attention of image and text, and deformable attention."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Initialization = Literal["published", "scratch"]
 
 
 class CARISDecoder(nn.Module):
-    """The vision-language pixel decoder: visual tokens of several levels and the words refine each other."""
+    """Vision-language pixel decoder: cross-attention between visual tokens of several levels and the words."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class CARISDecoder(nn.Module):
         self.reset_parameters(init)
 
     def reset_parameters(self, init: Initialization) -> None:
-        """Initial weights of the layers and the mask head; the projections have theirs from the start."""
+        """Initial weights of the layers and the mask head; the projections are initialized where they are built."""
         if init not in get_args(Initialization):
             raise ValueError(f"init must be one of {', '.join(get_args(Initialization))}, not {init!r}")
         for layer in self.layers:
@@ -105,7 +105,7 @@ class CARISDecoder(nn.Module):
         )
         visible = torch.cat([visible, visible.new_ones(n, text.shape[1] - length)], dim=1)
         for i, layer in enumerate(self.layers, 1):
-            wanted = vis.shape[1] if i < len(self.layers) else math.prod(shapes[-1])  # only the finest level is read
+            wanted = vis.shape[1] if i < len(self.layers) else math.prod(shapes[-1])  # only the finest level is used
             arguments = (vis, text, visible, position, reference, shapes, wanted)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 vis, text = checkpoint(layer, *arguments, use_reentrant=False)
@@ -129,7 +129,7 @@ class CARISDecoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Text reads the image, then the image reads the text and itself; every residual is followed by its norm."""
+    """Attention of the text to the image, then of the image to the text and to itself; post-norm residuals."""
 
     def __init__(self, width: int, heads: int, points: int, levels: int, ffn_ratio: int, attention_ratio: int) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Visual tokens ``[N, S, D]`` and words with prompts ``[N, L + P, D]`` to the same, refined.
 
-        Of the visual tokens only the last `wanted` are returned, all by default; what nobody reads is not computed.
+        Of the visual tokens only the last `wanted` are returned, all by default; what is not used is not computed.
         """
         wanted = vis.shape[1] if wanted is None else wanted
         placed = vis + position

@@ -1,6 +1,6 @@
 """CARIS (Liu et al., ACM MM 2023), the network of MaskRIS: Swin, BERT with conditional prompts, deformable decoder.
 
-The image speaks to the text through the conditional prompts, the text and the image speak to each other in the decoder;
+The image reaches the text encoder through the conditional prompts; image and text are merged in the decoder.
 `encode_image` holds all that depends on the image alone.
 """
 
@@ -18,12 +18,13 @@ from maskris.models.base import RISModel
 from maskris.models.caris.decoder import CARISDecoder, Initialization
 from maskris.models.encoders.sources import Source, build_tokenizer
 from maskris.models.encoders.text import TextEncoder
+from maskris.models.encoders.tokenizers import default_tokenizer
 from maskris.models.encoders.vision import VisionEncoder
-from maskris.models.parameter_groups import split_decay
+from maskris.models.parameter_groups import Part, parameter_groups
 
 
 class CARISFeatures(NamedTuple):
-    """What CARIS knows of `I` images before it has read a word."""
+    """Features of `I` images alone."""
 
     maps: tuple[Tensor, ...]
     """The encoder's four maps ``[I, c, h, w]``, finest first."""
@@ -52,15 +53,14 @@ class CARIS(RISModel):
         attention_ratio: Inner width of the attentions over `width`.
         init: ``"published"`` begins with weights so small that the words hardly matter at first, which suits pretrained
             encoders; ``"scratch"`` keeps the scale of its inputs in every layer of the decoder, so that small models
-            without any pretrained weights learn to listen hundreds of steps sooner.
+            without any pretrained weights learn to use the words hundreds of steps sooner.
         drop_path: Stochastic depth of the vision encoder.
         encoder_lr: Learning rate of both encoders over that of the rest; 1 for encoders without pretrained weights.
         tokenizer: Hub id, folder, list of words or tokenizer; by default that of `text`.
         max_tokens: Most tokens of an expression, special ones included.
         preprocess: Input size and normalization; by default 448 x 448, stretched.
-        gradient_checkpointing: Keep only the input of each block of the vision encoder and each layer of the decoder
-            in training and compute the rest again in the backward pass: the same gradients, a third of the
-            activations' memory, a fourth more time.
+        gradient_checkpointing: Gradient checkpointing of the blocks of the vision encoder and the layers of the
+            decoder: the same gradients, a third of the activations' memory, a fourth more time.
 
     Raises:
         ValueError: If the arguments contradict each other.
@@ -112,13 +112,8 @@ class CARIS(RISModel):
         if gradient_checkpointing:
             self.vision.set_checkpointing(True)
             self.decoder.gradient_checkpointing = True
-        if tokenizer is None:
-            if isinstance(text, dict):
-                raise ValueError(
-                    "A text encoder given as a configuration needs a tokenizer: a list of words or a folder"
-                )
-            tokenizer = str(text)
-        self.set_inputs(preprocess, build_tokenizer(tokenizer), max_tokens)
+        vocabulary = build_tokenizer(tokenizer or default_tokenizer("text encoder", text))
+        self.set_inputs(preprocess, vocabulary, max_tokens)
         self.set_config(vision=self.vision.config, text=self.text.config, prompt_levels=list(prompt_levels))
 
     def encode_image(self, images: Tensor) -> CARISFeatures:
@@ -141,7 +136,7 @@ class CARIS(RISModel):
         return cast(Tensor, self.decoder(levels, laterals, words, attention_mask.bool(), summary))
 
     def token_features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The coarsest map ``[N, h, w, Dv]`` and the words, which know the image from its prompts, ``[N, L, Dw]``."""
+        """The coarsest map ``[N, h, w, Dv]`` and the words, conditioned on the image, ``[N, L, Dw]``."""
         maps = self.vision(self.preprocess.normalize(batch.images))
         prompts = self.conditional_prompts(maps[-1])[batch.image_index]
         words = self.encode_text(prompts, batch.input_ids, batch.attention_mask)[:, : batch.input_ids.shape[1]]
@@ -150,23 +145,19 @@ class CARIS(RISModel):
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The official six groups: encoders at `encoder_lr` times the rate; norms and tables without decay.
 
-        As published (ARCHITECTURE section 8): biases and the group norms of the decoder are decayed, all embeddings of
+        As published (in the official code): biases and the group norms of the decoder are decayed, all embeddings of
         the text encoder, the bias tables of the vision encoder and the learned prompts are not.
         """
-        text, vision = (
-            split_decay(self.text, self.text.uses_weight_decay),
-            split_decay(self.vision, self.vision.uses_weight_decay),
+        parts = (
+            Part("text", self.text, self.encoder_lr, self.text.uses_weight_decay),
+            Part("vision", self.vision, self.encoder_lr, self.vision.uses_weight_decay),
+            Part("decoder", nn.ModuleList([self.conditional_prompts, self.decoder]), 1.0, _uses_weight_decay),
         )
-        rest = nn.ModuleDict({"conditional_prompts": self.conditional_prompts, "decoder": self.decoder})
-        own = split_decay(
-            rest, lambda name, part: not (isinstance(part, nn.LayerNorm) or name.endswith("_prompts.weight"))
-        )
-        groups = []
-        parts = (("text", text, self.encoder_lr), ("vision", vision, self.encoder_lr), ("decoder", own, 1.0))
-        for part, (undecayed, decayed), factor in parts:
-            groups.append({"name": f"{part}, no decay", "params": undecayed, "lr": lr * factor, "weight_decay": 0.0})
-            groups.append({"name": part, "params": decayed, "lr": lr * factor, "weight_decay": weight_decay})
-        return groups
+        return parameter_groups(parts, lr, weight_decay)
+
+
+def _uses_weight_decay(name: str, module: nn.Module) -> bool:
+    return not (isinstance(module, nn.LayerNorm) or name.endswith("_prompts.weight"))
 
 
 class ConditionalPrompts(nn.Module):

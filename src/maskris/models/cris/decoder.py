@@ -1,8 +1,7 @@
 """What CRIS and ETRIS share behind their encoders: convolutions, the decoder and the projector (CRIS section 3)."""
 
 import math
-from collections.abc import Iterable
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,7 @@ def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 
 
 class CoordConv(nn.Module):
-    """A 3x3 convolution that is told where it is: two channels with x and y in [-1, 1] join its input."""
+    """3x3 convolution with positions: two channels with x and y in [-1, 1] join its input."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -54,7 +53,7 @@ def sine_grid(height: int, width: int, channels: int, device: torch.device | Non
 
 
 class CRISDecoder(nn.Module):
-    """Pixels attend to each other and to the words (section 3.3).
+    """Self-attention of the pixels and cross-attention to the words (section 3.3).
 
     Args:
         layers: Number of layers.
@@ -130,7 +129,7 @@ class CRISDecoderLayer(nn.Module):
 
 
 class Projector(nn.Module):
-    """The sentence becomes a 3x3 convolution that finds its referent in the map, four times as large (section 3.4).
+    """Dynamic 3x3 convolution made from the sentence, over the map at four times its size (section 3.4).
 
     Args:
         state_width: Channels E of the sentence vector.
@@ -167,17 +166,3 @@ def upsample_published(logits: Tensor, size: tuple[int, int], training: bool) ->
     values = logits if training else logits.float().sigmoid()
     values = F.interpolate(values, size=tuple(size), mode="bicubic", align_corners=True)
     return values if training else values.clamp(1e-6, 1 - 1e-6).logit()
-
-
-def two_groups(
-    parameters: Iterable[tuple[str, nn.Parameter]], encoder: str, lr: float, factor: float, weight_decay: float
-) -> list[dict[str, Any]]:
-    """Groups of CRIS and ETRIS: names that begin with `encoder` at `factor` times the rate, but for positions."""
-    slow: list[nn.Parameter] = []
-    full: list[nn.Parameter] = []
-    for name, parameter in parameters:
-        (slow if name.startswith(encoder) and "positional_embedding" not in name else full).append(parameter)
-    return [
-        {"name": "clip", "params": slow, "lr": lr * factor, "weight_decay": weight_decay},
-        {"name": "head", "params": full, "lr": lr, "weight_decay": weight_decay},
-    ]

@@ -15,23 +15,23 @@ from transformers import PreTrainedTokenizerBase
 from maskris.batch import Batch
 from maskris.data.preprocess import CLIP_LETTERBOX, Preprocess
 from maskris.models.base import RISModel
-from maskris.models.clip.encoders import ModifiedResNet
+from maskris.models.clip.resnet import ModifiedResNet
 from maskris.models.cris.decoder import (
     CoordConv,
     CRISDecoder,
     Projector,
     conv_norm,
     resize,
-    two_groups,
     upsample_published,
 )
 from maskris.models.encoders.sources import Source
-from maskris.models.encoders.tokenizers import build_clip_tokenizer, default_tokenizer
+from maskris.models.encoders.tokenizers import OPENAI, build_clip_tokenizer, default_tokenizer
+from maskris.models.parameter_groups import Part, parameter_groups
 from maskris.models.weights.encoders import build_clip
 
 
 class CRISFeatures(NamedTuple):
-    """What CRIS knows of `I` images before it has read a word."""
+    """Features of `I` images alone."""
 
     c5: Tensor
     """CLIP's map ``[I, E, H / 32, W / 32]`` behind its attention pool."""
@@ -77,9 +77,8 @@ class CRIS(RISModel):
     ) -> None:
         super().__init__()
         self.encoder_lr = encoder_lr
-        self.set_inputs(
-            preprocess or CLIP_LETTERBOX, build_clip_tokenizer(tokenizer or default_tokenizer(clip)), max_tokens
-        )
+        vocabulary = build_clip_tokenizer(tokenizer or default_tokenizer("CLIP", clip, OPENAI))
+        self.set_inputs(preprocess or CLIP_LETTERBOX, vocabulary, max_tokens)
         self.clip = build_clip(clip, self.tokenizer)
         config = self.clip.config
         if not isinstance(self.clip.visual, ModifiedResNet):
@@ -126,7 +125,8 @@ class CRIS(RISModel):
 
         As published, but for the published first epoch, in which CLIP learns at the full rate by mistake.
         """
-        return two_groups(self.named_parameters(), "clip.", lr, self.encoder_lr, weight_decay)
+        parts = Part("clip", self.clip, self.encoder_lr, leaves_out="positional_embedding"), Part("head", self)
+        return parameter_groups(parts, lr, weight_decay)
 
 
 class CRISNeck(nn.Module):

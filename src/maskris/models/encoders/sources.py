@@ -1,4 +1,4 @@
-"""Where encoders come from: the Hub, a folder, or a configuration with random weights; and their tokenizers."""
+"""Sources of encoders and tokenizers: the Hub, a folder, or a configuration with random weights."""
 
 from functools import cache
 from pathlib import Path
@@ -48,7 +48,7 @@ def describe(model: nn.Module) -> dict[str, Any]:
     config = cast(Any, model).config
     values = config.to_diff_dict()
     computed = {"transformers_version", "architectures", "stage_names", "dtype", "model_type"}
-    if "depths" in values and "embed_dim" in values:  # Swin and its kin: these follow from the two
+    if "depths" in values and "embed_dim" in values:  # the Swin family: these follow from the two
         computed |= {"num_layers", "hidden_size"}
     # Published configurations carry keys of other times (bert-base-uncased has gradient_checkpointing): left behind.
     kept = {key: value for key, value in values.items() if key not in computed and _knows(config.model_type, key)}

@@ -1,4 +1,4 @@
-"""A vision backbone that is run stage by stage, so that what leaves one stage can be changed before the next reads it.
+"""A vision backbone that is run stage by stage, so that the output of a stage can be changed before the next.
 
 Models that fuse early (LAVT) need this; models that fuse late take the four maps of `VisionEncoder`.
 """
@@ -13,7 +13,7 @@ from maskris.models.encoders.sources import Source
 from maskris.models.encoders.vision import VisionEncoder
 
 StageIterator = Generator[Tensor, Tensor, None]
-"""Yields the map ``[I, c, h, w]`` that leaves a stage, and is sent the map that the next stage reads in its place."""
+"""Yields the map ``[I, c, h, w]`` that leaves a stage, and is sent the input of the next stage in its place."""
 
 
 class StagedVisionEncoder(VisionEncoder):
@@ -52,18 +52,18 @@ class StagedVisionEncoder(VisionEncoder):
 
         Advance it with ``next`` to the first map and with ``send`` to the others::
 
-            walk = encoder.iterate_stages(images)
-            first = next(walk)  # [I, c, h, w]
-            second = walk.send(change(first))
+            stages = encoder.iterate_stages(images)
+            first = next(stages)  # [I, c, h, w]
+            second = stages.send(change(first))
 
-        The maps are those that the next stage reads, not yet normalized; see `normalize`.
+        The maps are the input of the next stage, not yet normalized; see `normalize`.
         """
         return _ITERATORS[self.config["model_type"]](self.backbone, self.fit(images))
 
     def normalize(self, stage: int, x: Tensor) -> Tensor:
         """The backbone's own norm of a stage, 0 to 3, for a map ``[I, c, h, w]``; the same map where it has none.
 
-        For the unchanged maps of `walk` this gives the four maps of `VisionEncoder`.
+        For the unchanged maps of `iterate_stages` this gives the four maps of `VisionEncoder`.
         """
         backbone = cast(Any, self.backbone)
         name = backbone.out_features[stage]
@@ -80,7 +80,7 @@ class StagedVisionEncoder(VisionEncoder):
 
 
 def _swin(backbone: Any, images: Tensor) -> StageIterator:
-    """The next stage begins with the downsampling, which therefore reads the changed map."""
+    """The next stage begins with the downsampling, which therefore gets the changed map."""
     # Shifted windows at all sizes, as in the Swin of detection and in SwinBackbone.forward.
     network, options = (backbone.swin, {"always_partition": True}) if hasattr(backbone, "swin") else (backbone, {})
     x, size = network.embeddings(images)  # [I, h * w, c]
@@ -117,7 +117,7 @@ def _pvt(backbone: Any, images: Tensor) -> StageIterator:
 
 
 def _vit(backbone: Any, images: Tensor) -> StageIterator:
-    """Patches can be changed between layers; the class token and registers go on as they are and read them."""
+    """Patches can be changed between layers; the class token and registers go on as they are and attend to them."""
     x = backbone.embeddings(images)  # [I, 1 + registers + h * w, c]
     patch = backbone.config.patch_size
     rows, columns = (patch, patch) if isinstance(patch, int) else patch

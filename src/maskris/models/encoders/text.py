@@ -10,7 +10,7 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import build_relative_po
 from maskris.models.encoders.sources import Source, describe, read_config
 
 WITH_POOLER = ("bert", "camembert", "data2vec-text", "ernie", "megatron-bert", "roberta", "xlm-roberta")
-"""BERT's kin as `transformers` writes it; MiniLM is a BERT. Their pooler is left out: nobody would read it."""
+"""The BERT family of `transformers`, MiniLM included; its pooler is left out, because its output is not used."""
 
 TEXT_ENCODERS = (*WITH_POOLER, "clip_text_model", "deberta-v2", "distilbert", "electra")
 """Every ``model_type`` that `TextEncoder` takes; DeBERTa v3 calls itself deberta-v2."""
@@ -31,7 +31,7 @@ _WHY_NOT = {
 class TextEncoder(nn.Module):
     """A text encoder in two halves, so that vectors can join the words between embedding and layers.
 
-    Every word sees the extra vectors. In BERT and its kin everything sees everything. In CLIP, where a word sees only
+    Every word sees the extra vectors. In the BERT family everything sees everything. In CLIP, where a word sees only
     the words before it, the extra vectors are what stands before the first word: they see each other and no word, so
     that no word learns through them what comes after it. In DeBERTa, whose layers measure distances, an extra vector
     is at distance 0 from everything: it has no position.

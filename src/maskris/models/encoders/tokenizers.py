@@ -2,7 +2,7 @@
 
 CLIP's vocabulary has neither padding nor a mask token. Two of its tokens stand in, registered in the tokenizer itself
 so that they are saved with it: ``!`` (id 0) pads, as published, and ``*`` stands for a masked word, which is our own
-decision: it is trained, names nothing, and hides letters and words in the texts of the web that CLIP has read.
+decision: it is trained, names nothing, and hides letters and words in the texts of the web on which CLIP was trained.
 """
 
 import copy
@@ -13,26 +13,52 @@ from typing import Any, cast
 from transformers import AutoTokenizer, BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from maskris.utils.files import damage, is_lfs_pointer
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 MASK_STAND_IN = "*</w>"
 
-DEFAULT = "openai/clip-vit-base-patch16"
-"""All of OpenAI's CLIPs share one tokenizer."""
+OPENAI = "openai/clip-vit-base-patch16"
+"""All of OpenAI's CLIPs share this tokenizer."""
 
 _MERGES = 49152 - 256 - 2
 """How many merges of OpenAI's file belong to CLIP."""
 
 
-def default_tokenizer(clip: Any) -> str:
-    """The tokenizer of published weights.
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer that `transformers` has saved.
 
     Raises:
-        ValueError: If `clip` is a configuration, which names no tokenizer.
+        FileNotFoundError: If there is no such folder; without this, its path would be looked up on the Hub.
+        ValueError: If there is no whole tokenizer in it.
     """
-    if isinstance(clip, dict):
-        raise ValueError("A CLIP given as a configuration needs a tokenizer: a list of words or a folder")
-    return DEFAULT
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder.parent} holds no whole model: there is no folder {folder.name} in it; copy or download it too"
+        )
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # of several libraries, one of which raises nothing narrower
+        pointers = [file for file in sorted(folder.iterdir()) if is_lfs_pointer(file)]
+        raise ValueError(damage((pointers or [folder])[0], "folder of a tokenizer", error)) from error
+    return tokenizer
+
+
+def default_tokenizer(kind: str, source: dict[str, Any] | str | Path, published: str | None = None) -> str:
+    """Where the tokenizer of an encoder lies, if no other is named.
+
+    Args:
+        kind: What `source` is, for the error.
+        source: Hub id, folder or configuration of the encoder.
+        published: The tokenizer that all published weights share; by default it lies where the weights lie.
+
+    Raises:
+        ValueError: If it is a configuration, which names no tokenizer.
+    """
+    if isinstance(source, dict):
+        raise ValueError(f"A {kind} given as a configuration needs a tokenizer: a list of words or a folder")
+    return published or str(source)
 
 
 def build_clip_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

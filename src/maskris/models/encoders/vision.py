@@ -123,7 +123,7 @@ class SwinMLPWithDropPath(nn.Module):
 
     Args:
         mlp: The block's MLP, whose parameters keep their names.
-        drop_path: The block's stochastic depth; both residuals use the same rate (Swin, ARCHITECTURE section 2).
+        drop_path: The block's stochastic depth; both residuals use the same rate, as in the official code of Swin.
     """
 
     def __init__(self, mlp: SwinMLP, drop_path: nn.Module) -> None:

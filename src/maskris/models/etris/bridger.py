@@ -1,4 +1,4 @@
-"""The bridger of ETRIS (Xu et al., ICCV 2023): pixels and words exchange what they know between the stages of CLIP.
+"""The bridger of ETRIS (Xu et al., ICCV 2023): cross-attention of pixels and words between the stages of CLIP.
 
 The two encoders stay frozen; only these narrow modules beside them learn (section 3.2). A bridge never changes its
 inputs: it returns what is to be added to the image features and to the words.
@@ -10,7 +10,7 @@ from typing import cast
 from torch import Tensor, nn
 
 Exchange = tuple[Tensor, Tensor]
-"""What the two sides of a bridge read: pixels ``[N, h'w', D]`` and words ``[N, L, D]`` at the bridge's width."""
+"""The inputs of the two sides of a bridge: pixels ``[N, h'w', D]`` and words ``[N, L, D]`` at the bridge's width."""
 
 
 class Bridger(nn.Module):
@@ -88,7 +88,7 @@ class Bridger(nn.Module):
 
 
 class Bridge(nn.Module):
-    """One bridge: both sides at one width and resolution, each reads the other, and back.
+    """One bridge: both sides at one width and resolution, cross-attention in both directions, and back.
 
     Args:
         zooms: Image features to the bridge's width and resolution, and back.

@@ -10,23 +10,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from maskris.models.clip.encoders import CLIP, ModifiedResNet
+from maskris.models.clip.resnet import ModifiedResNet
+from maskris.models.clip.towers import CLIP
 from maskris.models.etris.bridger import Bridger, Exchange
 
 STAGES = 3
 
 
 class ImageState(NamedTuple):
-    """What an image encoder has made of `I` images after some stage."""
+    """Features of `I` images after a stage of the image encoder."""
 
     map: Tensor
     """``[I, C, h, w]``; a transformer's patches."""
     token: Tensor | None
-    """The class token ``[I, 1, C]`` of a transformer, which no bridge sees."""
+    """The class token ``[I, 1, C]`` of a transformer, which has no part in the bridges."""
 
 
 class BridgedFeatures(NamedTuple):
-    """What the encoders make of `N` expressions about their images."""
+    """Features of `N` expressions and their images."""
 
     maps: tuple[Tensor, Tensor, Tensor]
     """Image features ``[N, C, h, w]`` after the first and the second stage, and the projected last ones."""
@@ -37,7 +38,7 @@ class BridgedFeatures(NamedTuple):
 
 
 class BridgedCLIP(nn.Module):
-    """Both encoders of CLIP, and a bridger that speaks to both.
+    """Both encoders of CLIP, and the bridger between them.
 
     Args:
         clip: The encoders.
@@ -110,7 +111,7 @@ class BridgedCLIP(nn.Module):
         return states
 
     def forward(self, states: Sequence[ImageState], input_ids: Tensor, image_index: Tensor) -> BridgedFeatures:
-        """Read expressions while looking at the images.
+        """Encode expressions together with their images.
 
         Args:
             states: What `encode_image` returned for `I` images.
@@ -120,7 +121,6 @@ class BridgedCLIP(nn.Module):
         text = self.clip.text
         share = len(text.blocks) // STAGES
         words = text.embed(input_ids)  # [N, L, T]
-        mask = text.causal_mask(words)
         previous: Exchange | None = None
         maps = []
         for stage in range(STAGES):
@@ -129,8 +129,7 @@ class BridgedCLIP(nn.Module):
                 state = ImageState(image[image_index], None if token is None else token[image_index])
             else:
                 state = self._advance(stage, state)
-            for block in text.blocks[stage * share : (stage + 1) * share]:
-                words = block(words, mask)
+            words = text.run(text.blocks[stage * share : (stage + 1) * share], words)
             if stage >= self.bridger.first:
                 seen, read, previous = self.bridger(stage, state.map, words, previous)
                 state = ImageState(state.map + seen, state.token)
@@ -152,8 +151,7 @@ class BridgedCLIP(nn.Module):
         assert state.token is not None
         share = len(visual.blocks) // STAGES
         tokens = torch.cat([state.token, state.map.flatten(2).transpose(1, 2)], dim=1)  # [I, 1 + h w, C]
-        for block in visual.blocks[stage * share : (stage + 1) * share]:
-            tokens = block(tokens)
+        tokens = visual.run(visual.blocks[stage * share : (stage + 1) * share], tokens)
         return _split(tokens, state.map.shape[-2:])
 
     def _finish(self, last: Tensor) -> Tensor:

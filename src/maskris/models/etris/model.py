@@ -1,4 +1,4 @@
-"""ETRIS (Xu et al., ICCV 2023): CLIP stays as it is, and learns to refer through the bridges between its encoders.
+"""ETRIS (Xu et al., ICCV 2023): a frozen CLIP with trained bridges between its two encoders.
 
 Image and text meet from the first bridge on, so `encode_image` holds what lies before it: by default the first half of
 a ResNet, or a third of a vision transformer.
@@ -16,11 +16,12 @@ from transformers import PreTrainedTokenizerBase
 from maskris.batch import Batch
 from maskris.data.preprocess import CLIP_LETTERBOX, Preprocess
 from maskris.models.base import RISModel
-from maskris.models.cris.decoder import CoordConv, CRISDecoder, Projector, conv_norm, two_groups, upsample_published
+from maskris.models.cris.decoder import CoordConv, CRISDecoder, Projector, conv_norm, upsample_published
 from maskris.models.encoders.sources import Source
-from maskris.models.encoders.tokenizers import build_clip_tokenizer, default_tokenizer
+from maskris.models.encoders.tokenizers import OPENAI, build_clip_tokenizer, default_tokenizer
 from maskris.models.etris.bridger import Zoom
 from maskris.models.etris.encoder import BridgedCLIP, ImageState
+from maskris.models.parameter_groups import Part, parameter_groups
 from maskris.models.weights.encoders import build_clip
 
 
@@ -49,7 +50,7 @@ class ETRIS(RISModel):
             CLIP isn't frozen.
         tokenizer: Hub id, folder, merges file, list of words or tokenizer; by default that of OpenAI.
         max_tokens: Tokens of an expression, start and end included: 17 for RefCOCO and RefCOCO+, 22 for RefCOCOg.
-            Shorter ones are padded to it, because the bridges see the padding.
+            Shorter ones are padded to it, because the bridges attend to the padding.
         preprocess: Input size and normalization; by default a letterbox of 416 x 416.
 
     Raises:
@@ -77,9 +78,8 @@ class ETRIS(RISModel):
         super().__init__()
         self.freeze_statistics = freeze_statistics
         self.encoder_lr = encoder_lr
-        self.set_inputs(
-            preprocess or CLIP_LETTERBOX, build_clip_tokenizer(tokenizer or default_tokenizer(clip)), max_tokens
-        )
+        vocabulary = build_clip_tokenizer(tokenizer or default_tokenizer("CLIP", clip, OPENAI))
+        self.set_inputs(preprocess or CLIP_LETTERBOX, vocabulary, max_tokens)
         # Published positions of a vision transformer are resized to the input once, and learned at that size.
         model = build_clip(clip, self.tokenizer, None if isinstance(clip, dict) else self.preprocess.height)
         resnet = model.config["vision_patch_size"] is None
@@ -108,14 +108,14 @@ class ETRIS(RISModel):
     def segment(
         self, features: list[ImageState], input_ids: Tensor, attention_mask: Tensor, image_index: Tensor
     ) -> Tensor:
-        """Logits ``[N, 1, H / 4, W / 4]``; tokens beyond `max_tokens`, which the tokenizer never makes, aren't read."""
+        """Logits ``[N, 1, H / 4, W / 4]``; tokens beyond `max_tokens`, which the tokenizer never makes, are cut off."""
         input_ids, attention_mask = self._whole(input_ids, attention_mask)
         maps, words, state = self.encoders(features, input_ids, image_index)
         vis = self.decoder(self.neck(maps, state), words, attention_mask.bool())
         return cast(Tensor, self.proj(vis, state))
 
     def _whole(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Both at the length of the training: the bridges attend to padding, so its amount must not vary."""
+        """Both padded to the length of the training: the bridges attend to padding, so its amount must not vary."""
         missing = self.tokenizer.max_length - input_ids.shape[1]  # negative padding cuts
         input_ids = input_ids.masked_fill(attention_mask == 0, 0)  # the id of padding in `build_clip_tokenizer`
         return F.pad(input_ids, (0, missing)), F.pad(attention_mask, (0, missing))
@@ -145,12 +145,12 @@ class ETRIS(RISModel):
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """What is trained: CLIP at `encoder_lr` times the rate, and all else with CLIP's positions at the full rate."""
-        trained = [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
-        return two_groups(trained, "encoders.clip.", lr, self.encoder_lr, weight_decay)
+        clip = Part("clip", self.encoders.clip, self.encoder_lr, leaves_out="positional_embedding")
+        return parameter_groups((clip, Part("head", self)), lr, weight_decay)
 
 
 class ETRISNeck(nn.Module):
-    """Three maps, each gated by the sentence, become one ("hierarchical alignment", section 3.3).
+    """Hierarchical alignment (section 3.3): three maps, each gated by the sentence, are merged.
 
     Args:
         inputs: Channels of the maps, finest first.
@@ -179,7 +179,7 @@ class ETRISNeck(nn.Module):
 
 
 class Gate(nn.Module):
-    """Every pixel multiplied by what it attends to, which is the sentence and nothing else.
+    """Pixels multiplied by their attention to the sentence.
 
     With a single key every attention weight is 1, whatever the query: the published queries, keys and heads have no
     influence and no gradient, and are left out.

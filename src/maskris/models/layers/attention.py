@@ -68,7 +68,7 @@ class Attention(nn.Module):
         return output
 
     def few_queries(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
-        """For a few words that read a picture: the keys and values stay as they are.
+        """For few queries, words that attend to pixels: the keys and values are not projected.
 
         The key projection moves into the queries, ``(W_q x)·(W_k y) = (W_kᵀ W_q x)·y``, and its bias cancels in the
         softmax; the value projection comes after the weighted sum, whose weights add up to one.
@@ -87,7 +87,7 @@ class Attention(nn.Module):
         return output
 
     def few_keys(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
-        """For a picture that reads a few words: the queries stay as they are.
+        """For few keys, pixels that attend to words: the queries are not projected.
 
         The query projection moves into the keys and the output projection into the values.
         """

@@ -15,7 +15,7 @@ from torch import Tensor
 Shapes = list[tuple[int, int]]
 """Height and width of each level."""
 
-_BORDER = 2  # a point at -2 reads zeros only, so its gradient vanishes as it does anywhere outside
+_BORDER = 2  # a point at -2 has zeros around it only, so its gradient vanishes as it does anywhere outside
 
 _EXACT = 2**24  # whole numbers below are exact in single precision
 
@@ -31,18 +31,7 @@ def can_sample_rows(values: Tensor, heads: int, shapes: Shapes) -> bool:
 
 
 def sample_rows(values: Tensor, x: Tensor, y: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
-    """The weighted sum of bilinear samples, zero outside a level; differentiable once.
-
-    Args:
-        values: ``[N, S, D]``.
-        x: ``[N, Q, heads, levels, points]`` in pixels of the level, 0 at the center of the first.
-        y: As `x`, downwards.
-        weights: As `x`.
-        shapes: Height and width of each level.
-
-    Returns:
-        ``[N, Q, D]``.
-    """
+    """`maskris.models.layers.deformable.sample_levels` by `embedding_bag`; differentiable once."""
     return cast(Tensor, _SampleRows.apply(values, x, y, weights, shapes))
 
 
@@ -65,6 +54,8 @@ class _Table:
             top += h + _BORDER
         self.rows = top + 1  # the last corner of the last point may lie in one row more
         self.pixels = self.rows * self.stride
+        self.shifts = (0, 1, self.stride, self.stride + 1)
+        """From a point's upper left corner to its four corners, in pixels."""
 
     def fill(self, values: Tensor) -> Tensor:
         """``[N, S, D]`` to ``[N, rows, stride, D]``."""
@@ -73,10 +64,6 @@ class _Table:
         for part, (h, w), top in zip(parts, self.shapes, self.tops, strict=True):
             table[:, top : top + h, _BORDER : _BORDER + w] = part.unflatten(1, (h, w))
         return table
-
-    def shifts(self) -> tuple[int, int, int, int]:
-        """From a point's upper left corner to its four corners, in pixels."""
-        return 0, 1, self.stride, self.stride + 1
 
     def collect(self, corners: list[Tensor]) -> Tensor:
         """The opposite of `fill` for the gradients ``[N, rows, stride, D]`` of the four corners: ``[N, S, D]``."""
@@ -130,7 +117,7 @@ class _SampleRows(torch.autograd.Function):
         flat = table.view(-1, values.shape[2] // heads)  # [N * rows * stride * heads, D / heads]
         index = rows.view(-1, levels * points)
         out: Tensor | None = None
-        for share, shift in zip(_shares(weights, x, y), layout.shifts(), strict=True):
+        for share, shift in zip(_shares(weights, x, y), layout.shifts, strict=True):
             part = F.embedding_bag(
                 index, flat[shift * heads :], mode="sum", per_sample_weights=share.reshape(index.shape)
             )
@@ -165,7 +152,7 @@ class _SampleRows(torch.autograd.Function):
                 torch.ops.aten._embedding_bag_per_sample_weights_backward(
                     grad, flat[shift * heads :], index, per_bag, bag_of, 0
                 ).view(weights.shape)
-                for shift in layout.shifts()
+                for shift in layout.shifts
             ]
             across = seen[1].sub_(seen[0]), seen[3].sub_(seen[2])
             above, below = torch.addcmul(seen[0], across[0], x), torch.addcmul(seen[2], across[1], x)

@@ -1,13 +1,14 @@
 """The official MaskRIS and CARIS."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import combinations_with_replacement
 from typing import Any
 
 from torch import Tensor
 
 from maskris.models.weights.encoders import SWIN_RULES, bert_config, swin_config
+from maskris.models.weights.options import PUBLISHED, ConversionOptions
 from maskris.models.weights.rules import Dropped, Rule, below, count, inner, ratio, shape, whole
 
 _SWIN_PREFIX = "backbone.vis_encoder."
@@ -40,44 +41,27 @@ def is_caris(names: Iterable[str]) -> bool:
     return all(any(name.startswith(prefix) for name in names) for prefix in (_SWIN_PREFIX, "pixel_decoder."))
 
 
-def caris_config(
-    weights: Mapping[str, Tensor],
-    *,
-    heads: int = 8,
-    prompt_levels: Sequence[int] | None = None,
-    text_heads: int | None = None,
-    text: Mapping[str, Any] | None = None,
-    window: int | None = None,
-) -> dict[str, Any]:
+def caris_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBLISHED) -> dict[str, Any]:
     """Arguments of `CARIS` from the official names of the whole network.
-
-    Args:
-        weights: Names and tensors of the official network.
-        heads: Heads of the decoder's attentions, which leave no trace in the shapes (8 as published).
-        prompt_levels: Sides of the grids of the conditional prompts; by default those that explain the number of
-            prompts.
-        text_heads: Heads of the text encoder, see `bert_config`.
-        text: Known configuration of the text encoder, see `bert_config`.
-        window: Another window size for Swin, see `swin_config`.
 
     Raises:
         ValueError: If a name is missing, or shapes and given numbers contradict each other.
     """
     levels, width = shape(weights, "pixel_decoder.level_encoding.weight", 2)
     offsets = shape(weights, "pixel_decoder.encoder.0.vis_self_attn.attention_weights.weight", 2)[0]
+    heads = options.heads
     points, remainder = divmod(offsets, heads * levels)
     if remainder:
         raise ValueError(
             f"{heads} heads don't fit: {offsets} attention weights over {levels} levels must divide evenly"
         )
-    if prompt_levels is None:
-        prompt_levels = _prompt_levels(
-            count(weights, r"backbone\.conditional_prompts\.in_linears\.(\d+)\."),
-            shape(weights, "backbone.conditional_prompts.lang_prompts.weight", 2)[0],
-        )
+    prompt_levels = options.prompt_levels or _prompt_levels(
+        count(weights, r"backbone\.conditional_prompts\.in_linears\.(\d+)\."),
+        shape(weights, "backbone.conditional_prompts.lang_prompts.weight", 2)[0],
+    )
     return {
-        "vision": swin_config(inner(weights, _SWIN_PREFIX), window),
-        "text": bert_config(inner(weights, _BERT_PREFIX), text_heads, text),
+        "vision": swin_config(inner(weights, _SWIN_PREFIX), options.window),
+        "text": bert_config(inner(weights, _BERT_PREFIX), options),
         "width": width,
         "layers": count(weights, r"pixel_decoder\.encoder\.(\d+)\."),
         "heads": heads,

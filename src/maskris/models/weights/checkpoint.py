@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskris.models.loading import read_tensors
+from maskris.utils.files import read_tensors
 
 _WEIGHTS = ("model", "state_dict")
-
 
 # A part of the network that training scripts keep beside the rest, and the name under which others have it inside.
 _BESIDE = {"bert_model": "text_encoder."}
@@ -142,23 +141,6 @@ def _strip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stripped
 
 
-_STORAGES = {
-    f"{name}Storage": dtype
-    for name, dtype in {
-        "Half": torch.float16,
-        "BFloat16": torch.bfloat16,
-        "Float": torch.float32,
-        "Double": torch.float64,
-        "Byte": torch.uint8,
-        "Char": torch.int8,
-        "Short": torch.int16,
-        "Int": torch.int32,
-        "Long": torch.int64,
-        "Bool": torch.bool,
-    }.items()
-}
-
-
 def is_torchscript(path: Path) -> bool:
     """Whether a file is a zip file with TorchScript code in it (`torch.save` writes zip files too, without code)."""
     if not zipfile.is_zipfile(path):
@@ -221,12 +203,10 @@ class _ArchiveUnpickler(pickle.Unpickler):
             return OrderedDict
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]  # a dtype: nothing can be called on it
-        if module == "torch._utils" and name == "_rebuild_tensor_v2":
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _rebuild_tensor
-        if module == "torch.jit._pickle" and name in _LISTS:
-            return _as_list
-        if module == "torch.jit._pickle" and name == "restore_type_tag":
-            return _without_type
+        if module == "torch.jit._pickle" and name in _PLAIN:
+            return _PLAIN[name]
         raise _RefusedError(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> Tensor:
@@ -245,15 +225,15 @@ class _ArchiveUnpickler(pickle.Unpickler):
         return self.storages[str(key)]
 
 
-_LISTS = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist")
+_STORAGES = {"ByteStorage": torch.uint8, "CharStorage": torch.int8} | {
+    f"{name}Storage": getattr(torch, name.lower())
+    for name in ("Half", "BFloat16", "Float", "Double", "Short", "Int", "Long", "Bool")
+}
 
-
-def _as_list(values: Any) -> list[Any]:
-    return list(values)
-
-
-def _without_type(value: Any, _: Any) -> Any:
-    return value
+_PLAIN: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist"), list),
+    "restore_type_tag": lambda value, _: value,
+}
 
 
 def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:

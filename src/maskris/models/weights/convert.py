@@ -3,17 +3,11 @@
 `load_official` fills a model; `convert_checkpoint` makes a folder that `from_pretrained` opens out of a published file.
 """
 
-import os
-import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, SwinBackbone, SwinConfig
 
@@ -21,66 +15,10 @@ from maskris.models.base import RISModel
 from maskris.models.encoders.tokenizers import build_clip_tokenizer
 from maskris.models.weights.checkpoint import Checkpoint, read_checkpoint
 from maskris.models.weights.encoders import SWIN_IMAGENET_RULES, swin_config
-from maskris.models.weights.networks import NETWORKS, ConversionOptions, Kind, Network, kind_of
-from maskris.models.weights.rules import Rule, dropped, rename
-
-_RULES = {network.model.__name__: network.rules for network in NETWORKS.values()}
-
-
-def map_state(
-    state_dict: Mapping[str, Tensor], rules: list[Rule]
-) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
-    """Published weights under our names.
-
-    Returns:
-        Our names with their tensors, our names with the published name each came from, and the published names that
-        no rule knows.
-    """
-    ours: dict[str, Tensor] = {}
-    origin: dict[str, str] = {}
-    unknown = []
-    for name, tensor in state_dict.items():
-        names = rename(name, rules)
-        if names is None:
-            unknown.append(name)
-            continue
-        for new, part in zip(names, tensor.chunk(len(names)) if len(names) > 1 else [tensor], strict=False):
-            if new:
-                ours[new] = part
-                origin[new] = name
-    return ours, origin, unknown
-
-
-def load_mapped(model: nn.Module, state_dict: Mapping[str, Tensor], rules: list[Rule], optional: str = "") -> None:
-    """Load published weights into a model, strictly.
-
-    Args:
-        model: Receives the weights in place, in its own dtype and on its own device.
-        state_dict: Published names and tensors.
-        rules: How published names become ours; the first pattern that matches counts.
-        optional: A pattern of our names that may be absent and then keep their values.
-
-    Raises:
-        ValueError: Naming every published key that no rule knows, every parameter of ours that got nothing, and every
-            shape that differs. Nothing is loaded then. (Bias tables of another window are resized, not refused.)
-    """
-    ours, origin, unknown = map_state(state_dict, rules)
-    target = model.state_dict()
-    problems = [f"unknown key {name}" for name in unknown]
-    problems += [f"{origin[name]} has no place in this model (as {name})" for name in ours.keys() - target.keys()]
-    missing = [name for name in target.keys() - ours.keys() if not (optional and re.fullmatch(optional, name))]
-    problems += [f"nothing was found for {name}" for name in missing]
-    for name in ours.keys() & target.keys():
-        if name.endswith("relative_position_bias_table"):
-            ours[name] = resize_bias_table(ours[name], target[name].shape[0])
-        if ours[name].shape != target[name].shape:
-            problems.append(
-                f"{origin[name]} has shape {list(ours[name].shape)}, {name} needs {list(target[name].shape)}"
-            )
-    if problems:
-        listed = "\n  ".join(sorted(problems))
-        raise ValueError(f"These weights do not fit {type(model).__name__} ({len(problems)} problem(s)):\n  {listed}")
-    model.load_state_dict(ours, strict=False)
+from maskris.models.weights.networks import NETWORKS, Kind, Network, kind_of
+from maskris.models.weights.options import PUBLISHED, ConversionOptions
+from maskris.models.weights.rules import Rule, dropped, load_mapped, rename
+from maskris.utils.files import atomic_folder
 
 
 def load_official(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
@@ -94,28 +32,11 @@ def load_official(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
         TypeError: If there is no published implementation of this kind of model.
         ValueError: If anything does not fit; see `load_mapped`.
     """
-    rules = _RULES.get(type(model).__name__)
-    if rules is None:
-        raise TypeError(f"No published weights are known for {type(model).__name__}; known: {', '.join(_RULES)}")
-    load_mapped(model, state_dict, rules)
-
-
-def resize_bias_table(table: Tensor, length: int) -> Tensor:
-    """Resize a relative position bias table to another window, bicubically.
-
-    Args:
-        table: ``[(2 w - 1)², heads]``.
-        length: ``(2 w' - 1)²`` of the new window w'.
-
-    Returns:
-        ``[length, heads]``; the same tensor if the length is the same.
-    """
-    old, new = round(table.shape[0] ** 0.5), round(length**0.5)
-    if old == new or old * old != table.shape[0] or new * new != length:
-        return table
-    grid = table.T.reshape(1, -1, old, old).to(torch.float32)
-    resized = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
-    return resized.reshape(-1, length).T.to(table.dtype)
+    rules = {network.model.__name__: network.rules for network in NETWORKS.values()}
+    name = type(model).__name__
+    if name not in rules:
+        raise TypeError(f"No published weights are known for {name}; known: {', '.join(rules)}")
+    load_mapped(model, state_dict, rules[name])
 
 
 @dataclass(frozen=True)
@@ -156,18 +77,8 @@ class ConversionReport:
 def convert_checkpoint(
     source: str | Path,
     out: str | Path,
-    *,
     kind: Literal["auto", "maskris", "lavt", "cris", "etris", "swin"] = "auto",
-    window: int | None = None,
-    image_size: int | None = None,
-    text: str | None = None,
-    text_heads: int | None = None,
-    tokenizer: str | None = None,
-    heads: int = 8,
-    prompt_levels: Sequence[int] | None = None,
-    fusion_heads: Sequence[int] = (1, 1, 1, 1),
-    bridge_heads: int | None = None,
-    max_tokens: int | None = None,
+    options: ConversionOptions = PUBLISHED,
 ) -> ConversionReport:
     """Turn a published checkpoint file into a safetensors folder.
 
@@ -178,18 +89,8 @@ def convert_checkpoint(
     Args:
         source: The ``.pth`` or ``.safetensors`` file.
         out: The folder to write; it must not exist yet, or be empty. It appears at once, complete.
-        kind: What the file holds; by default its parameter names tell.
-        window: Window size of the converted Swin; by default that of the file.
-        image_size: Side of the square input; by default that of the training script's arguments, or the published one.
-        text: Hub id or folder whose ``config.json`` describes BERT; needed only if it differs from BERT's habits (one
-            head for every 64 channels, GELU).
-        text_heads: Heads of BERT, instead of `text`.
-        tokenizer: Hub id, folder or, for BERT, ``vocab.txt``; by default the published one.
-        heads: Heads of the decoder (MaskRIS, CRIS, ETRIS).
-        prompt_levels: Sides of the grids of the conditional prompts, if the number of prompts leaves a choice.
-        fusion_heads: Heads of LAVT's four fusions.
-        bridge_heads: Heads of ETRIS's bridges.
-        max_tokens: Most tokens of an expression; by default the published number (CRIS and ETRIS took 22 for RefCOCOg).
+        kind: What the file holds; by default its parameter names decide.
+        options: What leaves no trace in the shapes.
 
     Raises:
         FileExistsError: If there is something in `out`.
@@ -206,33 +107,25 @@ def convert_checkpoint(
     model: RISModel | SwinBackbone
     if kind == "swin":
         rules = SWIN_IMAGENET_RULES
-        configuration = swin_config(weights, window)
+        configuration = swin_config(weights, options.window)
         config = cast(SwinConfig, AutoConfig.for_model(**configuration, out_indices=[1, 2, 3, 4]))
         model = SwinBackbone(config)
         load_mapped(model, weights, rules, optional=r"(hidden_states_norms|swin\.layernorm)\..+")
     else:
         network = NETWORKS[kind]
         rules = network.rules
-        untold = ConversionOptions(
-            heads=heads,
-            prompt_levels=prompt_levels,
-            fusion_heads=fusion_heads,
-            bridge_heads=bridge_heads,
-            text_heads=text_heads,
-            text=None if text is None else _text_config(text),
-            window=window,
-        )
-        configuration = network.configure(weights, untold)
-        words = _tokenizer(network, tokenizer or network.tokenizer)
+        configuration = network.configure(weights, options)
+        vocabulary = options.tokenizer or network.tokenizer
+        words = _tokenizer(network, vocabulary)
         known = configuration["text" if "text" in configuration else "clip"]["vocab_size"]
         if len(words) > known:
             raise ValueError(
-                f"The tokenizer {tokenizer or network.tokenizer} knows {len(words)} tokens, the text encoder only "
-                f"{known}: it must be the one of the training"
+                f"The tokenizer {vocabulary} knows {len(words)} tokens, the text encoder only {known}: it must be the "
+                "one of the training"
             )
-        side = image_size or _image_size(checkpoint) or network.preprocess.height
+        side = options.image_size or _image_size(checkpoint) or network.preprocess.height
         preprocess = replace(network.preprocess, height=side, width=side)
-        longest = max_tokens or network.max_tokens
+        longest = options.max_tokens or network.max_tokens
         arguments = {**configuration, "tokenizer": words, "max_tokens": longest, "preprocess": preprocess}
         model = network.model(**arguments)
         configuration |= {"max_tokens": longest, "preprocess": preprocess.to_dict()}
@@ -240,7 +133,7 @@ def convert_checkpoint(
     left = dropped(weights, rules)
     if checkpoint.others:
         left["the state of a training that is over"] = list(checkpoint.others)
-    with _atomic(out) as folder:
+    with atomic_folder(out) as folder:
         model.save_pretrained(folder)
     return ConversionReport(
         source=source,
@@ -256,14 +149,6 @@ def convert_checkpoint(
 def _image_size(checkpoint: Checkpoint) -> int | None:
     sides = (checkpoint.arguments.get(name) for name in ("img_size", "input_size"))  # MaskRIS and LAVT; CRIS and ETRIS
     return next((side for side in sides if isinstance(side, int) and side > 0), None)
-
-
-def _text_config(source: str) -> dict[str, Any]:
-    try:
-        config = AutoConfig.from_pretrained(source)
-    except OSError as error:
-        raise ValueError(f"There is no configuration of a text encoder at {source}: {error}") from error
-    return {**config.to_diff_dict(), "model_type": config.model_type}
 
 
 def _tokenizer(network: Network, source: str) -> PreTrainedTokenizerBase:
@@ -286,17 +171,3 @@ def _resized(model: nn.Module, weights: Mapping[str, Tensor], rules: list[Rule])
     ours = model.state_dict()
     tables = {name: rename(name, rules) for name in weights if name.endswith("relative_position_bias_table")}
     return tuple(name for name, new in tables.items() if new and len(ours[new[0]]) != len(weights[name]))
-
-
-@contextmanager
-def _atomic(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when all is written, and disappears if anything fails."""
-    partial = out.parent / f".{out.name}.{os.getpid()}.partial"
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if out.exists():
-            out.rmdir()  # it is empty
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

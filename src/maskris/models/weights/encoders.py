@@ -1,23 +1,22 @@
-"""Swin and BERT as the published networks contain them."""
+"""Swin, BERT and CLIP as published and as the published networks contain them: their names and configurations."""
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
-from torch import Tensor
-from transformers import BertConfig
+from torch import Tensor, nn
 
 from maskris.data.tokenizer import ExpressionTokenizer
-from maskris.models.clip.encoders import CLIP, resize_positions
-from maskris.models.encoders.sources import Source
+from maskris.models.clip.resnet import resize_positions
+from maskris.models.clip.towers import CLIP, CLIPVisionTransformer
+from maskris.models.encoders.sources import Source, read_config
 from maskris.models.weights.checkpoint import is_torchscript, read_checkpoint, read_torchscript
-from maskris.models.weights.rules import Dropped, Rule, below, count, ratio, rename, shape
+from maskris.models.weights.options import PUBLISHED, ConversionOptions
+from maskris.models.weights.rules import Dropped, Rule, below, count, load_mapped, map_state, ratio, shape
 
 SWIN_RULES: list[Rule] = [
     (r"mask_token", Dropped("a dead parameter: the masking of tokens inside Swin is never switched on")),
@@ -77,20 +76,16 @@ def swin_config(weights: Mapping[str, Tensor], window: int | None = None) -> dic
     }
 
 
-def bert_config(
-    weights: Mapping[str, Tensor], heads: int | None = None, described: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def bert_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBLISHED) -> dict[str, Any]:
     """Values for `transformers.BertConfig`.
 
     Args:
         weights: Names and tensors of a BERT.
-        heads: Attention heads, which leave no trace in the shapes; one for every 64 channels by default, as in every
-            published BERT.
-        described: A known configuration, which must agree with the shapes and gives the rest (heads, activation, ...).
+        options: Its heads, or the configuration that gives them and what else the shapes don't (activation, ...).
 
     Raises:
-        ValueError: If a name is missing, `described` contradicts the shapes, or the heads must be given because 64
-            doesn't divide the width.
+        ValueError: If a name is missing, the configuration can't be found or contradicts the shapes, or the heads must
+            be given because 64 doesn't divide the width.
     """
     vocabulary, width = shape(weights, "embeddings.word_embeddings.weight", 2)
     shapes = {
@@ -102,13 +97,17 @@ def bert_config(
         "max_position_embeddings": shape(weights, "embeddings.position_embeddings.weight", 2)[0],
         "type_vocab_size": shape(weights, "embeddings.token_type_embeddings.weight", 2)[0],
     }
-    if described is not None:
-        known = BertConfig(**{key: value for key, value in described.items() if key != "model_type"}).to_dict()
-        known["model_type"] = described.get("model_type")
-        wrong = [f"{key} is {known[key]}, not {value}" for key, value in shapes.items() if known[key] != value]
+    heads = options.text_heads
+    if options.text is not None:
+        try:
+            config = read_config(options.text)
+        except OSError as error:
+            raise ValueError(f"There is no configuration of a text encoder at {options.text}: {error}") from error
+        known = config.to_dict() | {"model_type": config.model_type}
+        wrong = [f"{key} is {known.get(key)}, not {value}" for key, value in shapes.items() if known.get(key) != value]
         if wrong:
             raise ValueError(f"The given text configuration contradicts the weights: {'; '.join(wrong)}")
-        shapes |= described
+        shapes = {**config.to_diff_dict(), **shapes}
         heads = heads or known["num_attention_heads"]
     if heads is None and width % 64:
         raise ValueError(
@@ -118,7 +117,7 @@ def bert_config(
     return shapes | {"num_attention_heads": heads or width // 64}
 
 
-PUBLISHED = {
+OPENAI = {
     "RN50": "timm/resnet50_clip.openai",
     "RN101": "timm/resnet101_clip.openai",
     "ViT-B/16": "openai/clip-vit-base-patch16",
@@ -127,11 +126,11 @@ PUBLISHED = {
 
 _LAYOUTS = (("open_clip_model.safetensors", "open_clip_config.json"), ("model.safetensors", "config.json"))
 
-_RESNET_CONNECT = "visual.attnpool.connect."
+_TRANSPOSED = ("text_projection.weight", "visual_projection.weight")
 
 
 def read_clip(source: str | Path) -> dict[str, Tensor]:
-    """The weights of a published CLIP under OpenAI's names, on the CPU, in the precision of the file.
+    """The weights of a published CLIP under their own names, on the CPU, in the precision of the file.
 
     Args:
         source: ``"RN50"``, ``"RN101"`` or ``"ViT-B/16"``; OpenAI's TorchScript archive (``RN50.pt``), of which no code
@@ -142,7 +141,7 @@ def read_clip(source: str | Path) -> dict[str, Tensor]:
         FileNotFoundError: If there is nothing of this name, or no weights in it.
         ValueError: If the file is refused or damaged, or holds another kind of CLIP.
     """
-    name = PUBLISHED.get(str(source), str(source))
+    name = OPENAI.get(str(source), str(source))
     path = Path(name)
     if path.is_file():
         weights = read_torchscript(path) if is_torchscript(path) else read_checkpoint(path).weights
@@ -150,7 +149,7 @@ def read_clip(source: str | Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"There is no file {path} with CLIP's weights")
     else:
         weights = _read_repository(name)
-    return from_transformers(weights) if any(key.startswith("text_model.") for key in weights) else weights
+    return weights
 
 
 def build_clip(
@@ -175,45 +174,24 @@ def build_clip(
             raise ValueError(f"This is no configuration of CLIP: {error}") from error
     else:
         weights = read_clip(source)
+        rules = CLIP_RULES
+        if any(name.startswith("text_model.") for name in weights):
+            rules = _TRANSFORMERS_RULES
+            weights = {name: value.T if name in _TRANSPOSED else value for name, value in weights.items()}
         try:
-            config = clip_config(weights)
+            clip = CLIP(**clip_config(weights, rules))
+            # OpenAI's files lack the branch that CRIS adds to the attention pool, and some the numbers of batches.
+            load_mapped(clip, weights, rules, optional=r".+\.connect\..+|.+\.num_batches_tracked")
         except ValueError as error:
             raise ValueError(f"{source} holds no whole CLIP: {error}") from error
-        if image_resolution is not None and config["vision_patch_size"] is not None:
-            side = image_resolution // config["vision_patch_size"]
-            name = "visual.positional_embedding"
-            weights = {**weights, name: resize_positions(weights[name], side, side)}
-            config["image_resolution"] = image_resolution
-        clip = CLIP(**config)
-        _load(clip, weights, str(source))
+        if image_resolution is not None and isinstance(clip.visual, CLIPVisionTransformer):
+            side = image_resolution // clip.visual.patch_size
+            positions = resize_positions(clip.visual.positional_embedding.detach(), side, side)
+            clip.visual.positional_embedding = nn.Parameter(positions)
+            clip.config["image_resolution"] = image_resolution
     if tokenizer is not None:
         _check(clip, tokenizer)
     return clip
-
-
-def _load(clip: CLIP, weights: Mapping[str, Tensor], source: str) -> None:
-    """Strictly, but for the branch that CRIS adds to the attention pool and OpenAI's files can't have."""
-    ours: dict[str, Tensor] = {}
-    problems = []
-    for name, tensor in weights.items():
-        names = rename(name, CLIP_RULES)
-        if names is None:
-            problems.append(f"unknown key {name}")
-        for new in names or []:
-            ours[new] = tensor
-    target = clip.state_dict()
-    problems += [f"{name} has no place in CLIP" for name in sorted(ours.keys() - target.keys())]
-    missing = sorted(name for name in target.keys() - ours.keys() if not name.startswith(_RESNET_CONNECT))
-    problems += [f"nothing was found for {name}" for name in missing if not name.endswith("num_batches_tracked")]
-    problems += [
-        f"{name} has shape {list(ours[name].shape)}, not {list(target[name].shape)}"
-        for name in ours.keys() & target.keys()
-        if ours[name].shape != target[name].shape
-    ]
-    if problems:
-        listed = "\n  ".join(problems[:20])
-        raise ValueError(f"{source} holds no whole CLIP ({len(problems)} problem(s)):\n  {listed}")
-    clip.load_state_dict(ours, strict=False)
 
 
 def _check(clip: CLIP, tokenizer: ExpressionTokenizer) -> None:
@@ -242,7 +220,7 @@ def _fetch(name: str, file: str) -> Path | None:
     if Path(name).is_dir():
         return path if (path := Path(name) / file).is_file() else None
     if name.count("/") != 1 or Path(name).is_absolute():
-        known = ", ".join(PUBLISHED)
+        known = ", ".join(OPENAI)
         raise FileNotFoundError(f"There is no CLIP {name}: give {known}, a file, a folder or a Hub id (owner/name)")
     try:
         return Path(hf_hub_download(name, file))
@@ -265,44 +243,71 @@ def _check_activation(name: str, config: Mapping[str, Any]) -> None:
         )
 
 
+_BLOCK = (
+    (r"attn\.in_proj_(.+)", r"self_attn.{q,k,v}_proj.\2"),
+    (r"attn\.out_proj\.(.+)", r"self_attn.out_proj.\2"),
+    (r"ln_(\d)\.(.+)", r"layer_norm\2.\3"),
+    (r"mlp\.c_fc\.(.+)", r"mlp.fc1.\2"),
+    (r"mlp\.c_proj\.(.+)", r"mlp.fc2.\2"),
+)
+
 CLIP_RULES: list[Rule] = [
     (
         r"logit_scale|logit_bias",
         Dropped("the temperature of CLIP's contrastive loss, which has no part in the features"),
     ),
-    (r"input_resolution|context_length|vocab_size", Dropped("numbers that the shapes tell")),
-    (r"visual\.transformer\.resblocks\.(.+)", r"visual.blocks.\1"),
-    (r"(visual\..+)", r"\1"),
-    (r"transformer\.resblocks\.(.+)", r"text.blocks.\1"),
+    (r"input_resolution|context_length|vocab_size", Dropped("numbers that follow from the shapes")),
+    *[(rf"visual\.transformer\.resblocks\.(\d+)\.{old}", rf"visual.blocks.\1.{new}") for old, new in _BLOCK],
+    *[(rf"transformer\.resblocks\.(\d+)\.{old}", rf"text.blocks.\1.{new}") for old, new in _BLOCK],
+    (r"(visual\.(?!transformer\.).+)", r"\1"),
     (r"((?:positional_embedding|token_embedding|ln_final|text_projection).*)", r"text.\1"),
 ]
+"""OpenAI's names as those of `CLIP`."""
+
+_TRANSFORMERS_RULES: list[Rule] = [
+    (r"logit_scale|.+\.position_ids", Dropped("the temperature, and the numbers 0, 1, 2, ... of old transformers")),
+    (r"text_model\.embeddings\.token_embedding\.weight", "text.token_embedding.weight"),
+    (r"text_model\.embeddings\.position_embedding\.weight", "text.positional_embedding"),
+    (r"text_model\.encoder\.layers\.(.+)", r"text.blocks.\1"),
+    (r"text_model\.final_layer_norm\.(.+)", r"text.ln_final.\1"),
+    (r"text_projection\.weight", "text.text_projection"),
+    (r"vision_model\.embeddings\.class_embedding", "visual.class_embedding"),
+    (r"vision_model\.embeddings\.patch_embedding\.weight", "visual.conv1.weight"),
+    (r"vision_model\.embeddings\.position_embedding\.weight", "visual.positional_embedding"),
+    (r"vision_model\.pre_layrnorm\.(.+)", r"visual.ln_pre.\1"),  # so spelt in transformers
+    (r"vision_model\.encoder\.layers\.(.+)", r"visual.blocks.\1"),
+    (r"vision_model\.post_layernorm\.(.+)", r"visual.ln_post.\1"),
+    (r"visual_projection\.weight", "visual.proj"),
+]
+"""The names of `transformers.CLIPModel` as those of `CLIP`; its two projections are transposed."""
 
 
-def clip_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Arguments of `CLIP` from OpenAI's names; heads have 64 channels, as in all that OpenAI has published.
+def clip_config(weights: Mapping[str, Tensor], rules: list[Rule] = CLIP_RULES) -> dict[str, Any]:
+    """Arguments of `CLIP`; heads have 64 channels, as in all that OpenAI has published.
 
     Args:
         weights: Names and tensors.
+        rules: The names as those of `CLIP`; by default they are OpenAI's.
 
     Raises:
         ValueError: If a name is missing or a shape makes no sense.
     """
-    width, embed_dim = shape(weights, "text_projection", 2)
+    weights, *_ = map_state(weights, rules)
+    width, embed_dim = shape(weights, "text.text_projection", 2)
     common = {
         "embed_dim": embed_dim,
-        "context_length": shape(weights, "positional_embedding", 2)[0],
-        "vocab_size": shape(weights, "token_embedding.weight", 2)[0],
+        "context_length": shape(weights, "text.positional_embedding", 2)[0],
+        "vocab_size": shape(weights, "text.token_embedding.weight", 2)[0],
         "transformer_width": width,
-        "transformer_layers": count(weights, r"transformer\.resblocks\.(\d+)\."),
+        "transformer_layers": count(weights, r"text\.blocks\.(\d+)\."),
     }
     if "visual.proj" in weights:
         vision_width, _, patch, _ = shape(weights, "visual.conv1.weight", 4)
-        side = _side(weights, "visual.positional_embedding")
         return common | {
-            "vision_layers": count(weights, r"visual\.transformer\.resblocks\.(\d+)\."),
+            "vision_layers": count(weights, r"visual\.blocks\.(\d+)\."),
             "vision_width": vision_width,
             "vision_patch_size": patch,
-            "image_resolution": side * patch,
+            "image_resolution": _side(weights, "visual.positional_embedding") * patch,
         }
     return common | {
         "vision_layers": [count(weights, rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)],
@@ -318,59 +323,3 @@ def _side(weights: Mapping[str, Tensor], name: str) -> int:
     if side * side != rows - 1:
         raise ValueError(f"{name} needs 1 + s² rows for a grid of s x s positions, not {rows}")
     return side
-
-
-_TRANSFORMERS = [
-    (r"text_model\.embeddings\.token_embedding\.weight", "token_embedding.weight"),
-    (r"text_model\.embeddings\.position_embedding\.weight", "positional_embedding"),
-    (r"text_model\.final_layer_norm\.(.+)", r"ln_final.\1"),
-    (r"text_projection\.weight", "text_projection"),
-    (r"text_model\.encoder\.layers\.(.+)", r"transformer.resblocks.\1"),
-    (r"vision_model\.embeddings\.class_embedding", "visual.class_embedding"),
-    (r"vision_model\.embeddings\.patch_embedding\.weight", "visual.conv1.weight"),
-    (r"vision_model\.embeddings\.position_embedding\.weight", "visual.positional_embedding"),
-    (r"vision_model\.pre_layrnorm\.(.+)", r"visual.ln_pre.\1"),  # so spelt in transformers
-    (r"vision_model\.post_layernorm\.(.+)", r"visual.ln_post.\1"),
-    (r"visual_projection\.weight", "visual.proj"),
-    (r"vision_model\.encoder\.layers\.(.+)", r"visual.transformer.resblocks.\1"),
-    (r"(logit_scale)", r"\1"),
-]
-
-_BLOCK = {
-    "self_attn.out_proj": "attn.out_proj",
-    "layer_norm1": "ln_1",
-    "layer_norm2": "ln_2",
-    "mlp.fc1": "mlp.c_fc",
-    "mlp.fc2": "mlp.c_proj",
-}
-
-
-def from_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of transformers' ``CLIPModel`` under OpenAI's names, with the three projections of attention in one.
-
-    Raises:
-        ValueError: Naming every key that is unknown.
-    """
-    ours: dict[str, Tensor] = {}
-    unknown = []
-    for name, tensor in weights.items():
-        if name.endswith("position_ids"):  # 0, 1, 2, ... of old transformers
-            continue
-        new = next((m.expand(to) for pattern, to in _TRANSFORMERS if (m := re.fullmatch(pattern, name))), None)
-        if new is None:
-            unknown.append(name)
-            continue
-        if new in ("text_projection", "visual.proj"):
-            tensor = tensor.T
-        if match := re.fullmatch(r"(.+)\.self_attn\.q_proj\.(weight|bias)", new):
-            parts = [weights.get(name.replace(".q_proj.", f".{part}_proj.")) for part in "qkv"]
-            if any(part is None for part in parts):
-                raise ValueError(f"{name} has no k_proj or v_proj beside it")
-            ours[f"{match[1]}.attn.in_proj_{match[2]}"] = torch.cat([part for part in parts if part is not None])
-        elif not re.search(r"\.self_attn\.[kv]_proj\.", new):
-            for theirs, openai in _BLOCK.items():
-                new = new.replace(f".{theirs}.", f".{openai}.")
-            ours[new] = tensor
-    if unknown:
-        raise ValueError(f"These names are not of a CLIP of transformers: {', '.join(unknown[:5])}")
-    return ours

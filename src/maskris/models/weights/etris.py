@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from maskris.models.weights.encoders import CLIP_RULES, clip_config
+from maskris.models.weights.options import PUBLISHED, ConversionOptions
 from maskris.models.weights.rules import Rule, below, count, inner, shape
 
 STAGES = 3
@@ -38,13 +39,8 @@ def is_etris(names: Mapping[str, Tensor]) -> bool:
     return "neck.f3_proj.0.weight" in names and any(name.startswith("bridger.") for name in names)
 
 
-def etris_config(weights: Mapping[str, Tensor], *, nhead: int | None = None, num_head: int = 8) -> dict[str, Any]:
+def etris_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBLISHED) -> dict[str, Any]:
     """Arguments of `ETRIS` from the official names of the whole network.
-
-    Args:
-        weights: Names and tensors of the official network.
-        nhead: Heads of the bridges, which leave no trace in the shapes; by default the published 4 (ResNet) or 8.
-        num_head: Heads of the decoder, which leave none either (8 as published).
 
     Raises:
         ValueError: If a name is missing, or shapes and given numbers contradict each other.
@@ -54,9 +50,9 @@ def etris_config(weights: Mapping[str, Tensor], *, nhead: int | None = None, num
     if not fused or fused != list(range(fused[0], STAGES)):
         raise ValueError(f"The bridges must be at the last stages, not at {fused}")
     ladder_dim = shape(weights, f"bridger.linear1.{fused[0]}.weight", 2)[0]
-    nhead = nhead or (4 if clip["vision_patch_size"] is None else 8)
+    nhead = options.bridge_heads or (4 if clip["vision_patch_size"] is None else 8)
     dim_ffn, width = shape(weights, "decoder.layers.0.ffn.0.weight", 2)
-    for heads, part, inside in ((nhead, "bridges'", ladder_dim), (num_head, "decoder's", width)):
+    for heads, part, inside in ((nhead, "bridges'", ladder_dim), (options.heads, "decoder's", width)):
         if inside % heads:
             raise ValueError(f"{heads} heads don't fit: they must divide the {part} width {inside}")
     return {
@@ -66,6 +62,6 @@ def etris_config(weights: Mapping[str, Tensor], *, nhead: int | None = None, num
         "multi_stage": len(fused),
         "stride": [shape(weights, f"neck.f{i + 3}_proj.0.weight", 4)[3] for i in range(STAGES)],
         "num_layers": count(weights, r"decoder\.layers\.(\d+)\."),
-        "num_head": num_head,
+        "num_head": options.heads,
         "dim_ffn": dim_ffn,
     }

@@ -7,12 +7,13 @@ beside the network, and checkpoints hold two dicts, ``model`` and ``bert_model``
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from maskris.models.weights.encoders import SWIN_RULES, bert_config, swin_config
+from maskris.models.weights.options import PUBLISHED, ConversionOptions
 from maskris.models.weights.rules import Dropped, Rule, below, inner
 
 _PWAM = {
@@ -29,9 +30,9 @@ _DECODER = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}
 LAVT_RULES: list[Rule] = [
     (
         r"backbone\.layers\.3\.res_gate\..+",
-        Dropped("a dead parameter: the gate behind the last stage changes features that nobody reads"),
+        Dropped("a dead parameter: the gate behind the last stage changes features that are not used"),
     ),
-    (r"text_encoder\.pooler\..+", Dropped("the pooler, whose output nobody reads")),
+    (r"text_encoder\.pooler\..+", Dropped("the pooler, whose output is not used")),
     (r"text_encoder\.embeddings\.position_ids", Dropped("the numbers 0, 1, 2, ... of old transformers")),
     (r"backbone\.layers\.(\d+)\.res_gate\.0\.(.+)", r"gates.\1.inner.\2"),
     (r"backbone\.layers\.(\d+)\.res_gate\.2\.(.+)", r"gates.\1.outer.\2"),
@@ -57,23 +58,8 @@ def is_lavt(names: Iterable[str]) -> bool:
     return "classifier.conv1_4.weight" in names and any(name.startswith("backbone.layers.0.fusion.") for name in names)
 
 
-def lavt_config(
-    weights: Mapping[str, Tensor],
-    *,
-    fusion_heads: Sequence[int] = (1, 1, 1, 1),
-    text_heads: int | None = None,
-    text: Mapping[str, Any] | None = None,
-    window: int | None = None,
-) -> dict[str, Any]:
-    """Arguments of `LAVT` from the official names of the whole network.
-
-    Args:
-        weights: Names and tensors of the official network, BERT included (see above).
-        fusion_heads: Heads of the four fusions, which leave no trace in the shapes (the training script's ``mha``, 1 as
-            published).
-        text_heads: Heads of the text encoder, see `bert_config`.
-        text: Known configuration of the text encoder, see `bert_config`.
-        window: Another window size for Swin, see `swin_config`.
+def lavt_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBLISHED) -> dict[str, Any]:
+    """Arguments of `LAVT` from the official names of the whole network, BERT included (see above).
 
     Raises:
         ValueError: If a name is missing, or shapes and given numbers contradict each other.
@@ -85,7 +71,7 @@ def lavt_config(
             "network. Add what its dict bert_model holds, with text_encoder. before every name"
         )
     return {
-        "vision": swin_config(inner(weights, "backbone."), window),
-        "text": bert_config(bert, text_heads, text),
-        "fusion_heads": list(fusion_heads),
+        "vision": swin_config(inner(weights, "backbone."), options.window),
+        "text": bert_config(bert, options),
+        "fusion_heads": list(options.fusion_heads),
     }

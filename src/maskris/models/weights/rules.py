@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ def rename(name: str, rules: list[Rule]) -> list[str] | None:
     """Our names for one published parameter: one, three for a fused projection, none if it is knowingly dropped.
 
     Returns:
-        ``None`` if no rule knows the name. An empty name stands for a third of a fused projection that has no place:
+        ``None`` if no rule matches. An empty name stands for a third of a fused projection that has no place:
         ``"{,,v}"`` in a rule keeps the values alone, where ``"{q,k,v}"`` keeps all three.
     """
     for pattern, new in rules:
@@ -54,6 +56,80 @@ def dropped(names: Iterable[str], rules: list[Rule]) -> dict[str, list[str]]:
         if isinstance(target, Dropped):
             found.setdefault(target.reason, []).append(name)
     return found
+
+
+def map_state(
+    state_dict: Mapping[str, Tensor], rules: list[Rule]
+) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
+    """Published weights under our names.
+
+    Returns:
+        Our names with their tensors, our names with the published name each came from, and the published names that
+        no rule matches.
+    """
+    ours: dict[str, Tensor] = {}
+    origin: dict[str, str] = {}
+    unknown = []
+    for name, tensor in state_dict.items():
+        names = rename(name, rules)
+        if names is None:
+            unknown.append(name)
+            continue
+        for new, part in zip(names, tensor.chunk(len(names)) if len(names) > 1 else [tensor], strict=False):
+            if new:
+                ours[new] = part
+                origin[new] = name
+    return ours, origin, unknown
+
+
+def load_mapped(model: nn.Module, state_dict: Mapping[str, Tensor], rules: list[Rule], optional: str = "") -> None:
+    """Load published weights into a model, strictly.
+
+    Args:
+        model: Receives the weights in place, in its own dtype and on its own device.
+        state_dict: Published names and tensors.
+        rules: How published names become ours; the first pattern that matches counts.
+        optional: A pattern of our names that may be absent and then keep their values.
+
+    Raises:
+        ValueError: Naming every published key that no rule matches, every parameter of ours that got nothing, and every
+            shape that differs. Nothing is loaded then. (Bias tables of another window are resized, not refused.)
+    """
+    ours, origin, unknown = map_state(state_dict, rules)
+    target = model.state_dict()
+    problems = [f"unknown key {name}" for name in unknown]
+    problems += [f"{origin[name]} has no place in this model (as {name})" for name in ours.keys() - target.keys()]
+    missing = [name for name in target.keys() - ours.keys() if not (optional and re.fullmatch(optional, name))]
+    problems += [f"nothing was found for {name}" for name in missing]
+    for name in ours.keys() & target.keys():
+        if name.endswith("relative_position_bias_table"):
+            ours[name] = resize_bias_table(ours[name], target[name].shape[0])
+        if ours[name].shape != target[name].shape:
+            problems.append(
+                f"{origin[name]} has shape {list(ours[name].shape)}, {name} needs {list(target[name].shape)}"
+            )
+    if problems:
+        listed = "\n  ".join(sorted(problems))
+        raise ValueError(f"These weights do not fit {type(model).__name__} ({len(problems)} problem(s)):\n  {listed}")
+    model.load_state_dict(ours, strict=False)
+
+
+def resize_bias_table(table: Tensor, length: int) -> Tensor:
+    """Resize a relative position bias table to another window, bicubically.
+
+    Args:
+        table: ``[(2 w - 1)², heads]``.
+        length: ``(2 w' - 1)²`` of the new window w'.
+
+    Returns:
+        ``[length, heads]``; the same tensor if the length is the same.
+    """
+    old, new = round(table.shape[0] ** 0.5), round(length**0.5)
+    if old == new or old * old != table.shape[0] or new * new != length:
+        return table
+    grid = table.T.reshape(1, -1, old, old).to(torch.float32)
+    resized = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
+    return resized.reshape(-1, length).T.to(table.dtype)
 
 
 def inner(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

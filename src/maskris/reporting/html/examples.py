@@ -40,7 +40,7 @@ def draw_galleries(
     *,
     device: str | None = None,
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
-    model_class: type[RISModel] | None = None,
+    model_class: type[RISModel] | str | None = None,
 ) -> list[Gallery]:
     """Best, median and worst expressions, and those on which the first two models disagree; only these are predicted.
 

@@ -49,7 +49,7 @@ def write_report(
     device: str | None = None,
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     workers: int = 2,
-    model_class: type[RISModel] | None = None,
+    model_class: type[RISModel] | str | None = None,
 ) -> WrittenReport:
     """Write one HTML file on one run or several: metrics with intervals, breakdowns, curves, pictures, configuration.
 
@@ -133,7 +133,7 @@ def _protocol_of(names: Sequence[str], records: Sequence[RunRecord]) -> str:
     return next(iter(found.values()), "maskris")
 
 
-def _check_weights(rows: SavedRows, record: RunRecord, model_class: type[RISModel] | None) -> None:
+def _check_weights(rows: SavedRows, record: RunRecord, model_class: type[RISModel] | str | None) -> None:
     """Refuse rows that are known to be of other weights."""
     known = None if rows.clean is None else rows.clean.fingerprint.get("weights")
     if known and record.checkpoint and weights_sha256(load_model(record.folder, model_class)) != known:
@@ -151,7 +151,7 @@ def _robustness_results(folder: Path) -> list[Robustness]:
 
 
 def _robustness_of(
-    subjects: Sequence[Subject], results: Sequence[Robustness], model_class: type[RISModel] | None, resamples: int
+    subjects: Sequence[Subject], results: Sequence[Robustness], model_class: type[RISModel] | str | None, resamples: int
 ) -> RobustnessComparison:
     """What was measured of the weights that the runs hold, under the runs' names."""
     found = {one.card["weights"]: one for one in results}

@@ -1,21 +1,16 @@
 """CLIP's encoders against those of transformers, step by step, and what is special to the maps of CRIS."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
-from maskris.models.clip.encoders import (
-    CLIP,
-    PRESETS,
-    AttentionPool2d,
-    CLIPVisionTransformer,
-    ModifiedResNet,
-    resize_positions,
-)
-from maskris.models.weights.encoders import CLIP_RULES, clip_config, from_transformers
-from maskris.models.weights.rules import rename
+from maskris.models.clip.resnet import AttentionPool2d, ModifiedResNet, resize_positions
+from maskris.models.clip.towers import CLIP, PRESETS, CLIPVisionTransformer
+from maskris.models.weights.encoders import build_clip
 
 VIT = {"embed_dim": 24, "image_resolution": 32, "vision_layers": 2, "vision_width": 128, "vision_patch_size": 8}
 RESNET = {"embed_dim": 24, "image_resolution": 64, "vision_layers": [1, 2, 1, 1], "vision_width": 4}
@@ -49,11 +44,10 @@ def theirs(seed: int = 0) -> CLIPModel:
     return model
 
 
-def test_transformers_agrees() -> None:
+def test_transformers_agrees(tmp_path: Path) -> None:
     model = theirs()
-    weights = from_transformers(model.state_dict())
-    clip = CLIP(**clip_config(weights)).eval()
-    clip.load_state_dict({new: tensor for name, tensor in weights.items() for new in rename(name, CLIP_RULES) or []})
+    model.save_pretrained(tmp_path)
+    clip = build_clip(tmp_path).eval()
     images, ids = torch.randn(2, 3, 32, 32), torch.randint(1, 28, (3, 9))
     ids[:, 0], ids[0, 5], ids[1, 8], ids[2, 3] = 28, 29, 29, 29
     with torch.no_grad():
@@ -74,14 +68,14 @@ def test_step_by_step_is_the_same_as_at_once() -> None:
     assert isinstance(clip.visual, CLIPVisionTransformer)
     images, ids = torch.randn(2, 3, 32, 48), torch.randint(0, 30, (3, 7))
     x = clip.text.embed(ids)
-    for block in clip.text.blocks:
-        x = block(x, clip.text.causal_mask(x))
+    for i in range(3):
+        x = clip.text.run(clip.text.blocks[i : i + 1], x)
     for ours, whole in zip(clip.text.finish(x, ids), clip.text(ids), strict=True):
         assert torch.equal(ours, whole)
     y = clip.visual.embed(images)
     assert y.shape == (2, 1 + 4 * 6, 128)
-    for block in clip.visual.blocks:
-        y = block(y)
+    for i in range(2):
+        y = clip.visual.run(clip.visual.blocks[i : i + 1], y)
     assert torch.equal(clip.visual.finish(y), clip.visual(images))
 
     resnet = random(CLIP(**RESNET, **TEXT)).visual
@@ -169,6 +163,7 @@ def test_fresh_blocks_begin_as_their_shortcuts() -> None:
         (VIT | {"vision_patch_size": None}, "one number of vision_layers"),
         (RESNET | {"vision_layers": [1, 1, 1]}, "has four stages"),
         (RESNET | {"vision_heads": 3}, "3 heads must divide its width 128"),
+        (VIT | {"vision_heads": 3}, "3 heads must divide the width 128"),
     ],
 )
 def test_contradictions_are_named(arguments: dict[str, Tensor], message: str) -> None:
