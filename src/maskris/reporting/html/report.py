@@ -8,7 +8,8 @@ from typing import Literal
 from maskris.data.table import ReferringTable
 from maskris.evaluation.bootstrap import Unit
 from maskris.evaluation.cache import evaluate_cached
-from maskris.models.base import RISModel, load_model, weights_sha256
+from maskris.models.base import RISModel, weights_sha256
+from maskris.models.loading import load_model
 from maskris.reporting.html.contents import Report, Subject
 from maskris.reporting.html.examples import draw_galleries
 from maskris.reporting.html.sections import compose
