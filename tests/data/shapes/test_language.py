@@ -267,7 +267,7 @@ CARELESS = {
     "areas": ("_FILLED", dict.fromkeys(shapes_language._FILLED, 50)),
     "textures": ("Description.fits", lambda self, t: self.shape in (None, t.shape) and self.color in (None, t.color)),
     "sides": ("_SIDES", {"left": ("x", -1), "right": ("x", 1)}),
-    "relations": ("_RELATIONS", {"left of": ("y", 1)}),
+    "relations": ("_RELATIONS", {"left of": ("y", 1, "to the left of")}),
     "ordinals": ("_ORDINALS", ("third", "fourth")),
 }
 

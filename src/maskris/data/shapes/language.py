@@ -24,13 +24,11 @@ VARIANTS = ("shapes", "shapes+", "shapesg")
 
 _SIDES = {"left": ("x", 1), "right": ("x", -1), "top": ("y", 1), "bottom": ("y", -1)}
 
-_RELATIONS = {"left of": ("x", 1), "right of": ("x", -1), "above": ("y", 1), "below": ("y", -1)}
-
-_LONG_RELATIONS = {
-    "left of": "to the left of",
-    "right of": "to the right of",
-    "above": "somewhere above",
-    "below": "somewhere below",
+_RELATIONS = {
+    "left of": ("x", 1, "to the left of"),
+    "right of": ("x", -1, "to the right of"),
+    "above": ("y", 1, "somewhere above"),
+    "below": ("y", -1, "somewhere below"),
 }
 
 _ORDINALS = ("second", "third", "fourth")  # the first and the last are a matter of location
@@ -206,7 +204,7 @@ def _relation(scene: Scene, number: int, what: Description, group: list[int], lo
     if len(group) == 1 and what.color is None:
         return  # the noun alone would do
     for anchor, by in _anchors(scene, number):
-        for relation, (axis, sign) in _RELATIONS.items():
+        for relation, (axis, sign, long_relation) in _RELATIONS.items():
             distance = {
                 i: sign * (getattr(scene.things[anchor], axis) - getattr(scene.things[i], axis))
                 for i in group
@@ -215,7 +213,7 @@ def _relation(scene: Scene, number: int, what: Description, group: list[int], lo
             # The others must not stand on that side at all.
             if distance[number] >= CLEAR and all(d <= 0 for i, d in distance.items() if i != number):
                 if long:
-                    yield f"the {what.words()} that lies {_LONG_RELATIONS[relation]} the {by.words()}"
+                    yield f"the {what.words()} that lies {long_relation} the {by.words()}"
                 else:
                     yield f"{what.words()} {relation} {by.words()}"
 
