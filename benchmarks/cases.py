@@ -128,7 +128,7 @@ def make_task(setting: Setting) -> Callable[[], Any]:
     ours = make_model(setting.size, setting.pixels)
     batch = make_batch(ours, setting)
     if setting.gradient_checkpointing and setting.side == "ours":
-        ours.vision.set_checkpointing(True)
+        ours.vision.set_gradient_checkpointing(True)
         ours.decoder.gradient_checkpointing = True
     model: Any = ours
     if setting.side == "literal":

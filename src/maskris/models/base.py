@@ -60,9 +60,8 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
     @property
     def gradient_checkpointing(self) -> bool:
         """Whether a part of the model recomputes activations in the backward pass instead of storing them."""
-        names = ("gradient_checkpointing",)
         parts = (module for module in self.modules() if module is not self)
-        return any(getattr(part, name, False) is True for part in parts for name in names)
+        return any(getattr(part, "gradient_checkpointing", False) is True for part in parts)
 
     @abstractmethod
     def encode_image(self, images: Tensor) -> Features:

@@ -235,7 +235,7 @@ def test_checkpointing_changes_no_gradient(changes: dict[str, Any]) -> None:
 
 
 def test_backbones_that_cannot_checkpoint_say_so() -> None:
-    with pytest.raises(ValueError, match="A convnext has no checkpointing"):
+    with pytest.raises(ValueError, match="A convnext has no gradient checkpointing"):
         small_caris(vision=families.vision("convnext"), gradient_checkpointing=True)
 
 

@@ -110,7 +110,7 @@ class CARIS(RISModel):
             init=init,
         )
         if gradient_checkpointing:
-            self.vision.set_checkpointing(True)
+            self.vision.set_gradient_checkpointing(True)
             self.decoder.gradient_checkpointing = True
         vocabulary = build_tokenizer(tokenizer or default_tokenizer("text encoder", text))
         self.set_inputs(preprocess, vocabulary, max_tokens)

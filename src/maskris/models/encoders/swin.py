@@ -39,7 +39,7 @@ class SwinBlock(nn.Module):
         self.drop_path = layer.drop_path
         self.window, self.shift = int(layer.window_size), int(layer.shift_size)
         self.gradient_checkpointing = False
-        """Whether training keeps the block's input alone and computes the rest again, its dropped paths included."""
+        """Gradient checkpointing of the block, its dropped paths included."""
 
     def forward(self, hidden_states: Tensor, size: tuple[int, int], **_: Any) -> tuple[Tensor, None]:
         """``[I, h * w, C]`` and ``(h, w)`` to the same shape; no attention weights."""

@@ -84,8 +84,8 @@ class VisionEncoder(nn.Module):
             return images
         return resize_to_multiple(images, max(self.strides))
 
-    def set_checkpointing(self, on: bool) -> None:
-        """Whether training keeps the input of each block alone and computes the rest again: less memory, more time.
+    def set_gradient_checkpointing(self, on: bool) -> None:
+        """Gradient checkpointing of the blocks in training: less memory, more time.
 
         Raises:
             ValueError: If the backbone can't.
@@ -97,7 +97,7 @@ class VisionEncoder(nn.Module):
             try:
                 cast(Any, self.backbone).activation_checkpointing_enable({"use_reentrant": False})
             except (AttributeError, ValueError) as error:
-                raise ValueError(f"A {self.config['model_type']} has no checkpointing: {error}") from error
+                raise ValueError(f"A {self.config['model_type']} has no gradient checkpointing: {error}") from error
 
     def uses_weight_decay(self, name: str, module: nn.Module) -> bool:
         """Whether a parameter should decay: not those of norms, position tables, lone tokens and scales of layers.

@@ -77,7 +77,7 @@ class ConversionReport:
 def convert_checkpoint(
     source: str | Path,
     out: str | Path,
-    kind: Literal["auto", "maskris", "lavt", "cris", "etris", "swin"] = "auto",
+    kind: Kind | Literal["auto"] = "auto",
     options: ConversionOptions = PUBLISHED,
 ) -> ConversionReport:
     """Turn a published checkpoint file into a safetensors folder.

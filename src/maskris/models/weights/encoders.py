@@ -144,12 +144,10 @@ def read_clip(source: str | Path) -> dict[str, Tensor]:
     name = OPENAI.get(str(source), str(source))
     path = Path(name)
     if path.is_file():
-        weights = read_torchscript(path) if is_torchscript(path) else read_checkpoint(path).weights
-    elif path.suffix in (".pt", ".pth", ".safetensors"):
+        return read_torchscript(path) if is_torchscript(path) else read_checkpoint(path).weights
+    if path.suffix in (".pt", ".pth", ".safetensors"):
         raise FileNotFoundError(f"There is no file {path} with CLIP's weights")
-    else:
-        weights = _read_repository(name)
-    return weights
+    return _read_repository(name)
 
 
 def build_clip(
