@@ -192,9 +192,10 @@ def test_an_error_ends_the_loading_processes(tmp_path):
         if step == 2:
             raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match="disk full") as caught:
         toy_run(tmp_path, strategy=TwoPasses(hook=hook), workers=2)
     assert multiprocessing.active_children() == []
+    assert caught.tb is not None, "the error was kept until here, and with it what its frames hold"
 
 
 def test_ctrl_c_breaks_an_evaluation_off(tmp_path):

@@ -183,7 +183,9 @@ class Trainer:
             self._tracker.say(f"Stopped by signal {number} after step {self.state.step}; {self.folder.last} saved")
             return number
         finally:
-            del loader, batches  # ends the workers
+            # Else an error, whose traceback holds the iterator, would keep the workers: they ignore SIGTERM.
+            if hasattr(batches, "_shutdown_workers"):
+                batches._shutdown_workers()
 
     def _train_step(self, parallel: ParallelModel, batches: Iterator[Batch]) -> bool:
         """One update; returns whether to stop after it."""
