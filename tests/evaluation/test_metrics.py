@@ -27,7 +27,8 @@ def some_counts(draw):
         p, t = draw(st.integers(0, 30)), draw(st.integers(0, 30))
         i = draw(st.integers(0, min(p, t)))
         union = draw(st.integers(0, 9))
-        rows.append((i, p, t, draw(st.integers(0, union)), union))
+        overlap = draw(st.integers(0, union)) if p and t else 0  # the box of an empty mask is empty
+        rows.append((i, p, t, overlap, union))
     return Counts(*np.array(rows, dtype=np.int64).reshape(-1, 5).T)
 
 

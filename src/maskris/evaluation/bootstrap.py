@@ -74,7 +74,8 @@ def bootstrap_intervals(
         ValueError: If a metric, the unit or the level is unknown or out of range.
     """
     keys, values = _chosen(evaluation, metrics), evaluation.metrics
-    drawn = _ratios(resample(unit_sums(evaluation, keys, units_of(evaluation, unit)), resamples, seed))  # [B, M]
+    sums = resample(unit_sums(evaluation, keys, units_of(evaluation, unit)), resamples, seed)  # [B, 2 M]
+    drawn = ratio(sums[:, ::2], sums[:, 1::2])
     return {key: percentile_interval(values[key], drawn[:, i], level) for i, key in enumerate(keys)}
 
 
@@ -112,8 +113,9 @@ def paired_intervals(
         raise ValueError(f"Give as many evaluations of one as of the other, not {len(firsts)} and {len(seconds)}")
     aligned = align([*firsts, *seconds])
     keys, units = _chosen(aligned[0], metrics), units_of(aligned[0], unit)
-    drawn = _ratios(resample(np.concatenate([unit_sums(one, keys, units) for one in aligned], 1), resamples, seed))
-    of_first, of_second = np.split(drawn.reshape(resamples, len(aligned), len(keys)), 2, axis=1)
+    sums = resample(np.concatenate([unit_sums(one, keys, units) for one in aligned], 1), resamples, seed)
+    sums = sums.reshape(resamples, len(aligned), len(keys), 2)
+    of_first, of_second = np.split(ratio(sums[..., 0], sums[..., 1]), 2, axis=1)  # [B, seeds, M] each
     difference = (of_first - of_second).mean(1)  # [B, M]
     pairs = [(a.metrics, b.metrics) for a, b in zip(firsts, seconds, strict=True)]
     values = [float(np.mean([a[key] - b[key] for a, b in pairs])) for key in keys]
@@ -188,11 +190,6 @@ def units_of(evaluation: Evaluation, unit: Unit = "image") -> npt.NDArray[np.int
     codes = [evaluation.rows[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in _KEYS[unit]]
     numbers = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1]
     return np.asarray(numbers.reshape(-1), dtype=np.int64)
-
-
-def _ratios(sums: Floats) -> Floats:
-    """Columns 0, 2 and so on over the columns beside them."""
-    return ratio(sums[:, ::2], sums[:, 1::2])
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:

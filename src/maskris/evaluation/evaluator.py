@@ -1,6 +1,7 @@
 """`evaluate`: run a model over a table, each image encoded once for all of its expressions."""
 
-from itertools import pairwise
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -92,14 +93,9 @@ def evaluate(
     truncated = 0
     loader: DataLoader[Any] | list[Any] = []
     if table.num_expressions:
-        masks = at_input or perturb is not None  # a perturbation may look at the referent
+        masks = at_input or perturb is not None  # a perturbation may depend on the referent
         dataset = ReferringDataset(
-            table,
-            model.preprocess,
-            model.tokenizer,
-            training=False,
-            masks=masks,
-            reduced_decoding=reduced_decoding,
+            table, model.preprocess, model.tokenizer, training=False, masks=masks, reduced_decoding=reduced_decoding
         )
         truncated = dataset.count_truncated()[0]
         batches = EvaluationBatches(dataset.expressions_per_image, batch_size, rank, world_size)
@@ -153,11 +149,11 @@ def _at_original(
     probability = _upsampled(model, logits).sigmoid()
     threshold = 0.5 if protocol.binarization == "argmax" else protocol.threshold
     counts, scores = [], []
-    for start, stop in _runs(rows):  # the expressions of one referent share photo and mask
-        target = torch.from_numpy(table.mask(int(rows[start]))).to(logits.device)  # [h, w]
-        at_once = max(1, _PIXELS_AT_ONCE // target.numel())
-        for i in range(start, stop, at_once):
-            maps = model.preprocess.restore(probability[i : min(i + at_once, stop)], target.shape)
+    # The expressions of one referent, neighbors in the batch, share photo and mask.
+    for row, group in groupby(zip(rows.tolist(), probability, strict=True), key=itemgetter(0)):
+        target = torch.from_numpy(table.mask(row)).to(logits.device)  # [h, w]
+        for part in torch.stack([one for _, one in group]).split(max(1, _PIXELS_AT_ONCE // target.numel())):
+            maps = model.preprocess.restore(part, target.shape)
             pair = _compare(protocol, maps > threshold, maps, target.expand(maps.shape))
             counts.append(pair[0])
             scores.append(pair[1])
@@ -169,13 +165,6 @@ def _compare(protocol: Protocol, mask: Tensor, probability: Tensor, target: Tens
         mask = mask & (mask.sum((1, 2)) >= protocol.minimum_pixels).view(-1, 1, 1)
     score = (probability * mask).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
     return count(mask, target), score
-
-
-def _runs(values: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Where equal neighbors begin and end."""
-    edges = np.flatnonzero(np.diff(values)) + 1
-    bounds = [0, *edges.tolist(), len(values)]
-    return list(pairwise(bounds)) if len(values) else []
 
 
 def _perturbed(perturb: Perturbation, batch: Batch, origin: Origin) -> Batch:

@@ -290,10 +290,7 @@ class Scores:
 
     @property
     def box_accuracy(self) -> float | None:
-        """Share of expressions whose predicted mask's box has IoU > 0.5 with that of the true mask.
-
-        This is the accuracy of referring expression comprehension.
-        """
+        """Share of expressions whose masks' boxes have IoU > 0.5: accuracy of referring expression comprehension."""
         return self.values["box_accuracy"]
 
     @property

@@ -5,7 +5,7 @@ This module is light: it imports neither torch nor pyarrow, so that the command 
 
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Resolution = Literal["input", "original"]
 
@@ -16,10 +16,10 @@ Comparison = Literal[">=", ">"]
 EmptyTarget = Literal["miss", "hit", "exclude"]
 
 _CHOICES = {
-    "resolution": ("input", "original"),
-    "binarization": ("argmax", "threshold"),
-    "comparison": (">=", ">"),
-    "empty_target": ("miss", "hit", "exclude"),
+    "resolution": get_args(Resolution),
+    "binarization": get_args(Binarization),
+    "comparison": get_args(Comparison),
+    "empty_target": get_args(EmptyTarget),
 }
 
 
