@@ -105,7 +105,7 @@ def _metrics(report: Report) -> Content:
         found = [report.intervals(parts[split]) for parts in splits.values()]
         apart = list(report.differences({i: parts[split] for i, parts in splits.items()}))
         rows: list[list[Cell]] = [
-            [name, *(estimate(one[name]) for one in found), *(difference(one[name]) for one in apart)]
+            [name.replace("_", " "), *(estimate(one[name]) for one in found), *(difference(one[name]) for one in apart)]
             for name in found[0]
         ]
         groups.append(Group(rows, split, f"{len(part):,} expressions"))
