@@ -98,6 +98,23 @@ def test_a_report_on_two_runs(maskris, twins, table, tmp_path):
     assert "was measured with other weights" in err
 
 
+def test_python_does_what_the_command_does(maskris, twins, table, tmp_path, capsys):
+    from maskris import write_report
+
+    options = {"gallery": 1, "resamples": 20, "device": "cpu", "workers": 0}
+    data = open_tables([table]).split(["val"])
+    written = write_report(twins, tmp_path / "deep" / "a.html", table=data, **options)
+    assert capsys.readouterr().out == ""
+    assert written.path == tmp_path / "deep" / "a.html"
+    assert written.notes == [f"{run.name}: 4 expressions; {run / KEPT}" for run in twins]
+    words = [word for key, value in options.items() for word in (f"--{key}", value)]
+    code, text, _ = maskris("report", *twins, "--data", table, "--splits", "val", "--out", tmp_path / "b.html", *words)
+    assert code == 0
+    assert f"{written.notes[0].split(';')[0]}, evaluated before" in text
+    assert (tmp_path / "b.html").read_bytes() == written.path.read_bytes()
+    check(written.path.read_text(encoding="utf-8"))
+
+
 def test_a_report_on_a_run_folder_alone(maskris, run, tmp_path):
     code, _, _ = maskris("report", run, "--out", tmp_path / "report.html")
     assert code == 0

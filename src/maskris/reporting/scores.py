@@ -74,7 +74,8 @@ def intervals_table(evaluation: Evaluation, unit: Unit = "image") -> Table:
     rows = []
     for split, part in evaluation.parts("split").items():
         for i, (metric, interval) in enumerate(bootstrap_intervals(part, unit=unit).items()):
-            rows.append(["" if i else split, metric, *map(percent, (interval.value, interval.low, interval.high))])
+            ends = map(percent, (interval.value, interval.low, interval.high))
+            rows.append(["" if i else split, metric.replace("_", " "), *ends])
     return Table(["split", "metric", "value", "from", "to"], rows, f"95 % bootstrap intervals over {unit}s")
 
 

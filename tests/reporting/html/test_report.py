@@ -68,7 +68,7 @@ def test_the_metrics_are_those_of_the_evaluation():
         sure = bootstrap_intervals(one, unit="image", resamples=50)
         for metric, line in zip(metrics, lines[start + 1 : start + 1 + len(metrics)], strict=True):
             ends = f"[{per_cent(sure[metric].low)}, {per_cent(sure[metric].high)}]"
-            assert line == [metric, per_cent(one.metrics[metric]), ends]
+            assert line == [metric.replace("_", " "), per_cent(one.metrics[metric]), ends]
 
 
 def test_several_models_are_compared_with_the_first():
@@ -94,7 +94,7 @@ def test_differences_are_bold_where_their_interval_has_no_zero():
     apart = {}
     for name, one in first.parts("split").items():
         for metric, found in paired_intervals(second.parts("split")[name], one, unit="image", resamples=50).items():
-            apart[metric, signed(found.value), signed(found.low)] = not found.contains(0)
+            apart[metric.replace("_", " "), signed(found.value), signed(found.low)] = not found.contains(0)
     assert set(apart.values()) == {True, False}
     shown = {}
     for row in next(root.all("table")).all("tr"):

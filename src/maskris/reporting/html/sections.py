@@ -7,23 +7,7 @@ from typing import Any, Literal
 from maskris.evaluation.metrics import precision_at
 from maskris.evaluation.result import Evaluation, align
 from maskris.reporting.html.contents import Report, Subject, listed
-from maskris.reporting.html.render import (
-    Cell,
-    Code,
-    Estimate,
-    Figure,
-    Group,
-    Head,
-    Key,
-    PageTable,
-    Part,
-    Recipe,
-    Section,
-    Strip,
-    difference,
-    estimate,
-    render,
-)
+from maskris.reporting.html.render import Cell, Code, Estimate, Group, Key, Strip, difference, estimate, render
 from maskris.reporting.plots import SERIES, Series, line_chart
 from maskris.reporting.tables import NOTHING, percent
 from maskris.robustness.results import MEAN, RobustnessComparison
@@ -52,26 +36,32 @@ _CURVES = {
     "Expressions per second": ("train", "expressions_per_second"),
 }
 
+Panel = tuple[str, str]
+"""What the vertical axis of a chart shows, and its SVG."""
+
 Parts = Mapping[int, Evaluation]
 """Evaluations of the same expressions by the number of the model."""
 
 
+Content = dict[str, Any]
+"""What the template makes a section of; the models ``shown`` in it stand first in it."""
+
+
 def compose(report: Report) -> str:
     """The page of a report as HTML; the same report gives the same bytes."""
-    measured: list[Part] = [_metrics(report), _success(report)] if report.evaluations else []
+    measured = bool(report.evaluations)
     return render(
         title=listed([subject.name for subject in report.subjects]),
-        lead=_lead(report) if report.evaluations else None,
         models=_keys(report),
-        sections=[
-            Section("metrics", "Metrics", measured),
-            Section("breakdowns", "Breakdowns", [_breakdowns(report)] if report.evaluations else []),
-            Section("robustness", "Robustness", _robustness(report)),
-            Section("examples", "Examples", [shown for shown in report.galleries if shown.examples]),
-            Section("training", "Training", _training(report)),
-            Section("configuration", "Configuration", _configuration(report)),
-            Section("environment", "Environment", [_environment(report)]),
-        ],
+        metric=METRIC,
+        lead=_lead(report) if measured else None,
+        metrics=_metrics(report) if measured else None,
+        breakdowns=_breakdowns(report) if measured else None,
+        robustness=_in_run_folders(report) if report.robustness is None else _robustness(report, report.robustness),
+        galleries=[shown for shown in report.galleries if shown.examples],
+        training=_training(report),
+        configuration=_configuration(report),
+        environment=_environment(report),
     )
 
 
@@ -82,7 +72,7 @@ def _keys(report: Report, numbers: Iterable[int] | None = None) -> list[Key]:
     return [Key(report.subjects[i].name, i % len(SERIES) if many else None) for i in numbers]
 
 
-def _lead(report: Report) -> dict[str, Any]:
+def _lead(report: Report) -> Content:
     """What the sentences of the summary are made of."""
     data = next(iter(report.evaluations.values()))
     keys = _keys(report, report.evaluations)
@@ -107,34 +97,18 @@ def _size(evaluation: Evaluation) -> str:
     return f"{len(evaluation):,} expressions about {len(photos):,} photos"
 
 
-def _to_first(keys: Sequence[Key], what: str = "") -> list[Head]:
-    """The heading over differences to the first of some models, where there are any."""
-    return [Head(f"Difference{what} to", 2 * len(keys[1:]), key=keys[0])] if keys[1:] else []
-
-
-def _metrics(report: Report) -> PageTable:
-    """Every metric of every split with its interval."""
+def _metrics(report: Report) -> Content:
+    """Every metric of every split with its interval, and Pr@X at every X."""
     splits = {i: one.parts("split") for i, one in report.evaluations.items()}
     groups = []
     for split, part in next(iter(splits.values())).items():
         found = [report.intervals(parts[split]) for parts in splits.values()]
         apart = list(report.differences({i: parts[split] for i, parts in splits.items()}))
         rows: list[list[Cell]] = [
-            [name, *(estimate(one[name]) for one in found), *(difference(one[name]) for one in apart)]
+            [name.replace("_", " "), *(estimate(one[name]) for one in found), *(difference(one[name]) for one in apart)]
             for name in found[0]
         ]
         groups.append(Group(rows, split, f"{len(part):,} expressions"))
-    keys = _keys(report, splits)
-    heads = [[Head("Metric", text=True), *(Head(key=key, span=2) for key in [*keys, *keys[1:]])]]
-    bold = ""
-    if len(keys) > 1:
-        bold = " Differences in bold have an interval without zero."
-        heads.insert(0, [Head(), Head("Value", 2 * len(keys)), *_to_first(keys)])
-    return PageTable(f"Metrics by split with 95 % intervals.{bold}", heads, groups)
-
-
-def _success(report: Report) -> Figure:
-    """Pr@X at every X."""
     thresholds = [round(0.02 * i, 2) for i in range(1, 51)]
     series = []
     for i, one in report.evaluations.items():
@@ -142,11 +116,11 @@ def _success(report: Report) -> Figure:
         shares = [None if value is None else 100 * value for value in values]
         series.append(Series(report.subjects[i].name, thresholds, shares, i))
     about = "Share of expressions whose IoU reaches a threshold"
-    chart = line_chart(series, about=about, x="IoU threshold X", y_range=(0, 100))
-    return Figure(f"{about}, for every threshold X.", _keys(report, report.evaluations), [("Pr@X (%)", chart)])
+    success = line_chart(series, about=about, x="IoU threshold X", y_range=(0, 100))
+    return {"shown": _keys(report, report.evaluations), "groups": groups, "success": success}
 
 
-def _breakdowns(report: Report) -> PageTable:
+def _breakdowns(report: Report) -> Content:
     """Groups of expressions by oIoU and mIoU, the latter as a picture too."""
     groups = [Group([_breakdown_row(report, "All", report.evaluations)])]
     hidden = ""
@@ -161,12 +135,7 @@ def _breakdowns(report: Report) -> PageTable:
         if len(labels) > 1:
             rows = [_breakdown_row(report, label, {i: parts[i][label] for i in parts}) for label in labels]
             groups.append(Group(rows, title))
-    keys = _keys(report, report.evaluations)
-    names = [Head(key=key) for key in keys] if keys[1:] else [Head()]
-    above = [Head(span=2), Head("oIoU", len(keys)), Head("mIoU", len(keys)), *_to_first(keys, " in mIoU")]
-    below = [Head("Expressions", text=True), Head("N"), *names, *names, *(Head(key=key, span=2) for key in keys[1:])]
-    heads = [[*above, Head("mIoU, 0 to 100 %")], [*below, Head(scale=True)]]
-    return PageTable(f"Metrics by group of expressions, all splits together.{hidden}", heads, groups, "breakdown")
+    return {"shown": _keys(report, report.evaluations), "groups": groups, "hidden": hidden}
 
 
 def _breakdown_row(report: Report, label: str, parts: Parts) -> list[Cell]:
@@ -178,33 +147,25 @@ def _breakdown_row(report: Report, label: str, parts: Parts) -> list[Cell]:
     return [label, f"{n:,}", *values, *(difference(one, 1) for one in apart), strip]
 
 
-def _robustness(report: Report) -> list[Part]:
-    """The result of `maskris robustness`, else what lies in the run folders."""
-    if report.robustness is None:
-        return _in_run_folders(report)
-    found = report.robustness
+def _robustness(report: Report, found: RobustnessComparison) -> Content:
+    """The result of `maskris robustness` by family and by condition, with curves over the severities."""
     names = [subject.name for subject in report.subjects]
     numbers = [names.index(name) for name in found.methods]
-    heads = _robustness_heads(_keys(report, numbers))
     about = f"{METRIC} by family of perturbations ({_size(found.runs[0].evaluation())}): the mean over its "
     about += f"conditions, and what is retained of the {METRIC} on clean input."
     if MEAN in found.subjects and (apart := [family for family in found.families if family in DIAGNOSTIC_FAMILIES]):
         about += f" The mean of the families leaves out {listed(apart)}, which makes no input worse."
-    single = [
+    conditions = [
         Group([_robustness_row(found, one) for one in found.conditions if one.family == family], family.capitalize())
         for family in found.families
     ]
-    return [
-        PageTable(about, heads, [Group([_robustness_row(found, one) for one in found.subjects])]),
-        *_severities(report, found, numbers),
-        PageTable(f"{METRIC} under every condition.", heads, single),
-    ]
-
-
-def _robustness_heads(keys: Sequence[Key]) -> list[list[Head]]:
-    above = [Head(), *(Head(key=key, span=3) for key in keys), *_to_first(keys, f" in {METRIC}")]
-    below = [Head("Input", text=True), *(head for _ in keys for head in (Head(METRIC, 2), Head("retained")))]
-    return [above, [*below, *(Head(key=key, span=2) for key in keys[1:])]]
+    return {
+        "shown": _keys(report, numbers),
+        "caption": about,
+        "groups": [Group([_robustness_row(found, one) for one in found.subjects])],
+        "panels": _severities(report, found, numbers),
+        "conditions": conditions,
+    }
 
 
 def _robustness_row(found: RobustnessComparison, of: RobustSubject) -> list[Cell]:
@@ -216,7 +177,7 @@ def _robustness_row(found: RobustnessComparison, of: RobustSubject) -> list[Cell
     return row + [difference(found.difference(method, of, METRIC), 1) for method in list(found.methods)[1:]]
 
 
-def _severities(report: Report, found: RobustnessComparison, numbers: Sequence[int]) -> list[Figure]:
+def _severities(report: Report, found: RobustnessComparison, numbers: Sequence[int]) -> list[Panel]:
     """The metric over the severity of what has several."""
     panels = []
     for name in dict.fromkeys(one.name for one in found.conditions):
@@ -232,15 +193,14 @@ def _severities(report: Report, found: RobustnessComparison, numbers: Sequence[i
         ]
         unit = "share" if isinstance(steps[0].severity, float) else "severity"
         panels.append((f"{name} ({METRIC}, %)", line_chart(series, about=f"{METRIC} under {name}", x=unit)))
-    caption = f"{METRIC} over the severity of a perturbation; 0 is clean input."
-    return [Figure(caption, _keys(report, numbers), panels)] if panels else []
+    return panels
 
 
-def _in_run_folders(report: Report) -> list[Part]:
+def _in_run_folders(report: Report) -> Content | None:
     """What is left of the metric under perturbations whose rows lie in the run folders."""
     conditions = list(dict.fromkeys(name for one in report.subjects for name in one.perturbed))
     if not conditions:
-        return []
+        return None
     rows: list[list[Cell]] = []
     for name in ("clean", *conditions):
         parts = {i: one.perturbed[name] for i, one in enumerate(report.subjects) if name in one.perturbed}
@@ -252,7 +212,8 @@ def _in_run_folders(report: Report) -> list[Part]:
             row += [found, _retained(report.evaluations.get(i), parts.get(i))]
         rows.append([*row, *_differences(report, parts)])
     caption = f"{METRIC} under perturbations of the input, and its share of the {METRIC} on clean input."
-    return [PageTable(caption, _robustness_heads(_keys(report)), [Group(rows)])]
+    content: Content = {"shown": _keys(report), "caption": caption, "groups": [Group(rows)]}
+    return {**content, "panels": [], "conditions": []}
 
 
 def _differences(report: Report, parts: Parts) -> list[Estimate]:
@@ -278,7 +239,7 @@ def _retained(clean: Evaluation | None, perturbed: Evaluation | None) -> str:
     return percent(part / whole, 1) if whole else ""
 
 
-def _training(report: Report) -> list[Figure]:
+def _training(report: Report) -> Content | None:
     """The values of ``metrics.jsonl`` over the steps."""
     terms = dict.fromkeys(
         name for one in report.subjects for line in one.record.log if len(line.get("losses") or ()) > 1
@@ -298,40 +259,34 @@ def _training(report: Report) -> list[Figure]:
                 shown.add(i)
         if series:
             panels.append((title, line_chart(series, about=title, x="step", log=title.startswith("Gradient"))))
-    caption = "The training by step; each point is the mean since the point before it."
-    return [Figure(caption, _keys(report, sorted(shown)), panels)] if panels else []
+    return {"shown": _keys(report, sorted(shown)), "panels": panels} if panels else None
 
 
-def _configuration(report: Report) -> list[Part]:
+def _configuration(report: Report) -> Content | None:
     """Where the recipes differ, and each as a whole."""
     known = {i: one.record for i, one in enumerate(report.subjects) if one.record.recipe}
-    keys = _keys(report, known)
-    parts: list[Part] = []
-    if len(known) > 1:
-        flat = [record.flat for record in known.values()]
-        names = list(dict.fromkeys(name for settings in flat for name in settings))
-        sections = [name.split(".")[0] for name in names]
-        names.sort(key=lambda name: sections.index(name.split(".")[0]))  # what a later recipe adds joins its section
-        values = {name: [_setting(settings, name) for settings in flat] for name in names}
-        rows: list[list[Cell]] = [[Code(name), *own] for name, own in values.items() if len(set(own)) > 1]
-        heads = [Head("Key of the recipe", text=True), *(Head(key=key, text=True) for key in keys)]
-        caption = f"Where the recipes differ; in the other {len(names) - len(rows)} keys they are the same."
-        table = PageTable(caption, [heads], [Group(rows)], "settings")
-        parts.append(table if rows else "The recipes are the same, key by key.")
-    return [*parts, *(Recipe(key, one.recipe.strip()) for key, one in zip(keys, known.values(), strict=True))]
+    flat = [record.flat for record in known.values()]
+    names = list(dict.fromkeys(name for settings in flat for name in settings))
+    sections = [name.split(".")[0] for name in names]
+    names.sort(key=lambda name: sections.index(name.split(".")[0]))  # what a later recipe adds joins its section
+    values = {name: [_setting(settings, name) for settings in flat] for name in names}
+    rows: list[list[Cell]] = [[Code(name), *own] for name, own in values.items() if len(set(own)) > 1]
+    recipes = [record.recipe.strip() for record in known.values()]
+    differences = [Group(rows)] if rows else []
+    same = len(names) - len(rows)
+    content = {"shown": _keys(report, known), "recipes": recipes, "differences": differences, "same": same}
+    return content if known else None
 
 
-def _environment(report: Report) -> PageTable:
+def _environment(report: Report) -> list[Group]:
     """What the models were made and measured with."""
     columns = [_facts(subject) for subject in report.subjects]
     titles = {title: dict.fromkeys(n for one in columns for n in one[title]) for title in columns[0]}
-    groups = [
+    return [
         Group([[name, *(one[title].get(name, NOTHING) for one in columns)] for name in names], title)
         for title, names in titles.items()
         if names
     ]
-    heads = [Head(text=True), *(Head(key=key, text=True) for key in _keys(report))]
-    return PageTable("What the models were made and measured with.", [heads], groups, "settings")
 
 
 def _facts(subject: Subject) -> dict[str, dict[str, Cell]]:
