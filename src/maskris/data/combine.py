@@ -19,15 +19,12 @@ from maskris.data.published_counts import Counts
 from maskris.data.readers import read_annotations
 from maskris.data.readers.pickles import load_plain
 from maskris.data.readers.refer import Wording
-from maskris.data.readers.validation import Problem, ReadResult
+from maskris.data.readers.validation import Problem
 from maskris.data.table import SCHEMA, TRAIN, ReferringTable
 from maskris.utils.files import read_json
 
-Name = int | str
-"""An image: COCO's id where its file is named as in COCO, otherwise the name that is given."""
-
-Entry = Name | tuple[Name, tuple[int, ...]]
-"""An image, or some annotations of it: its name and their sorted ids."""
+Entry = int | str | tuple[int | str, tuple[int, ...]]
+"""An image (COCO's id, or the name of a file that is not named as in COCO), or it and sorted ids of its annotations."""
 
 _COCO = re.compile(r"(?:COCO_(?:train|val)2014_)?(\d{12})(?:_\d+)?\.(?:jpe?g|png)", re.IGNORECASE)
 
@@ -45,12 +42,7 @@ def coco_id(file: str) -> int | None:
 
 @dataclass(frozen=True)
 class PublishedList:
-    """The images, or the annotations of them, that a publication trained on.
-
-    Attributes:
-        file: Where the list comes from.
-        entries: Images only, or annotations only.
-    """
+    """The images, or the annotations of them, that a publication trained on; either all or no entries are images."""
 
     file: Path
     entries: frozenset[Entry]
@@ -59,9 +51,8 @@ class PublishedList:
 def read_published_list(file: str | Path) -> PublishedList:
     """Read which images or annotations a publication trained on.
 
-    Text holds one image per line, JSON and pickles a list of images, or of referents with ``image_id`` (or
-    ``file_name``) and perhaps ``ann_id``. Of referents with a ``split``, those of ``"train"`` count. A pickle is read
-    by the unpickler that builds plain values only.
+    Text holds one image per line, JSON and pickles (of plain values) a list of images, or of referents with
+    ``image_id`` (or ``file_name``) and perhaps ``ann_id``. Of referents with a ``split``, those of ``"train"`` count.
 
     Args:
         file: ``.p`` or ``.pkl`` for a pickle, ``.json`` for JSON, anything else for text.
@@ -85,23 +76,28 @@ def read_published_list(file: str | Path) -> PublishedList:
         except UnicodeDecodeError as error:
             raise ValueError(f"{file} is no text of one image per line: {error}") from error
         listed = [(f"{file}: line {n}", line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
-    referents = any(isinstance(entry, dict) for _, entry in listed)
-    if referents:
-        for where, entry in listed:
-            if not isinstance(entry, dict):
-                raise ValueError(f"{where} is {str(entry)[:60]!r}, but others are referents (dicts)")
+    images = [one for one in listed if not isinstance(one[1], dict)]
+    if referents := len(images) < len(listed):
+        if images:
+            where, entry = images[0]
+            raise ValueError(f"{where} is {str(entry)[:60]!r}, but others are referents (dicts)")
         listed = [(where, entry) for where, entry in listed if entry.get("split", TRAIN) == TRAIN]
-    entries = [_entry(where, entry) if referents else _name(where, entry) for where, entry in listed]
+    entries = [_entry(where, entry if referents else {"image_id": entry}) for where, entry in listed]
     if not entries:
         raise ValueError(f"{file} names no images" + (": no entry has the split 'train'" if referents else ""))
     lacking = sum(not isinstance(entry, tuple) for entry in entries)
-    if referents and 0 < lacking < len(entries):
+    if 0 < lacking < len(entries):
         raise ValueError(f"{file}: {lacking} of {len(entries)} referents lack ann_id, so it is unclear what is meant")
     return PublishedList(file, frozenset(entries))
 
 
 def _entry(where: str, referent: dict[str, Any]) -> Entry:
-    name = _name(where, referent.get("image_id", referent.get("file_name")))
+    name = referent.get("image_id", referent.get("file_name"))
+    if isinstance(name, str) and name:
+        number = int(name) if name.isdecimal() else coco_id(name)
+        name = PurePosixPath(name).as_posix() if number is None else number
+    elif not isinstance(name, int) or isinstance(name, bool):
+        raise ValueError(f"{where} names no image: {str(name)[:60]!r} is neither a number nor a file name")
     if not {"ann_id", "ann_ids"} & referent.keys():
         return name
     value = referent.get("ann_ids", referent.get("ann_id"))
@@ -111,25 +107,11 @@ def _entry(where: str, referent: dict[str, Any]) -> Entry:
     return name, tuple(sorted(ids))
 
 
-def _name(where: str, value: Any) -> Name:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{where} names no image: {str(value)[:60]!r} is neither a number nor a file name")
-    if value.isdecimal():
-        return int(value)
-    number = coco_id(value)
-    return PurePosixPath(value).as_posix() if number is None else number
-
-
 @dataclass(frozen=True)
 class Leak:
-    """Training data of a member on images of an evaluation split.
+    """Training data of a `member` on images of an evaluation `split`, such as ``"refcoco+ unc testA"``.
 
-    Attributes:
-        member: The member, such as ``"refcoco unc"``.
-        split: Where the images occur as well, for example ``"refcoco+ unc testA"``.
-        counts: Images, referents and expressions. An image may be in several such splits and counts in each.
+    An image may be in several such splits and counts in each.
     """
 
     member: str
@@ -205,19 +187,19 @@ def combine_tables(tables: Sequence[ReferringTable], published: PublishedList | 
     members = list(dict.fromkeys(row["member"] for row in rows))
     train = [row for row in rows if row["split"] == TRAIN]
     evaluation = [row for row in rows if row["split"] != TRAIN]
-    places: dict[Hashable, set[str]] = defaultdict(set)  # the evaluation splits that have an image
-    for row in evaluation:
-        places[row["photo"]].add(row["place"])
-    kept, comparison = [row for row in train if row["photo"] not in places], None
+    occurrences = {(row["photo"], row["place"]) for row in evaluation}
+    evaluated = {photo for photo, _ in occurrences}
+    kept, comparison = [row for row in train if row["photo"] not in evaluated], None
     if published is not None:
         kept, comparison = _compare(published, train, kept)
     if not kept:
         raise ValueError("No training row is left: every image of the train splits occurs in an evaluation split")
-    leaks = []
-    for member in members:
-        for place in dict.fromkeys(row["place"] for row in evaluation):
-            leaking = [row for row in train if row["member"] == member and place in places.get(row["photo"], ())]
-            leaks += [Leak(member, place, _count(leaking))] if leaking else []
+    leaks = [
+        Leak(member, place, _count(leaking))
+        for member in members
+        for place in dict.fromkeys(row["place"] for row in evaluation)
+        if (leaking := [row for row in train if row["member"] == member and (row["photo"], place) in occurrences])
+    ]
     groups: dict[Hashable, list[Row]] = defaultdict(list)
     for row in kept:  # without an annotation (no target) it is unknown whether two rows mean the same
         groups[(*_annotation(row), *map(row.get, _MASK)) if row["ann_ids"] else row["number"]].append(row)
@@ -253,10 +235,9 @@ def _rows_of(tables: Sequence[ReferringTable]) -> list[Row]:
     if len(texts := sorted(set(whole.column("text")) - {""})) > 1:
         raise ValueError(f"The members' texts are of several kinds ({', '.join(texts)}); use the same --text for all")
     members = [name for name, table in zip(names, tables, strict=True) for _ in range(len(table))]
-    facts = enumerate(zip(whole.to_pylist(), members, identities(whole), strict=True))
     return [
         {**row, "number": number, "member": member, "photo": photo, "place": f"{member} {row['split']}"}
-        for number, (row, member, photo) in facts
+        for number, (row, member, photo) in enumerate(zip(whole.to_pylist(), members, identities(whole), strict=True))
     ]
 
 
@@ -267,8 +248,8 @@ def _compare(published: PublishedList, train: list[Row], clean: list[Row]) -> tu
         raise ValueError(f"{published.file} names no image of the members' train splits; does it belong to other data?")
     kept = [row for row in train if row["number"] in found]
     unknown = tuple(sorted(published.entries - set(found.values()), key=str))
-    both = [row for row in clean if row["number"] in found]
     by_rule = {row["number"] for row in clean}
+    both = [row for row in kept if row["number"] in by_rule]
     only_rule = [row for row in clean if row["number"] not in found]
     only_list = [row for row in kept if row["number"] not in by_rule]
     return kept, Comparison(published.file, _count(both), _count(only_rule), _count(only_list), unknown)
@@ -277,9 +258,9 @@ def _compare(published: PublishedList, train: list[Row], clean: list[Row]) -> tu
 def _find(row: Row, entries: frozenset[Entry]) -> Entry | None:
     """The entry of a published list that names a row's image or its annotations."""
     number = coco_id(row["image"])
-    own: tuple[Name, ...] = (row["image_id"], row["image"], PurePosixPath(row["image"]).name)
-    names = own if number is None else (number,)
-    candidates = (entry for name in names for entry in (name, (name, tuple(sorted(row["ann_ids"])))))
+    own = [row["image_id"], row["image"], PurePosixPath(row["image"]).name]
+    names = own if number is None else [number]
+    candidates = (entry for name in names for entry in (name, (name, _annotation(row)[1])))
     return next((entry for entry in candidates if entry in entries), None)
 
 
@@ -316,13 +297,14 @@ def _join(rows: Sequence[Row]) -> Row:
 
 def _name_of(number: int, table: ReferringTable) -> str:
     """Such as ``"refcoco unc"``."""
-    found = sorted({(row[0], row[1]) for row in zip(table.column("dataset"), table.column("split_by"), strict=True)})
-    if not found:
+    pairs = sorted(set(zip(table.column("dataset"), table.column("split_by"), strict=True)))
+    names = [" ".join(filter(None, pair)) for pair in pairs]
+    if not names:
         raise ValueError(f"Member {number} has no rows")
-    if len(found) > 1:
-        listed = "; ".join(" ".join(part for part in pair if part) for pair in found)
+    if len(names) > 1:
+        listed = "; ".join(names)
         raise ValueError(f"Member {number} consists of several data sets ({listed}); give each as a table of its own")
-    return " ".join(part for part in found[0] if part) or f"member {number}"
+    return names[0] or f"member {number}"
 
 
 def identities(table: ReferringTable) -> list[Hashable]:
@@ -339,14 +321,7 @@ DEFAULT_PARTITIONS = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
 
 @dataclass(frozen=True)
 class CombinedReport:
-    """Result of `prepare_combined`.
-
-    Attributes:
-        out: The Parquet file.
-        combination: What was dropped, merged and compared.
-        problems: Of the rows that were left out (with ``skip_invalid``).
-        rejects: File with those rows; ``None`` where there are none.
-    """
+    """Result of `prepare_combined`; attributes as in `maskris.data.prepare.PrepareReport`."""
 
     out: Path
     combination: Combination
@@ -402,15 +377,15 @@ def prepare_combined(
         raise ValueError("--text is for members that are read from annotations; prepare the Parquet files with it")
     if images is not None and not folders:
         raise ValueError("--images is for members that are read from their annotations; Parquet files name theirs")
-    parts: list[ReferringTable | ReadResult] = [
+    tables = {member: ReferringTable.open(member) for member in members if member not in folders}
+    results = [
         read_annotations(source, dataset=member, split_by=partitions.get(member), images=images, text=text)
-        if member in folders and source is not None
-        else ReferringTable.open(member)
-        for member in members
+        for member in folders
+        if source is not None
     ]
-    results = [part for part in parts if isinstance(part, ReadResult)]
-    read = iter(checked_tables(results, skip_invalid=skip_invalid, check_images=check_images, progress=progress))
-    combination = combine_tables([next(read) if isinstance(part, ReadResult) else part for part in parts], published)
+    read = checked_tables(results, skip_invalid=skip_invalid, check_images=check_images, progress=progress)
+    tables |= zip(folders, read, strict=True)
+    combination = combine_tables([tables[member] for member in members], published)
     combination.table.save(out)
     problems = [problem for result in results for problem in result.problems]
     return CombinedReport(Path(out), combination, problems, write_rejects(results, Path(out)))
