@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from maskris.models.encoders.sources import Source
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ConversionOptions:
 
     window: int | None = None
     image_size: int | None = None
-    text: Source | None = None
+    text: dict[str, Any] | str | Path | None = None
     text_heads: int | None = None
     tokenizer: str | None = None
     heads: int = 8
