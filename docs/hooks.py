@@ -2,11 +2,10 @@
 
 import ast
 import html
-import importlib
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -120,14 +119,14 @@ def link_names(content: str, anchors: set[str]) -> str:
 def command_line() -> str:
     """The page of the commands, from the very parsers that read them."""
     from maskris.cli.arguments import make_parser
-    from maskris.cli.main import COMMANDS
+    from maskris.cli.main import commands
 
     lines = ["# Command line", "", "What `--help` says, made from the commands themselves.", ""]
     lines += ["| command | what it does |", "|---|---|"]
-    lines += [f"| [`maskris {name}`](#maskris-{name}) | {about} |" for name, (_, about) in COMMANDS.items()]
+    lines += [f"| [`maskris {name}`](#maskris-{name}) | {about} |" for name, (_, about) in commands().items()]
     keys: list[str] = []
-    for name, (module, _) in COMMANDS.items():
-        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    for name, command in commands().items():
+        function = command.function(name)
         with _columns(88):
             parser = make_parser(name, function, recipe_keys=True)
             usage = parser.format_usage().removeprefix("usage: ").rstrip().replace("\n       ", "\n")

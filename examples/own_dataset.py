@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 
-from maskris import Predictor, Recipe, ReferringDataset, ReferringTable, Trainer, evaluate, prepare_dataset
-from maskris.data import HorizontalFlip
+from maskris import Predictor, Recipe, ReferringTable, evaluate, load_model, prepare_dataset, train
 
 COLORS = {"red": "#c0392b", "blue": "#2e5fa8", "green": "#2e8b57", "yellow": "#e0b030"}
 
@@ -54,30 +53,19 @@ def main(steps: int, out: Path) -> None:
     lines = [line for number in range(60) for line in paint(number, folder)]
     (folder / "mine.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
 
-    # Whatever is wrong is reported here, all at once, with the line.
+    # Everything that is wrong would be said here, all at once, with the line.
     report = prepare_dataset(folder / "mine.jsonl", out / "mine.parquet", progress=False)
     print(f"{report.counts['train'].expressions} expressions to train on, {report.counts['val'].expressions} to test")
     table = ReferringTable.open(out / "mine.parquet")
 
     # A small model from nothing that knows the words of these data. For real photos: refcoco-maskris.
     words = sorted({word for line in lines for phrase in line["expressions"] for word in phrase.split()})
-    recipe = Recipe(
-        "shapes-supervised",
-        [f"--model.tokenizer={words}", f"--training.steps={steps}", "--training.referents_per_image=2"],
-    )
-    model, method = recipe.instantiate()
-    train = ReferringDataset(
-        table.split("train"),
-        model.preprocess,
-        model.tokenizer,
-        training=True,
-        referents_per_image=2,
-        cache_images=True,
-        augment=[HorizontalFlip()],  # exchanges left and right in the phrases too
-    )
-    result = Trainer(model, method, train, None, recipe.training, out / "run").fit()
+    flip = "[{class_path: HorizontalFlip}]"  # exchanges left and right in the phrases too
+    settings = [f"--model.tokenizer={words}", f"--training.steps={steps}", "--training.referents_per_image=2"]
+    recipe = Recipe("shapes-supervised", [*settings, f"--data.augment={flip}"])
+    result = train(recipe, table, out / "run")
 
-    found = evaluate(model, table.split("val"), progress=False)
+    found = evaluate(load_model(out / "run"), table.split("val"), progress=False)
     print(f"{result.step} steps in {result.seconds:.0f} s; oIoU {100 * found.metrics['oIoU']:.1f} on photos not seen")
 
     predictor = Predictor.from_pretrained(out / "run")

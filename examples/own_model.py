@@ -2,9 +2,9 @@
 
     python examples/own_model.py
 
-draws scenes, trains the network, evaluates, saves and loads it, and asks it about a picture. In the command line:
+draws scenes, trains the network, evaluates, saves and loads it, and segments a picture. In the command line:
 
-    cd examples && maskris evaluate RUN DATA.parquet --model-class own_model.Film
+    cd examples && maskris evaluate RUN --data DATA.parquet --model-class own_model.Film
 """
 
 import argparse
@@ -15,13 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maskris import MaskRIS, Predictor, ReferringDataset, ReferringTable, RISModel, Trainer, evaluate, load_model
-from maskris.data.prepare import prepare_dataset
-from maskris.data.shapes.language import vocabulary
-from maskris.data.shapes.writer import write_shapes
-from maskris.models import build_tokenizer
-from maskris.strategies.masking import ImageMasking
-from maskris.training.config import TrainingConfig
+from maskris import (
+    ImageMasking,
+    MaskRIS,
+    Predictor,
+    ReferringDataset,
+    ReferringTable,
+    RISModel,
+    Trainer,
+    TrainingConfig,
+    build_tokenizer,
+    evaluate,
+    load_model,
+    prepare_dataset,
+    write_shapes,
+)
 
 
 def block(channels: int, width: int, stride: int = 1) -> list[nn.Module]:
@@ -30,18 +38,11 @@ def block(channels: int, width: int, stride: int = 1) -> list[nn.Module]:
 
 
 class Film(RISModel):
-    """A few convolutions; the sentence scales and shifts their channels. The arguments are the configuration.
+    """A few convolutions; the sentence scales and shifts their channels. The arguments are the configuration."""
 
-    Args:
-        width: Channels.
-        tokenizer: Hub id, folder or list of words.
-        max_tokens: Most tokens of an expression.
-        preprocess: How images are made ready; 64 x 64 by default.
-    """
-
-    def __init__(self, width: int = 48, tokenizer: Any = None, max_tokens: int = 32, preprocess: Any = None) -> None:
+    def __init__(self, tokenizer: Any, width: int = 48, max_tokens: int = 32, preprocess: Any = None) -> None:
         super().__init__()
-        words = build_tokenizer(tokenizer or vocabulary())
+        words = build_tokenizer(tokenizer)
         self.set_inputs(preprocess or {"height": 64, "width": 64}, words, max_tokens)
         self.embedding = nn.Embedding(len(words), width)
         self.film = nn.Linear(width, 2 * width)
@@ -72,20 +73,19 @@ class Film(RISModel):
 def main(steps: int, out: Path) -> None:
     """Data, training, evaluation, prediction."""
     torch.set_num_threads(2)  # the tensors are small
-    write_shapes(out / "data", images={"train": min(4 * steps, 1000), "val": 20}, size=64)
+    write_shapes(out / "data", images={"train": min(4 * steps, 1000), "val": 20})
     prepare_dataset(out / "data", out / "shapes.parquet", dataset="shapes", split_by="unc", progress=False)
     table = ReferringTable.open(out / "shapes.parquet")
-    model, rows = Film(), table.split("train")
+    words = sorted({word for row in table for phrase in row.expressions for word in phrase.split()})
+    model, rows = Film(words), table.split("train")
     train = ReferringDataset(rows, model.preprocess, model.tokenizer, training=True, referents_per_image=4)
     config = TrainingConfig(steps=steps, batch_size=4, referents_per_image=4, lr=2e-3, warmup_steps=20, workers=0)
-    method = MaskRIS(ImageMasking(ratio=0.5, patch_size=8), fused=True)  # one pass is faster on small inputs
+    method = MaskRIS(ImageMasking(ratio=0.5, patch_size=8), single_forward=True)  # one pass is faster on small inputs
     result = Trainer(model, method, train, table.split("val"), config, out / "run").fit()
-
     loaded = load_model(out / "run")  # in a program that hasn't imported Film: load_model(folder, Film)
     found = evaluate(loaded, table.split("val"), progress=False)
     assert found.metrics["oIoU"] == result.metrics["oIoU"]  # what was saved is what was trained
     print(f"{result.step} steps in {result.seconds:.0f} s; oIoU {100 * found.metrics['oIoU']:.1f} on unseen scenes")
-
     row = table.split("val").row(0)
     prediction = Predictor(loaded).predict(row.expressions[0], image=table.split("val").image_path(0))
     print(f"{row.expressions[0]!r}: box {prediction.box}, true box {row.box}, score {prediction.score:.2f}")

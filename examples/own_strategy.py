@@ -15,14 +15,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from maskris import Batch, ReferringDataset, ReferringTable, RISModel, Trainer, evaluate
-from maskris.data.prepare import prepare_dataset
-from maskris.data.shapes.writer import write_shapes
-from maskris.experiments.recipe import Recipe
-from maskris.strategies.base import Strategy
-from maskris.strategies.losses import MaskCriterion, soft_prediction
-from maskris.strategies.masking import ImageMasking, TextMasking, mask_batch
-from maskris.utils.rng import Random
+from maskris import (
+    Batch,
+    ImageMasking,
+    MaskCriterion,
+    Random,
+    Recipe,
+    ReferringDataset,
+    ReferringTable,
+    RISModel,
+    Strategy,
+    TextMasking,
+    Trainer,
+    evaluate,
+    mask_batch,
+    prepare_dataset,
+    write_shapes,
+)
 
 
 class Confident(Strategy):
@@ -43,7 +52,7 @@ class Confident(Strategy):
         """The trainer backpropagates each loss before it asks for the next."""
         logits = model(batch)  # [N, 2, h, w]
         yield 0.5 * MaskCriterion()(model, logits, batch)
-        target = soft_prediction(logits)  # without gradient
+        target = logits.detach().softmax(1)  # without gradient
         sure = (target.amax(1) >= self.sure).float()  # [N, h, w]
         masked = mask_batch(batch, model.tokenizer, self.image, self.text, rng)  # all randomness comes from rng
         loss = -(target * model(masked).log_softmax(1)).sum(1)  # [N, h, w]
@@ -53,7 +62,7 @@ class Confident(Strategy):
 def main(steps: int, out: Path) -> None:
     """Data, training, evaluation."""
     torch.set_num_threads(2)
-    write_shapes(out / "data", images={"train": min(4 * steps, 500), "val": 20}, size=64)
+    write_shapes(out / "data", images={"train": min(4 * steps, 500), "val": 20})
     prepare_dataset(out / "data", out / "shapes.parquet", dataset="shapes", split_by="unc", progress=False)
     table = ReferringTable.open(out / "shapes.parquet")
 

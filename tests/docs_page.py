@@ -16,8 +16,8 @@ from docs_world import TINY_MODEL, TINY_OPTIONS, TINY_TRAINING
 from PIL import Image
 
 from maskris.cli import arguments
-from maskris.cli.main import COMMANDS, main
-from maskris.experiments.recipe import SECTIONS, Recipe, find
+from maskris.cli.main import commands, main
+from maskris.experiments.recipe import SECTIONS, Recipe, find, read_recipe
 from maskris.experiments.study import check_variant, plan_study, read_study
 from maskris.inference.batch_inputs import read_rows
 
@@ -83,9 +83,10 @@ class Page:
             study = read_study(self.folder / "block.yaml")
             for variant in study.variants:
                 check_variant(variant, self.folder / "recipes" / f"{variant.folder}.yaml", []).instantiate()
-        elif set(values) <= set(SECTIONS):
+        elif set(values) <= {"base", *SECTIONS}:
             (self.folder / "my_package.py").write_text(self.python, encoding="utf-8")
-            recipe = yaml.safe_load(find("shapes-maskris").read_text(encoding="utf-8")) | values
+            recipe = read_recipe(self.folder / "block.yaml" if "base" in values else "shapes-maskris")
+            recipe |= {} if "base" in values else values
             recipe["data"] = {"train": "train"} | recipe["data"]
             (self.folder / "block.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
             read = Recipe(self.folder / "block.yaml")
@@ -112,7 +113,8 @@ class Page:
         """Run a command, made tiny: one step, a network of some thousand parameters."""
         name, *rest = command.words[1:]
         values = self.check(command)
-        own = set(values) if name != "predict" else set()  # whose workers are threads, at least one
+        own = {argument.name for argument in arguments.arguments_of(commands()[name].function(name))}
+        own = set() if name == "predict" else own  # whose workers are threads, at least one
         tiny = {f"--{option}": value for option, value in TINY_OPTIONS.items() if option in own}
         if name == "train":
             out = Path(values["out"] or Path("runs") / Path(values["recipe"]).stem)
@@ -131,10 +133,9 @@ class Page:
             Its arguments by name.
         """
         assert len(command.words) > 1, f"{command}: no command"
-        assert command.words[1] in COMMANDS, f"{command}: there is no such command"
+        assert command.words[1] in commands(), f"{command}: there is no such command"
         name, *rest = command.words[1:]
-        module, _ = COMMANDS[name]
-        function = getattr(importlib.import_module(module), name)
+        function = commands()[name].function(name)
         try:
             values = arguments.parse(name, function, rest)
         except SystemExit as end:

@@ -1,5 +1,6 @@
 """Every program in examples/ runs as it stands. All take --steps, so that two will do here."""
 
+import ast
 import importlib.util
 import os
 import subprocess
@@ -27,6 +28,13 @@ def test_an_example_runs_in_an_empty_folder(example, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "it says what came of it"
     assert len(example.read_text(encoding="utf-8").splitlines()) < 100
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[example.stem for example in EXAMPLES])
+def test_an_example_needs_public_names_alone(example):
+    nodes = ast.walk(ast.parse(example.read_text(encoding="utf-8")))
+    modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert {name for name in modules if name.split(".")[0] == "maskris"} == {"maskris"}
 
 
 def test_the_method_of_the_example_learns_only_where_the_teacher_is_sure():

@@ -94,7 +94,7 @@ def test_train_leaves_a_run_that_tells_what_it_was(run, recipe, table, maskris):
     code, out, _ = maskris("train", run / "recipe.yaml", "--data", table, "--out", run)  # it is complete
     assert code == 0
     assert "Done: step 6" in out
-    assert f"Next: maskris evaluate {run} {table} --splits val testA" in out
+    assert f"Next: maskris evaluate {run} --data {table} --splits val testA" in out
 
 
 def test_the_same_command_gives_the_same_weights(run, recipe, table, maskris, tmp_path):
@@ -205,7 +205,7 @@ def test_several_data_sets_without_the_images_of_their_other_splits(recipe, tabl
 
 
 def test_evaluate_shows_tables_and_writes_rows(run, table, maskris, tmp_path):
-    code, out, _ = maskris("evaluate", run, table, "--out", tmp_path / "x" / "rows.parquet", "--workers", "0")
+    code, out, _ = maskris("evaluate", run, "--data", table, "--out", tmp_path / "x" / "rows.parquet", "--workers", "0")
     assert code == 0
     assert max(map(len, out.replace(str(tmp_path), "").replace(str(run), "").splitlines())) <= 80
     assert "squares testA" in out
@@ -218,7 +218,7 @@ def test_evaluate_shows_tables_and_writes_rows(run, table, maskris, tmp_path):
 
 def test_evaluate_one_split_of_several_files_with_occlusion(run, table, maskris, tmp_path):
     code, out, _ = maskris(
-        *("evaluate", run, table, table, "--splits", "val", "--occlusion", "1", "--occlusion-patch", "8"),
+        *("evaluate", run, "--data", table, table, "--splits", "val", "--occlusion", "1", "--occlusion-patch", "8"),
         *("--protocol", "cris", "--batch_size", "3", "--workers", "0", "--out", tmp_path / "rows.parquet"),
     )
     assert code == 0
@@ -229,7 +229,7 @@ def test_evaluate_one_split_of_several_files_with_occlusion(run, table, maskris,
 
 
 def test_evaluate_says_that_photos_were_decoded_at_a_reduced_size(run, table, maskris, tmp_path):
-    command = ["evaluate", run, table, "--workers", "0", "--out", tmp_path / "rows.parquet"]
+    command = ["evaluate", run, "--data", table, "--workers", "0", "--out", tmp_path / "rows.parquet"]
     assert "reduced size" not in maskris(*command)[1]
     plain = Evaluation.load(tmp_path / "rows.parquet")
     assert "large JPEGs decoded at a reduced size" in " ".join(maskris(*command, "--reduced-decoding")[1].split())
@@ -239,7 +239,7 @@ def test_evaluate_says_that_photos_were_decoded_at_a_reduced_size(run, table, ma
 
 
 def test_evaluate_shows_intervals_when_asked(run, table, maskris, tmp_path):
-    command = ["evaluate", run, table, "--out", tmp_path / "rows.parquet", "--workers", "0"]
+    command = ["evaluate", run, "--data", table, "--out", tmp_path / "rows.parquet", "--workers", "0"]
     assert "bootstrap" not in maskris(*command)[1]
     code, out, _ = maskris(*command, "--intervals", "--interval-unit", "image")
     assert code == 0
@@ -259,13 +259,13 @@ def test_evaluate_shows_intervals_when_asked(run, table, maskris, tmp_path):
     ],
 )
 def test_evaluate_says_what_is_wrong(run, table, maskris, options, message):
-    assert maskris("evaluate", run, table, "--workers", "0", *options) == (1, "", f"error: {message}\n")
+    assert maskris("evaluate", run, "--data", table, "--workers", "0", *options) == (1, "", f"error: {message}\n")
 
 
 def test_a_model_that_is_not_there(table, maskris, tmp_path):
-    assert "There is no folder" in maskris("evaluate", tmp_path / "none", table)[2]
-    assert "a Hub id (owner/name)" in maskris("evaluate", "none", table)[2]
-    assert "holds no model" in maskris("evaluate", tmp_path, table)[2]
+    assert "There is no folder" in maskris("evaluate", tmp_path / "none", "--data", table)[2]
+    assert "a Hub id (owner/name)" in maskris("evaluate", "none", "--data", table)[2]
+    assert "holds no model" in maskris("evaluate", tmp_path, "--data", table)[2]
 
 
 # convert

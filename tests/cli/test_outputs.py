@@ -40,10 +40,19 @@ def test_prepare_does_not_replace_what_it_reads(refuses, squares, table, tmp_pat
 
 def test_evaluate_does_not_replace_what_it_reads(refuses, run, table, tmp_path):
     data = shutil.copy(table, tmp_path / "data.parquet")
-    refuses(data, f"{data} is read and would be replaced", "evaluate", run, table, data, "--out", data)
+    refuses(data, f"{data} is read and would be replaced", "evaluate", run, "--data", table, data, "--out", data)
     weights = run / "best" / "model.safetensors"
-    refuses(weights, "must end in .parquet", "evaluate", run, table, "--out", weights)
-    refuses(run, f"{run} is a folder; name a file, such as {run}/result.parquet", "evaluate", run, table, "--out", run)
+    refuses(weights, "must end in .parquet", "evaluate", run, "--data", table, "--out", weights)
+    refuses(
+        run,
+        f"{run} is a folder; name a file, such as {run}/result.parquet",
+        "evaluate",
+        run,
+        "--data",
+        table,
+        "--out",
+        run,
+    )
 
 
 def test_a_report_is_html_and_replaces_nothing_that_it_reads(refuses, run, table, tmp_path):

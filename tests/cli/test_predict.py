@@ -32,7 +32,7 @@ def rows(squares, tmp_path):
 
 def test_one_photo_gives_one_mask_for_each_phrase(run, squares, maskris, tmp_path):
     phrases = ["the red square", "the blue square [bold]"]
-    code, out, err = maskris("predict", squares / "0.png", "--model", run, *phrases, "--out", tmp_path / "p")
+    code, out, err = maskris("predict", run, squares / "0.png", *phrases, "--out", tmp_path / "p")
     assert code == 0
     files = {path.name for path in (tmp_path / "p" / "0").iterdir()}
     assert files == {"overlay.png", "mask_1.png", "mask_2.png", "prediction.json"}
@@ -46,16 +46,14 @@ def test_one_photo_gives_one_mask_for_each_phrase(run, squares, maskris, tmp_pat
 
 def test_what_is_wrong_with_one_photo(run, squares, maskris, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert "give --model with a run folder" in maskris("predict", squares / "0.png", "x")[2]
-    assert "is not an image" in maskris("predict", squares / "tiny.yaml", "x", "--model", run)[2]
-    assert "There is no photo" in maskris("predict", "none.jpg", "x", "--model", run)[2]
-    assert "Expression 2 is empty" in maskris("predict", squares / "0.png", "x", " ", "--model", run)[2]
-    assert "Say what to look for: maskris predict" in maskris("predict", squares / "0.png", "--model", run)[2]
+    assert "0.png is no model; give that first: maskris predict MODEL" in maskris("predict", squares / "0.png", "x")[2]
+    assert "is not an image" in maskris("predict", run, squares / "tiny.yaml", "x")[2]
+    assert "There is no photo" in maskris("predict", run, "none.jpg", "x")[2]
+    assert "Expression 2 is empty" in maskris("predict", run, squares / "0.png", "x", " ")[2]
+    assert "Say what to look for: maskris predict" in maskris("predict", run, squares / "0.png")[2]
     for option in ("--masks", "--overlays", "--retry-errors", "--images=x"):
-        err = maskris("predict", squares / "0.png", "x", option)[2]
+        err = maskris("predict", run, squares / "0.png", "x", option)[2]
         assert f"{option.split('=')[0]} is for a folder of photos or a file of rows, not for a single photo" in err
-    shutil.copytree(run, tmp_path / "quickstart" / "maskris")  # what the quickstart leaves is found
-    assert maskris("predict", squares / "0.png", "the red square")[0] == 0
 
 
 def test_results_of_one_photo_are_replaced_and_are_no_photos(run, squares, maskris, monkeypatch, tmp_path):
@@ -63,9 +61,9 @@ def test_results_of_one_photo_are_replaced_and_are_no_photos(run, squares, maskr
         (tmp_path / folder).mkdir()
         shutil.copy(squares / "0.png", tmp_path / folder)
     monkeypatch.chdir(tmp_path)
-    command = ["predict", "a/0.png", "the red square", "--model", run]
+    command = ["predict", run, "a/0.png", "the red square"]
     assert [maskris(*command)[0], maskris(*command)[0]] == [0, 0]
-    command[1] = "b/0.png"
+    command[2] = "b/0.png"
     with monkeypatch.context() as patch:
         patch.setattr("maskris.models.loading.load_model", lambda *_: pytest.fail("a model was loaded"))
         code, _, err = maskris(*command)
@@ -73,17 +71,17 @@ def test_results_of_one_photo_are_replaced_and_are_no_photos(run, squares, maskr
     assert "predictions/0 exists and doesn't come from an earlier prediction for b/0.png" in err
     assert maskris(*command, "--overwrite")[0] == 0
     assert json.loads((tmp_path / "predictions" / "0" / "prediction.json").read_text())["image"] == "../../b/0.png"
-    assert maskris("predict", ".", "the red square", "--model", run, "--out", "many")[0] == 0
+    assert maskris("predict", run, ".", "the red square", "--out", "many")[0] == 0
     assert [one["image"] for one in records(tmp_path / "many")] == ["a/0.png", "b/0.png"]
-    code, _, err = maskris("predict", "a", "the red square", "--model", run, "--out", "a")
+    code, _, err = maskris("predict", run, "a", "the red square", "--out", "a")
     assert code == 1
     assert "a is the folder of the photos and can't be that of the results; choose another one, such as a/pred" in err
     assert os.listdir(tmp_path / "a") == ["0.png"]  # noqa: PTH208
-    assert "--overwrite is for a single photo" in maskris("predict", "a", "x", "--overwrite", "--model", run)[2]
+    assert "--overwrite is for a single photo" in maskris("predict", run, "a", "x", "--overwrite")[2]
 
 
 def test_rows_of_a_file(run, squares, rows, maskris, tmp_path):
-    command = ["predict", rows, "--images", squares, "--model", run, "--out", tmp_path / "out", "--masks", "--overlays"]
+    command = ["predict", run, rows, "--images", squares, "--out", tmp_path / "out", "--masks", "--overlays"]
     code, out, err = maskris(*command)
     assert (code, err) == (0, "")
     assert out.startswith("6 of 6 rows done in ")
@@ -104,14 +102,14 @@ def test_photos_of_a_folder_with_each_phrase(run, squares, maskris, tmp_path, mo
         shutil.copy(squares / f"{number}.png", tmp_path / "photos" / ("deep/1.png" if number else "0.png"))
     monkeypatch.chdir(tmp_path / "photos")  # the results lie among the photos
     for expected in ("4 of 4 rows done in", "0 of 4 rows done after 4 of an earlier call"):
-        code, out, _ = maskris("predict", ".", "the red square", "the left", "--model", run, "--overlays")
+        code, out, _ = maskris("predict", run, ".", "the red square", "the left", "--overlays")
         assert code == 0
         assert expected in out
     found = records(tmp_path / "photos" / "predictions")
     assert [(one["image"], one["expression"]) for one in found] == [
         (photo, phrase) for photo in ("0.png", "deep/1.png") for phrase in ("the red square", "the left")
     ]
-    code, _, err = maskris("predict", ".", "--model", run)
+    code, _, err = maskris("predict", run, ".")
     assert code == 1
     assert "Say what to look for in the photos of ." in err
 
@@ -119,7 +117,7 @@ def test_photos_of_a_folder_with_each_phrase(run, squares, maskris, tmp_path, mo
 def test_failed_rows_are_told_and_can_be_done_again(run, squares, rows, maskris, tmp_path):
     shutil.copy(squares / "0.png", tmp_path)
     shutil.copy(squares / "1.png", tmp_path)
-    command = ["predict", rows, "--model", run, "--out", tmp_path / "out"]
+    command = ["predict", run, rows, "--out", tmp_path / "out"]
     code, out, _ = maskris(*command)
     assert code == 1
     assert "2 of them failed" in out
@@ -134,13 +132,13 @@ def test_failed_rows_are_told_and_can_be_done_again(run, squares, rows, maskris,
 @pytest.mark.skipif(os.name == "nt", reason="names on Windows are text")
 def test_names_of_files_that_are_no_text_are_told(run, squares, maskris, tmp_path):
     (tmp_path / "photo\udce9.png").write_text("no photo")
-    code, out, err = maskris("predict", tmp_path, "the red square", "--model", run, "--out", tmp_path / "out")
+    code, out, err = maskris("predict", run, tmp_path, "the red square", "--out", tmp_path / "out")
     assert (code, err) == (1, "")
     assert f"row 0 (photo\\udce9.png, 'the red square'): {tmp_path}/photo\\udce9.png is not an image" in out
 
 
 def test_a_signal_ends_it_in_good_order(run, squares, rows, maskris, tmp_path, monkeypatch):
-    command = ["predict", rows, "--images", squares, "--model", run, "--out"]
+    command = ["predict", run, rows, "--images", squares, "--out"]
     assert maskris(*command, tmp_path / "whole")[0] == 0
     append = BatchResults.append
 
@@ -160,7 +158,7 @@ def test_a_signal_ends_it_in_good_order(run, squares, rows, maskris, tmp_path, m
 
 
 def test_a_killed_run_goes_on_with_the_same_command(run, squares, rows, maskris, tmp_path):
-    command = ["predict", str(rows), "--images", str(squares), "--model", str(run), "--out"]
+    command = ["predict", str(run), str(rows), "--images", str(squares), "--out"]
     code = f"""
 import os, signal, torch
 from maskris.cli.main import main
@@ -195,11 +193,11 @@ main({[*command, str(tmp_path / "out")]!r})
 def test_unusable_files_are_explained_before_a_model_is_loaded(maskris, tmp_path, text, message, monkeypatch):
     monkeypatch.setattr("maskris.models.loading.load_model", lambda *_: pytest.fail("a model was loaded"))
     (tmp_path / "rows.csv").write_text(text)
-    code, _, err = maskris("predict", tmp_path / "rows.csv", "--model", tmp_path, "--out", tmp_path / "out")
+    code, _, err = maskris("predict", tmp_path, tmp_path / "rows.csv", "--out", tmp_path / "out")
     assert code == 1
     assert message in err
     assert not (tmp_path / "out").exists()
-    err = maskris("predict", tmp_path / "rows.csv", "the man", "--model", tmp_path)[2]
+    err = maskris("predict", tmp_path, tmp_path / "rows.csv", "the man")[2]
     assert "The phrases stand in" in err
 
 
@@ -216,9 +214,9 @@ def test_photos_that_a_camera_stored_turned(run, squares, maskris, tmp_path, squ
     ):
         (tmp_path / name).mkdir()
         photo.save(tmp_path / name / "a.png", **more)
-        command = ["the red square", "--model", run, "--out"]
-        assert maskris("predict", tmp_path / name / "a.png", *command, tmp_path / name / "one")[0] == 0
-        assert maskris("predict", tmp_path / name, *command, tmp_path / name / "all", "--overlays")[0] == 0
+        command = ["the red square", "--out"]
+        assert maskris("predict", run, tmp_path / name / "a.png", *command, tmp_path / name / "one")[0] == 0
+        assert maskris("predict", run, tmp_path / name, *command, tmp_path / name / "all", "--overlays")[0] == 0
     for drawn in ("one/a/overlay.png", f"all/{records(tmp_path / 'upright' / 'all')[0]['overlay_file']}"):
         turned, expected = (Image.open(tmp_path / name / drawn) for name in ("turned", "upright"))
         assert turned.size == expected.size

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from maskris.data.table import ReferringTable
 from maskris.experiments.study import (
     StudyError,
     check_variant,
-    merge,
     plan_study,
     read_study,
     shipped_studies,
@@ -51,12 +51,6 @@ def test_values_are_crossed_and_lists_stay_whole(recipe):
     assert plan.baseline == "tiny"
 
 
-def test_another_class_takes_the_place_of_the_old_one_with_its_arguments():
-    old = {"strategy": {"class_path": "A", "init_args": {"x": 1}}, "training": {"steps": 3, "lr": 1}}
-    new = {"strategy": {"class_path": "B"}, "training": {"lr": 2}}
-    assert merge(old, new) == {"strategy": {"class_path": "B"}, "training": {"steps": 3, "lr": 2}}
-
-
 def test_what_is_common_to_all_variants_yields_to_each(recipe, tmp_path):
     file = tmp_path / "study.yaml"
     variants = {"a": {}, "b": {"training": {"steps": 9}, "same_compute": "a"}}
@@ -80,10 +74,10 @@ def test_what_is_common_to_all_variants_yields_to_each(recipe, tmp_path):
         ({"occlusion": [0, 0.125]}, "in whole per cents, such as 0.25, not [0.125]"),
         ({"occlusion": [0.25, 0.5]}, "occlusion starts with 0 and holds each share once, unlike [0.25, 0.5]"),
         ({"occlusion": [0, 0.5, 0.5]}, "occlusion starts with 0 and holds each share once"),
-        ({"images": "many"}, "images must be a number of scenes, not 'many'"),
+        ({"scenes": "many"}, "scenes must be a number of scenes, not 'many'"),
         ({"variants": ["a", "b"]}, "variants must be variants by name, each with what it changes, not ['a', 'b']"),
         ({"variants": {"a": {}, "b": 3}}, "the variant 'b' must say which keys change, not 3"),
-        ({"variants": {"a": {}, "b": {"paper": "76 %"}}}, "the paper's number of the variant 'b' must be a number"),
+        ({"variants": {"a": {}, "b": {"paper": "76 %"}}}, "the variant 'b' must have a number as the paper's"),
         ({"common": {"lr": 3}}, "common has no key lr; it may have data, model, strategy, training"),
         ({"variants": {"a": {}, "b": {"same_compute": "c"}}}, "the baseline 'c' is none of the variants a, b"),
         ({"variants": {"a": {"lr": 3}}}, "the variant 'a' has no key lr"),
@@ -110,11 +104,11 @@ def test_mistakes_are_found_before_the_first_run(maskris, recipe, table, tmp_pat
 
 def test_names_that_yaml_reads_as_numbers_are_names(recipe, tmp_path):
     file = tmp_path / "study.yaml"
-    text = f"title: 1\nrecipe: {recipe}\nbaseline: 0.5\nvariants: {{0.5: {{}}, 0.75: {{against: 0.5, paper: 70}}}}\n"
+    text = f"title: 1\nrecipe: {recipe}\nbaseline: 0.5\nvariants: {{0.5: {{}}, 0.75: {{reference: 0.5, paper: 70}}}}\n"
     file.write_text(text)
     plan = read_study(file)
     assert (plan.title, plan.baseline, [v.name for v in plan.variants]) == ("1", "0.5", ["0.5", "0.75"])
-    assert (plan.variants[1].against, plan.variants[1].paper, plan.variants[1].same_compute) == ("0.5", 70, None)
+    assert (plan.variants[1].reference, plan.variants[1].paper, plan.variants[1].same_compute) == ("0.5", 70, None)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +121,7 @@ def test_names_that_yaml_reads_as_numbers_are_names(recipe, tmp_path):
         (["models", "--vary", "training.lr=1"], "'models' is a study, which says what varies"),
         (["shapes-maskris", "--vary", "lr"], "takes KEY=VALUE"),
         (["models", "--report"], "studies/models/runs holds no complete run yet"),
-        (["models", "--jobs", "0"], "--jobs must be at least 1, not 0"),
+        (["models", "--jobs", "0"], "jobs must be at least 1, not 0"),
         (["models", "--data", "none.parquet"], "none.parquet"),
     ],
 )
@@ -175,15 +169,18 @@ def test_a_study_from_end_to_end(maskris, recipe, table, tmp_path):
     assert {path: path.read_text() for path in metrics} == metrics
 
     # Another study, other data or other splits do not fit into the folder, not even to report on them.
-    assert "holds another study" in maskris(*words, "--training.lr", "1e-2")[2]
+    assert re.search(r"variant tiny: .* there, .*--training.lr.* now", maskris(*words, "--training.lr", "1e-2")[2])
     fewer = tmp_path / "fewer.parquet"
     ReferringTable.open(table).take(range(3, 20)).save(fewer)
     for more in ([], ["--report"]):
         other = [fewer if word == table else word for word in words]
-        assert f"holds runs on {table}, not on {fewer}; give that data again" in maskris(*other, *more)[2]
-        assert "compares on --splits val, not testA" in maskris(*words, "--splits", "testA", *more)[2]
+        assert re.search(
+            f"belongs to another run:\n  data: {table} .* there, {fewer} .* now", maskris(*other, *more)[2]
+        )
+        err = maskris(*words, "--splits", "testA", *more)[2]
+        assert "splits: ['val'] there, ['testA'] now" in err
     embedded = [word for word in words if word not in ("--data", table)]
-    assert f"holds runs on {table}, not on 2000 scenes of the embedded data" in maskris(*embedded)[2]
+    assert "'2000 scenes of the embedded data set' now" in maskris(*embedded)[2]
     assert maskris(*embedded, "--report")[0] == 0  # reports need no data
     moved = tmp_path / "moved.parquet"
     moved.write_bytes(table.read_bytes())
@@ -194,13 +191,13 @@ def test_a_run_that_fails_is_reported_with_its_log(maskris, recipe, table, tmp_p
     out = tmp_path / "study"
     words = ["study", recipe, "--vary", "strategy.clean_weight=1.0", "--data", table, "--out", out, "--seeds", 0]
     assert "no split none" in maskris(*words, "--splits", "none")[2]
-    code, text, _ = maskris(*words, "--jobs", 2, "--threads", 1, "--training.lr", "1e30")
+    code, _, err = maskris(*words, "--jobs", 2, "--threads", 1, "--training.lr", "1e30")
     assert code == 1
-    assert "2 of 2 runs failed" in text
+    assert "2 of 2 runs failed" in err
     log = out / "runs" / "tiny" / "seed-0" / "log.txt"
-    assert str(log) in text
+    assert str(log) in err
     assert "not finite" in log.read_text()
-    assert json.loads((out / "plan.json").read_text())["variants"].keys() == {"tiny", "clean_weight=1.0"}
+    assert {"variant tiny", "variant clean_weight=1.0"} < json.loads((out / "plan.json").read_text()).keys()
 
 
 def test_the_study_in_the_documentation_is_one(tmp_path):

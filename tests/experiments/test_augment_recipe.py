@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from maskris.data.augment import Augmentation, CutOut, HorizontalFlip
-from maskris.experiments.recipe import Recipe, RecipeError, Splits, find, shipped
+from maskris.experiments.recipe import Recipe, RecipeError, Splits, read_recipe, shipped
 from maskris.training.logging import Tracker
 
 FLIP = "[{class_path: maskris.data.augment.HorizontalFlip, init_args: {swap_words: true}}]"
@@ -101,7 +101,7 @@ def test_what_the_docs_say_can_be_run(tmp_path):
         HorizontalFlip,
     ]  # fmt: skip
     (block,) = re.findall(r"```yaml\n(.*?)```", section, flags=re.DOTALL)
-    values = yaml.safe_load(find("shapes-supervised").read_text())
+    values = read_recipe("shapes-supervised")
     values["data"] |= yaml.safe_load(block)["data"]
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
     assert [type(one) for one in Recipe(tmp_path / "mine.yaml").augmentations] == [HorizontalFlip, CutOut]

@@ -7,7 +7,7 @@ import torch
 import yaml
 from squares import BERT, RECIPE, SWIN, WORDS
 
-from maskris.experiments.recipe import Recipe, RecipeError, Splits, find, shipped
+from maskris.experiments.recipe import Recipe, RecipeError, Splits, find, full_text, merge, read_recipe, shipped
 from maskris.models.caris.model import CARIS
 from maskris.models.lavt import LAVT
 from maskris.strategies.masking import ImageMasking, TextMasking
@@ -76,7 +76,7 @@ def test_all_published_settings_are_shipped():
 @pytest.mark.parametrize("name", shipped())
 def test_recipes_begin_with_the_published_swin(name):
     """All published runs of CARIS and MaskRIS have windows of 7 pixels, those of LAVT windows of 12."""
-    model = yaml.safe_load(find(name).read_text())["model"]
+    model = read_recipe(name)["model"]
     expected = {"maskris.CARIS": PUBLISHED_SWIN, "maskris.LAVT": LAVT_SWIN}.get(model["class_path"])
     if expected is None or "shapes-" in name:
         assert "vision" not in model["init_args"] or isinstance(model["init_args"]["vision"], dict)
@@ -91,7 +91,7 @@ def test_models_begin_with_the_published_swin_by_default():
 
 @pytest.mark.parametrize("name", shipped())
 def test_every_shipped_recipe_can_be_built(name):
-    kind = yaml.safe_load(find(name).read_text())["model"]["class_path"].removeprefix("maskris.")
+    kind = read_recipe(name)["model"]["class_path"].removeprefix("maskris.")
     small = TINY[kind] | {"tokenizer": WORDS}
     recipe = Recipe(name, [] if "shapes-" in name else [f"--model.{k}={json.dumps(v)}" for k, v in small.items()])
     model, strategy = recipe.instantiate()
@@ -104,6 +104,87 @@ def test_every_shipped_recipe_can_be_built(name):
         clips_words = 22 if "refcocog" in name else 17
         assert model.tokenizer.max_length == {"CRIS": clips_words, "ETRIS": clips_words, "CLIPSeg": 77}.get(kind, 20)
     assert recipe.splits.exclude_overlap is name.startswith("combined")
+
+
+STEPS = {  # of one epoch, by network and data set
+    "": {"refcoco": 2650, "refcoco+": 2642, "refcocog-umd": 2639, "refcocog-google": 2801, "combined": 2650},
+    "cris-": {"refcoco": 663, "refcoco+": 661, "refcocog-umd": 660},
+    "etris-": {"refcoco": 1325, "refcoco+": 1321, "refcocog-umd": 1320},
+    "lavt-": {"refcoco": 1325, "refcoco+": 1321, "refcocog-umd": 1320},
+    "clipseg-": {"refcoco": 663},
+}
+TEST = {"refcocog-umd": ["val", "test"], "refcocog-google": ["val"], "combined": ["val", "testA", "testB", "test"]}
+PROTOCOLS = {"": "maskris", "cris-": "cris", "etris-": "cris", "lavt-": "lavt", "clipseg-": "lavt"}
+
+
+@pytest.mark.parametrize("network", STEPS)
+def test_what_a_recipe_does_not_say_comes_from_its_base(network):
+    for data, steps in STEPS[network].items():
+        values = read_recipe(f"{network}{data}-maskris")
+        assert values["training"]["evaluate_every"] == steps
+        assert values["training"]["protocol"] == PROTOCOLS[network]
+        assert values["data"]["test"] == TEST.get(data, ["val", "testA", "testB"])
+        image = values["strategy"]["init_args"].pop("image")
+        assert (image, values["strategy"]["init_args"].pop("text")) == (
+            {"ratio": 0.75, "patch_size": 32},
+            {"ratio": 0.15, "mask": 0.8, "random": 0.1},
+        )
+        assert values["strategy"]["init_args"].pop("clean_weight") == 0.5
+        twin = read_recipe(f"{network}{data}-supervised")
+        criterion = values["strategy"]["init_args"].get("criterion")
+        assert twin.pop("strategy") == {
+            "class_path": "maskris.Supervised",
+            **({"init_args": {"criterion": criterion}} if criterion else {}),
+        }
+        assert {key: values[key] for key in twin} == twin
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_recipe_is_printed_as_one_file(name, tmp_path):
+    text = full_text(name)
+    assert yaml.safe_load(text) == read_recipe(name)
+    assert "base" not in read_recipe(name)
+    head = find(name).read_text().split("\n\n")[0]
+    assert text.startswith(head)
+    assert max(map(len, text.removeprefix(head).splitlines())) <= 120
+
+
+def test_a_recipe_of_ones_own_may_have_a_base(recipe, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "low.yaml").write_text("base: shapes-maskris\ntraining: {lr: 3.0}\nstrategy: {init_args: {text: null}}\n")
+    (tmp_path / "top.yaml").write_text("base: mine/low.yaml\nstrategy: supervised\nmodel: {init_args: {layers: 2}}\n")
+    low, top = Recipe(folder / "low.yaml"), Recipe(tmp_path / "top.yaml")
+    assert (low.training.lr, low.training.steps, low.instantiate()[1].text) == (3.0, 2400, None)
+    assert low.instantiate()[1].image == ImageMasking(0.75, 8)
+    model, strategy = top.instantiate()
+    assert (top.training.lr, type(strategy).__name__, len(model.decoder.layers)) == (3.0, "Supervised", 2)
+    (folder / "low.yaml").write_text("base: ../top.yaml\n")
+    with pytest.raises(RecipeError, match=r"in a circle: .*top\.yaml -> .*low\.yaml -> .*top\.yaml"):
+        Recipe(tmp_path / "top.yaml")
+    (folder / "low.yaml").write_text("base: refcoco-maskri\n")
+    with pytest.raises(RecipeError, match=r"low\.yaml: There is no recipe 'refcoco-maskri'.*did you mean"):
+        Recipe(folder / "low.yaml")
+
+
+def test_another_class_takes_the_place_of_the_old_one_with_its_arguments():
+    old = {"strategy": {"class_path": "A", "init_args": {"x": 1}}, "training": {"steps": 3, "lr": 1}}
+    new = {"strategy": {"class_path": "B"}, "training": {"lr": 2}}
+    assert merge(old, new) == {"strategy": {"class_path": "B"}, "training": {"steps": 3, "lr": 2}}
+
+
+def test_classes_of_this_package_have_short_names(recipe, tmp_path):
+    values = read_recipe(recipe)
+    values["model"]["class_path"] = "caris"
+    values["data"]["augment"] = [{"class_path": "horizontal_flip"}]
+    (tmp_path / "short.yaml").write_text(yaml.safe_dump(values))
+    short = Recipe(tmp_path / "short.yaml", ["--strategy", "ema_teacher", "--strategy.decay=0.5"])
+    model, strategy = short.instantiate()
+    assert (type(model), type(strategy).__name__, strategy.decay) == (CARIS, "EMATeacher", 0.5)
+    assert type(short.augmentations[0]).__name__ == "HorizontalFlip"
+    assert type(Recipe(recipe, ["--strategy=aml", "--strategy.patch_size=8"]).instantiate()[1]).__name__ == "AML"
+    with pytest.raises(RecipeError, match="There is no strategy 'maskri'; did you mean maskris"):
+        Recipe(recipe, ["--strategy=maskri"])
 
 
 def test_methods_are_trained_alike():
@@ -173,7 +254,7 @@ def test_the_resolved_recipe_says_everything_and_reads_as_itself(recipe, tmp_pat
     assert (again.training, again.splits) == (first.training, first.splits)
     values = yaml.safe_load(text)
     assert values["strategy"]["init_args"]["image"]["ratio"] == 0.5
-    assert values["training"]["clip"] is None
+    assert values["training"]["max_grad_norm"] is None
     assert values["training"]["seed"] == 0  # a default
     assert values["model"]["init_args"]["heads"] == 2
     assert "config" not in values
@@ -210,7 +291,10 @@ def test_random_weights_follow_from_the_seed_and_disturb_nobody(recipe):
         ({"model": 3}, "model: expected a class_path of a RISModel"),
         ({"training": [1]}, "training must hold keys with values"),
         ({"strategy": None}, "the following arguments are required: strategy"),
-        ({"model__class_path": "maskris.CARISS"}, "module 'maskris' has no attribute 'CARISS'; it offers"),
+        (
+            {"model__class_path": "maskris.CARISS"},
+            "maskris.CARISS is no model: maskris has no subclass of RISModel under",
+        ),
         ({"strategy__class_path": "maskris.CARIS"}, "strategy: "),
     ],
 )
@@ -230,7 +314,7 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path, changes, message):
         (["--strategy.image.rato=3"], "unknown key strategy.image.rato"),
         (["--model.layers", "3.5"], "model.layers: expected int, not 3.5"),
         (["--model.preprocess.resize", "crop"], "model.preprocess.resize: expected one of 'stretch', 'letterbox', not"),
-        (["--strategy", "maskris.Nothing"], "strategy: module 'maskris' has no attribute 'Nothing'"),
+        (["--strategy", "maskris.Nothing"], "maskris.Nothing is no strategy: maskris has no subclass of Strategy"),
         (["--training.lr"], "argument --training.lr: expected one argument"),
     ],
 )
@@ -242,7 +326,10 @@ def test_what_is_wrong_in_an_override_is_named(recipe, overrides, message):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["--model.levels=7"], "tiny.yaml: levels must be 1 to 4, the maps of the vision encoder, not 7"),
+        (
+            ["--model.levels=7"],
+            "--model.levels=7: levels must be 1 to 4, the maps of the vision encoder, not 7",
+        ),
         (["--strategy.clean_weight=2"], "clean_weight must lie in [0, 1], not 2"),
         (["--model.vision={model_type: swin, embed_dm: 8}"], "A configuration of swin has no key embed_dm"),
     ],

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from maskris.experiments.study_runner import run_all, signals_as_exceptions
+from maskris.experiments.study_runner import run_all
 from maskris.training.checkpoint import load_state
 
 
@@ -72,18 +72,3 @@ until [ "$(ls "$folder"/../*/gpu | wc -l)" -ge 2 ]; do sleep 0.05; done
     seen = [file.with_name("gpu").read_text().strip() for file in files]
     assert seen[:2] == ["2", "5"]
     assert seen[2] in ("2", "5")
-
-
-def test_signals_end_a_study_as_ctrl_c_does():
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as caught, signals_as_exceptions():
-        signal.raise_signal(signal.SIGTERM)
-    assert caught.value.code == 128 + signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) == before
-    hup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
-    try:
-        with signals_as_exceptions():
-            signal.raise_signal(signal.SIGHUP)
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, hup)

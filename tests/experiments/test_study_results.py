@@ -1,5 +1,6 @@
 """Study results against numbers that can be computed by hand."""
 
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -8,6 +9,7 @@ from evaluation.made_up import made_up
 from rich.console import Console
 
 from maskris.evaluation.bootstrap import paired_intervals
+from maskris.experiments.study import Study, Variant
 from maskris.experiments.study_results import Run, StudyResults
 from maskris.reporting import tables_of, to_markdown
 
@@ -23,6 +25,12 @@ def better(evaluation, by):
     return made_up(n=n, seed=seed, prediction_pixels=prediction, target_pixels=target, **columns)
 
 
+def changed(results, **variants):
+    """The same runs with other variants: fields by their names."""
+    known = tuple(replace(one, **variants.get(one.name, {})) for one in results.study.variants)
+    return replace(results, study=replace(results.study, variants=known))
+
+
 @pytest.fixture
 def results():
     base = {seed: made_up(seed=0, intersection=np.full(40, 1 + seed), prediction_pixels=np.full(40, 80),
@@ -32,29 +40,31 @@ def results():
         runs.append(Run("plain", seed, {0.0: evaluation, 0.5: evaluation}, {"training_seconds": 10.0}))
         found = better(evaluation, 20)
         runs.append(Run("masked", seed, {0.0: found, 0.5: evaluation}, {"training_seconds": 20.0}))
-    paper = {"plain": 74.67, "masked": 76.49}
-    return StudyResults("T", "Why?", "plain", (0.0, 0.5), runs, paper, {"table": "Table 3", "metric": "oIoU"})
+    variants = Variant("plain", paper=74.67), Variant("masked", paper=76.49), Variant("absent")
+    source = {"table": "Table 3", "metric": "oIoU"}
+    return StudyResults(Study("T", variants, "plain", "Why?", occlusion=(0.0, 0.5), paper=source), runs)
 
 
 def test_means_deviations_and_differences(results):
-    cell = results.cell("plain", 0.0, "oIoU")
+    cell = results.compare("plain", 0.0, "oIoU")
     assert cell.values == pytest.approx((1 / 159, 2 / 158))
     assert cell.mean == pytest.approx((1 / 159 + 2 / 158) / 2)
     assert cell.deviation == pytest.approx(abs(1 / 159 - 2 / 158) / 2**0.5)
     assert cell.difference is None
-    difference = results.cell("masked", 0.0, "oIoU").difference
+    difference = results.compare("masked", 0.0, "oIoU").difference
     expected = np.mean([21 / 139 - 1 / 159, 22 / 138 - 2 / 158])
     assert difference.value == pytest.approx(expected)
     assert difference.low == pytest.approx(expected)  # all expressions are alike
-    assert results.cell("masked", 0.5, "oIoU").difference.value == 0
+    assert results.compare("masked", 0.5, "oIoU").difference.value == 0
 
 
 def test_directions_are_set_beside_the_paper(results):
     assert results.direction("masked", "oIoU") == "same"
     assert results.direction("plain", "oIoU") == ""
-    turned = StudyResults(**{**vars(results), "paper": {"plain": 80.0, "masked": 70.0}})
+    turned = changed(results, plain={"paper": 80.0}, masked={"paper": 70.0})
     assert turned.direction("masked", "mIoU") == "opposite"
-    nothing = StudyResults(**{**vars(results), "occlusion": (0.5, 0.0)})
+    swapped = [replace(run, evaluations={0.0: run.evaluations[0.5], 0.5: run.evaluations[0.0]}) for run in results.runs]
+    nothing = replace(results, runs=swapped)
     assert nothing.direction("masked", "mIoU") == "undecided"
 
 
@@ -62,13 +72,13 @@ def test_a_difference_that_seeds_disagree_on_has_no_direction(results):
     plain, masked, *others = results.runs
     # One seed wins by much, the other one loses a little: the interval over images alone would be sure.
     worse = Run("masked", 1, {share: better(e, -1) for share, e in plain.evaluations.items()})
-    mixed = StudyResults(**{**vars(results), "runs": [plain, masked, others[0], worse]})
-    cell = mixed.cell("masked", 0.0, "oIoU")
+    mixed = replace(results, runs=[plain, masked, others[0], worse])
+    cell = mixed.compare("masked", 0.0, "oIoU")
     assert cell.difference.low > 0
     assert cell.by_seed == pytest.approx((21 / 139 - 1 / 159, 0 - 2 / 158))
     assert cell.sign == 0
     assert mixed.direction("masked", "oIoU") == "undecided"
-    assert results.cell("masked", 0.0, "oIoU").sign == 1
+    assert results.compare("masked", 0.0, "oIoU").sign == 1
     assert tables_of(mixed, metric="oIoU")[-1].rows == [["masked", "plain", "+14.5, -1.3", "+0.0, -1.3"]]
 
 
@@ -82,16 +92,16 @@ def test_the_page_holds_all_tables(results):
     assert "| variant | against | clean | 50% hidden | paper | direction |\n|---|---|---:|" in page
 
 
-def test_a_variant_may_have_a_rival_of_its_own(results):
-    own = StudyResults(**{**vars(results), "against": {"plain": "masked"}})
-    assert own.cell("plain", 0.0, "oIoU").difference.value == pytest.approx(
-        -results.cell("masked", 0.0, "oIoU").difference.value
+def test_a_variant_may_have_a_reference_of_its_own(results):
+    own = changed(results, plain={"reference": "masked"})
+    assert own.compare("plain", 0.0, "oIoU").difference.value == pytest.approx(
+        -results.compare("masked", 0.0, "oIoU").difference.value
     )
 
 
 def test_what_costs_as_much_is_compared_in_a_table_of_its_own(results):
     assert [table.title for table in tables_of(results, metric="oIoU")] == ["T: oIoU", "Differences", "Seed by seed"]
-    both = StudyResults(**{**vars(results), "same_compute": {"masked": "plain", "absent": "plain"}})
+    both = changed(results, masked={"same_compute": "plain"}, absent={"same_compute": "plain"})
     equal = tables_of(both, metric="oIoU")[2]
     assert equal.title == "At equal compute"
     assert equal.rows == [["masked", "plain", "+14.6 [+14.6, +14.6]", "+0.0 [+0.0, +0.0]"]]
@@ -100,7 +110,7 @@ def test_what_costs_as_much_is_compared_in_a_table_of_its_own(results):
 
 def test_a_row_says_its_seeds_where_they_are_not_all(results):
     some = [run for run in results.runs if (run.variant, run.seed) != ("masked", 0)]
-    partly = StudyResults(**{**vars(results), "runs": some})
+    partly = replace(results, runs=some)
     scores, differences = tables_of(partly, metric="oIoU")[:2]
     assert [row[0] for row in scores.rows] == ["plain", "masked (seed 1)"]
     assert (differences.title, differences.rows[0][0]) == ("Differences", "masked (seed 1)")
@@ -111,7 +121,7 @@ def test_a_row_says_its_seeds_where_they_are_not_all(results):
 def test_names_are_shown_in_a_terminal_as_they_are(results):
     odd = {"plain": "a[red]", "masked": "[/b]"}
     runs = [Run(odd[run.variant], run.seed, run.evaluations, run.done) for run in results.runs]
-    renamed = StudyResults(**{**vars(results), "title": "[i]", "runs": runs, "baseline": "a[red]", "paper": {}})
+    renamed = StudyResults(Study("[i]", tuple(map(Variant, odd.values())), "a[red]", occlusion=(0.0, 0.5)), runs)
     console = Console(record=True, width=120, file=StringIO())
     for table in tables_of(renamed, metric="oIoU"):
         console.print(table.to_rich())

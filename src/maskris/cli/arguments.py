@@ -6,6 +6,7 @@ import re
 import types
 from argparse import SUPPRESS, Action
 from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, Union, get_args, get_origin
@@ -59,25 +60,82 @@ class Parser(ArgumentParser):
         return f"there is no option {wrong}" + (f"; did you mean {close[0]}?" if close else "")
 
 
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a command.
+
+    Attributes:
+        name: As in Python.
+        annotation: Its type.
+        default: ``inspect.Parameter.empty`` for what is required.
+        text: Its help.
+        positional: Given by its place; otherwise an option.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+    text: str
+    positional: bool = False
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is inspect.Parameter.empty
+
+    @property
+    def shown(self) -> str:
+        """As it is written in a command line; a flag that is on by default is named by what turns it off."""
+        if self.positional:
+            return self.name
+        turns_off = _without_none(self.annotation) is bool and self.default is True
+        return f"--{'no-' if turns_off else ''}{self.name.replace('_', '-')}"
+
+
+def arguments_of(function: Callable[..., Any]) -> list[Argument]:
+    """The arguments of a command, without ``overrides``; a dataclass stands for its fields, each an option."""
+    found = []
+    texts = _descriptions(function)
+    for parameter in inspect.signature(function).parameters.values():
+        if inspect.isclass(parameter.annotation) and is_dataclass(parameter.annotation):
+            texts_of_class = _descriptions(*reversed(inspect.getmro(parameter.annotation)))
+            for field in fields(parameter.annotation):
+                default = parameter.empty if field.default is MISSING else field.default
+                found.append(Argument(field.name, field.type, default, texts_of_class.get(field.name, "")))
+        elif parameter.name != "overrides":
+            positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+            text = texts.get(parameter.name, "")
+            found.append(Argument(parameter.name, parameter.annotation, parameter.default, text, positional))
+    return found
+
+
+def _descriptions(*documented: Any) -> dict[str, str]:
+    """What docstrings say about arguments; later ones win."""
+    parsed = (docstring_parser.parse(inspect.cleandoc(one.__doc__ or "")) for one in documented)
+    return {parameter.arg_name: parameter.description or "" for document in parsed for parameter in document.params}
+
+
 def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> dict[str, Any]:
     """Words of the command line as the arguments of a function.
 
     Parameters that can be given by position are positional arguments; the others are options, with dashes for
-    underscores. A parameter ``overrides`` gets the keys of a recipe, as `split_overrides` finds them. ``--help`` and
-    wrong usage end the process.
+    underscores. A parameter that is a dataclass is made of the options that are its fields. A parameter ``overrides``
+    gets the keys of a recipe, as `split_overrides` finds them. ``--help`` and wrong usage end the process.
 
     Args:
         name: Of the command, for messages.
         function: With types and a docstring in Google style.
         words: What follows the command.
     """
-    overrides: list[str] | None = None
-    rest = list(words)
-    if "overrides" in inspect.signature(function).parameters:
-        rest, overrides = split_overrides(rest)
+    parameters = inspect.signature(function).parameters
+    rest, overrides = split_overrides(words) if "overrides" in parameters else (list(words), [])
     parser = make_parser(name, function, recipe_keys=any(word in ("-h", "--help") for word in rest))
     values: dict[str, Any] = parser.parse_args(together(parser, [_dashed(word) for word in rest])).as_dict()
-    return values if overrides is None else values | {"overrides": overrides}
+    for parameter in parameters.values():
+        if is_dataclass(parameter.annotation):
+            made: Any = parameter.annotation
+            values[parameter.name] = made(**{field.name: values.pop(field.name) for field in fields(made)})
+    return values | {"overrides": overrides} if "overrides" in parameters else values
 
 
 def make_parser(name: str, function: Callable[..., Any], *, recipe_keys: bool = False) -> Parser:
@@ -88,14 +146,12 @@ def make_parser(name: str, function: Callable[..., Any], *, recipe_keys: bool = 
         function: With types and a docstring.
         recipe_keys: Describe the keys of a recipe as well, for the help of functions with ``overrides``.
     """
-    document = docstring_parser.parse(inspect.getdoc(function) or "")
-    helps = {parameter.arg_name: parameter.description or "" for parameter in document.params}
-    parser = Parser(prog=f"maskris {name}", description=document.description, formatter_class=HelpFormatter)
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.name != "overrides":
-            _add(parser, parameter, helps.get(parameter.name, ""))
-        elif recipe_keys:
-            _describe_recipe(parser)
+    description = docstring_parser.parse(inspect.getdoc(function) or "").description
+    parser = Parser(prog=f"maskris {name}", description=description, formatter_class=HelpFormatter)
+    for argument in arguments_of(function):
+        _add(parser, argument)
+    if recipe_keys and "overrides" in inspect.signature(function).parameters:
+        _describe_recipe(parser)
     return parser
 
 
@@ -154,37 +210,31 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, overrides
 
 
-def _add(parser: Parser, parameter: inspect.Parameter, text: str) -> None:
-    """One parameter as an argument."""
-    positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-    required = parameter.default is parameter.empty
-    dashed = parameter.name.replace("_", "-")
-    options: dict[str, Any] = {"help": text}
-    if not required:
-        options["default"] = parameter.default
-    inner = _without_none(parameter.annotation)
+def _add(parser: Parser, argument: Argument) -> None:
+    options: dict[str, Any] = {"help": argument.text}
+    if not argument.required:
+        options["default"] = argument.default
+    optional = argument.positional and not argument.required
+    inner = _without_none(argument.annotation)
     if inner is bool:  # a flag without a value, which turns the default round
-        action = "store_false" if parameter.default else "store_true"
-        if parameter.default and text:
-            options["help"] = f"Don't {text[0].lower()}{text[1:]}"
-        flag = f"--no-{dashed}" if parameter.default else f"--{dashed}"
-        parser.add_argument(flag, dest=parameter.name, action=action, **options)
+        if argument.default and argument.text:
+            options["help"] = f"Don't {argument.text[0].lower()}{argument.text[1:]}"
+        action = "store_false" if argument.default else "store_true"
+        parser.add_argument(argument.shown, dest=argument.name, action=action, **options)
         return
-    if get_origin(inner) is list:
+    if get_origin(inner) in (list, Sequence):
         (inner,) = get_args(inner)
-        options |= {"nargs": "*" if positional and not required else "+", "type": inner}
+        options |= {"nargs": "*" if optional else "+", "type": inner}
     else:
-        options["type"] = parameter.annotation
-        if positional and not required:
-            options["nargs"] = "?"
-    if positional:
-        parser.add_argument(parameter.name, **options)
+        options |= {"type": argument.annotation, **({"nargs": "?"} if optional else {})}
+    if argument.positional:
+        parser.add_argument(argument.name, **options)
         return
     if inner in _METAVARS:
         options["metavar"] = _METAVARS[inner]
     elif not get_args(inner):  # those of a Literal show their choices
-        options["metavar"] = dashed.upper()
-    parser.add_argument(f"--{dashed}", required=required, **options)
+        options["metavar"] = argument.shown.removeprefix("--").upper()
+    parser.add_argument(argument.shown, required=argument.required, **options)
 
 
 def _without_none(annotation: Any) -> Any:

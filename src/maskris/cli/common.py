@@ -36,11 +36,8 @@ def _take_any_name() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def quickstart_model(otherwise: str) -> str:
-    """The model of `maskris quickstart` in this folder, which commands take that are given none.
-
-    Args:
-        otherwise: How else to say which model, for the message.
+def quickstart_model() -> str:
+    """The model of `maskris quickstart` in this folder.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -48,7 +45,7 @@ def quickstart_model(otherwise: str) -> str:
     folder = Path("quickstart") / "maskris"
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"No model: {otherwise} a run folder, a model folder or a Hub id, or run `maskris quickstart` here"
+            "No model: name a run folder, a model folder or a Hub id, or run `maskris quickstart` here"
         )
     return str(folder)
 

@@ -1,4 +1,4 @@
-"""`maskris doctor`: is this machine ready, are the data complete, does training run?"""
+"""Check this machine and your data, and run two training steps."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,28 +1,54 @@
-"""The command line: every command is a typed function with a docstring, imported when it is called."""
+"""The command line: every command is a typed function with a docstring, imported when it is called.
+
+A file of this package with a function of its own name is a command; the first line of the file says what it does.
+"""
 
 import importlib
 import os
+import re
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
-COMMANDS = {
-    "quickstart": ("maskris.cli.quickstart", "Make data, train a small model, evaluate it and draw what it finds."),
-    "prepare": ("maskris.cli.prepare", "Check annotations of any format and write them to one Parquet file."),
-    "train": ("maskris.cli.train", "Train a model by a recipe."),
-    "evaluate": ("maskris.cli.evaluate", "Evaluate a model on prepared data."),
-    "robustness": ("maskris.cli.robustness", "Measure models on worse pictures and sentences, and compare them."),
-    "reproduce": ("maskris.cli.reproduce", "Measure published numbers again and say which are verified."),
-    "predict": ("maskris.cli.predict", "Segment what phrases mean in a photo, a folder of them, or rows of a file."),
-    "demo": ("maskris.demo.app", "Open a page on which a model can be tried with photos and phrases."),
-    "convert": ("maskris.cli.convert", "Turn published weights into a model folder."),
-    "recipes": ("maskris.cli.recipes", "List the shipped recipes, or print one."),
-    "study": ("maskris.cli.study", "Train variants of a recipe with several seeds and compare them."),
-    "report": ("maskris.cli.report", "Write one HTML file on runs: numbers with intervals, curves, pictures."),
-    "doctor": ("maskris.cli.doctor", "Check this machine and your data, and run two training steps."),
-}
+ELSEWHERE = {"demo": "maskris.demo.app"}
+"""Commands whose module is above this package and is known by its name alone."""
+
+ORDER = (
+    "quickstart", "prepare", "train", "evaluate", "robustness", "reproduce", "predict", "demo", "convert", "recipes",
+    "study", "report", "doctor",
+)  # fmt: skip
+"""Of the commands in the overview; others follow by the alphabet."""
+
+
+class Command(NamedTuple):
+    """A command: its module, whose function has the command's name, and what it does in one line."""
+
+    module: str
+    about: str
+
+    def function(self, name: str) -> Callable[..., int | None]:
+        """The function, imported now."""
+        found: Callable[..., int | None] = getattr(importlib.import_module(self.module), name)
+        return found
+
+
+@cache
+def commands() -> dict[str, Command]:
+    """All commands by their names; their files are read but not imported."""
+    here = Path(__file__).parent
+    modules = {file.stem: f"maskris.cli.{file.stem}" for file in here.glob("*.py") if file.stem != "main"} | ELSEWHERE
+    found = {}
+    for name in sorted(modules, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)):
+        text = here.parent.joinpath(*modules[name].split(".")[1:]).with_suffix(".py").read_text(encoding="utf-8")
+        first_line = re.match(r'r?"""(.*?)(?:"""|\n)', text)
+        if first_line and re.search(rf"^def {name}\(", text, re.MULTILINE):
+            found[name] = Command(modules[name], first_line[1])
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,15 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"maskris {version('maskris')}")
         return 0
     name, *rest = words
-    if name not in COMMANDS:
-        from difflib import get_close_matches
-
-        close = get_close_matches(name, COMMANDS, n=1)
+    if name not in commands():
+        close = get_close_matches(name, commands(), n=1)
         hint = f"did you mean `maskris {close[0]}`?" if close else "`maskris --help` lists the commands"
         return _fail(f"There is no command {name!r}; {hint}", code=2)
     from maskris.cli.arguments import parse
 
-    function: Callable[..., int | None] = getattr(importlib.import_module(COMMANDS[name][0]), name)
+    function = commands()[name].function(name)
     values = parse(name, function, rest)
     try:
         with warnings.catch_warnings():
@@ -71,12 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    lines = "\n".join(f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items())
+    width = max(map(len, commands()))
+    lines = "\n".join(f"  {name:<{width}}  {command.about}" for name, command in commands().items())
     return (
         "maskris: referring image segmentation, from a photo and a phrase to the mask of what the phrase means\n\n"
         f"usage: maskris COMMAND …\n\n{lines}\n\n"
-        "`maskris COMMAND --help` tells the options of a command. Begin with `maskris quickstart`."
+        "`maskris COMMAND --help` shows the options of a command. Begin with `maskris quickstart`."
     )
 
 

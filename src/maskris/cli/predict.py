@@ -1,9 +1,10 @@
-"""``maskris predict``: what phrases mean in one photo, or in as many as a folder or a file of rows names."""
+"""Segment what phrases mean in a photo, a folder of them, or rows of a file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from maskris.cli.common import quickstart_model, say, show
+from maskris.cli.common import say, show
+from maskris.cli.options import ModelOptions
 
 if TYPE_CHECKING:
     from maskris.inference.batch import BatchResult
@@ -12,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def predict(
+    checkpoint: str,
     source: Path,
     expressions: list[str] | None = None,
     *,
-    model: str | None = None,
     out: Path = Path("predictions"),
     threshold: float = 0.5,
     images: Path | None = None,
@@ -23,12 +24,9 @@ def predict(
     overlays: bool = False,
     retry_errors: bool = False,
     overwrite: bool = False,
-    batch_size: int = 32,
     images_at_once: int | None = None,
     workers: int = 2,
-    device: str | None = None,
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
-    model_class: str | None = None,
+    model: ModelOptions,
 ) -> int:
     """Segment what phrases mean in a photo, in every photo of a folder, or in the photos that a file names.
 
@@ -37,53 +35,48 @@ def predict(
     the same command goes on where it was stopped or killed. The exit code is 1 if some rows failed.
 
     Args:
+        checkpoint: A run folder, a model folder or a Hub id.
         source: A photo, a folder, or a .csv, .jsonl or .ndjson file.
         expressions: Phrases, each in quotes; in a file they are there already.
-        model: A run folder, a model folder or a Hub id; by default the model of `maskris quickstart` in this folder.
         out: Folder to write to.
         threshold: Probability above which a pixel belongs to the mask.
-        images: Folder that the photos of a file are relative to; by default the file's own.
+        images: Folder of the images, if they aren't found from the file that names them.
         masks: Also write the mask of every row as a PNG (folders and files).
         overlays: Also write the mask of every row on its photo (folders and files).
         retry_errors: Do rows again that failed (folders and files).
         overwrite: Replace the results for another photo of the same name (one photo).
-        batch_size: Most expressions at once.
         images_at_once: Photos encoded together; by default 8 on a GPU and 1 on the CPU (folders and files).
-        workers: Threads that read photos ahead (folders and files).
-        device: Such as cuda or cpu; the fastest by default.
-        precision: Numbers in which the network computes.
-        model_class: Class of a model of your own, such as my_module.MyModel.
+        workers: Processes or threads that load images.
+        model: How it is run.
     """
     from maskris.inference.batch import predict_batch
     from maskris.inference.batch_inputs import READERS, read_rows
-    from maskris.inference.predictor import Predictor
     from maskris.inference.save import check_free, save_predictions
     from maskris.utils.process import StopSignals
 
     batch = source.is_dir() or source.suffix.lower() in READERS
     if batch and overwrite:
         raise ValueError("--overwrite is for a single photo; for a folder or a file, choose another folder with --out")
+    if Path(checkpoint).is_file():
+        raise ValueError(
+            f'{checkpoint} is no model; give that first: maskris predict MODEL {checkpoint} "the left man"'
+        )
     batch_only = {"--images": images, "--masks": masks, "--overlays": overlays, "--retry-errors": retry_errors}
     if not batch:
         if given := [option for option, value in batch_only.items() if value]:
             raise ValueError(f"{given[0]} is for a folder of photos or a file of rows, not for a single photo")
         if not expressions:
-            raise ValueError(f'Say what to look for: maskris predict {source} "the man on the left"')
+            raise ValueError(f'Say what to look for: maskris predict {checkpoint} {source} "the man on the left"')
         check_free(source, out, overwrite=overwrite)
-    model = quickstart_model("give --model with") if model is None else model
 
     # Before the model is loaded: it must be clear that there is something to predict.
     rows = read_rows(source, expressions or [], images=images, leave_out=out) if batch else None
-    predictor = Predictor.from_pretrained(
-        model, device=device, precision=precision, batch_size=batch_size, model_class=model_class
-    )
+    predictor = model.predictor(checkpoint)
     if rows is None:
         assert expressions
         found = predictor.predict(expressions, image=source, threshold=threshold)
-        _show_one(
-            found,
-            save_predictions(source, found, out, model=predictor.name, image=predictor.image, overwrite=overwrite),
-        )
+        saved = save_predictions(source, found, out, model=predictor.name, image=predictor.image, overwrite=overwrite)
+        _show_one(found, saved)
         return 0
     with StopSignals() as signals:
         result = predict_batch(

@@ -1,4 +1,4 @@
-"""`maskris prepare`: checks annotations and writes them to one Parquet file."""
+"""Check annotations of any format and write them to one Parquet file."""
 
 from pathlib import Path
 from typing import Literal
@@ -32,7 +32,7 @@ def prepare(
         dataset: Which data set of the folder, such as refcoco+.
         split_by: Which partition, such as unc, umd or google; with --combine, those that aren't unc, unc and umd, such
             as refcocog=google.
-        images: Folder of the images, if it isn't found beside the annotations.
+        images: Folder of the images, if they aren't found from the file that names them.
         text: Take the cleaned sentences or those that the annotators typed (REFER and gRefCOCO only).
         combine: Combine these data sets of the folder, or Parquet files, for training: without training images that
             occur in a val or test split of any of them.

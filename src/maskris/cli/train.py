@@ -1,4 +1,4 @@
-"""`maskris train`: trains a model by a recipe."""
+"""Train a model by a recipe."""
 
 import shlex
 from pathlib import Path
@@ -29,31 +29,22 @@ def train(
         overrides: Keys of the recipe with their values.
     """
     from maskris.data.table import open_tables
-    from maskris.experiments.recipe import Recipe, make_trainer
+    from maskris.experiments import run as library
+    from maskris.experiments.recipe import Recipe
+    from maskris.training.run_record import read_run
+    from maskris.utils.process import is_first_process
 
     chosen = Recipe(recipe, overrides or [])
-    splits = chosen.splits
     table = open_tables(data)
-    folder = out or Path("runs") / Path(recipe).stem
-    trainer = make_trainer(chosen, table, folder)
-    if trainer.rank == 0:
-        dataset, longest = trainer.train, trainer.model.tokenizer.max_length
-        say(f"{len(dataset.table):,} referents with {dataset.table.num_expressions:,} expressions; {folder}")
-        truncated, total = dataset.count_truncated()
-        if truncated:
-            say(f"{truncated:,} of {total:,} expressions have more than {longest} tokens and lose their last words")
-    result = trainer.fit(resume)
+    result = library.train(chosen, table, out, resume=resume, log=say)
     if result.interrupted is not None:
         return 128 + result.interrupted
-    if trainer.rank == 0:
-        say(f"Done: step {result.step}, {result.seconds:.1f} s in this call. The model: {_model_of(folder)}")
-        if tested := [name for name in splits.test if name in table.splits]:
+    if is_first_process():
+        folder = read_run(result.out).model_folder
+        say(f"Done: step {result.step}, {result.seconds:.1f} s in this call. The model: {folder}")
+        if tested := [name for name in chosen.splits.test if name in table.splits]:
             files = " ".join(shlex.quote(str(file)) for file in data)
-            own = type(trainer.model)
-            option = "" if own.__module__.startswith("maskris.") else f" --model-class {own.__module__}.{own.__name__}"
-            say(f"Next: maskris evaluate {shlex.quote(str(folder))} {files} --splits {' '.join(tested)}{option}")
+            own = "" if chosen.model_class.startswith("maskris.") else f" --model-class {chosen.model_class}"
+            run = shlex.quote(str(result.out))
+            say(f"Next: maskris evaluate {run} --data {files} --splits {' '.join(tested)}{own}")
     return 0
-
-
-def _model_of(folder: Path) -> Path:
-    return folder / "best" if (folder / "best").is_dir() else folder / "last"

@@ -1,4 +1,4 @@
-"""``maskris demo``: a local web page for a model, with one's own photos and phrases."""
+"""Open a page on which a model can be tried with photos and phrases."""
 
 import errno
 import os
@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from maskris.cli.common import quickstart_model, say
+from maskris.cli.options import ModelOptions
 
 if TYPE_CHECKING:
     from maskris.demo.checks import Limits
@@ -41,9 +42,7 @@ def demo(
     examples: Path | None = None,
     max_mb: float = 20.0,
     max_pixels: int = 25_000_000,
-    device: str | None = None,
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
-    model_class: str | None = None,
+    model: ModelOptions,
 ) -> int:
     """Open a page on which a model can be tried with photos and phrases, until Ctrl-C.
 
@@ -59,22 +58,19 @@ def demo(
             default scenes like those of `maskris quickstart`.
         max_mb: Largest file that visitors can upload, in megabytes.
         max_pixels: Largest photo, width times height.
-        device: Such as cuda or cpu; the fastest by default.
-        precision: Numbers in which the network computes.
-        model_class: Class of a model of your own, such as my_module.MyModel.
+        model: How it is run.
     """
     _require_gradio()
     from maskris.demo.checks import Limits
     from maskris.demo.examples import own_examples
     from maskris.demo.service import public_name
-    from maskris.inference.predictor import Predictor
     from maskris.utils.process import StopSignals
 
     limits = Limits(max_mb, max_pixels)
     offered = None if examples is None else own_examples(examples)
     if checkpoint is None:
-        checkpoint = quickstart_model("name")
-    predictor = Predictor.from_pretrained(checkpoint, device=device, precision=precision, model_class=model_class)
+        checkpoint = quickstart_model()
+    predictor = model.predictor(checkpoint)
     with StopSignals() as stop, serving(predictor, limits, offered, host=host, port=free_port(host, port)) as address:
         say(f"{public_name(predictor.name)} is served at {address} (Ctrl-C ends it)")
         if host not in ("127.0.0.1", "localhost", "::1"):

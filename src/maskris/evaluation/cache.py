@@ -19,12 +19,13 @@ def evaluate_cached(
     file: Path,
     *,
     precision: Precision = "fp32",
+    reduced_decoding: bool = False,
     **options: Any,
 ) -> tuple[Evaluation, bool]:
     """Evaluate a model, or read what the file holds if it is the same evaluation; else the file is replaced.
 
-    The same means: weights, configuration, rows of the table, protocol and precision. The photos' pixels are not looked
-    at, and what doesn't change results (batches, processes, device) may differ.
+    The same means: weights, configuration, rows of the table, protocol, precision and reduced decoding. The photos'
+    pixels are not looked at, and what doesn't change results (batches, processes, device) may differ.
 
     Args:
         model: As for `evaluate`.
@@ -32,7 +33,8 @@ def evaluate_cached(
         protocol: As for `evaluate`.
         file: Parquet, as `Evaluation.save` writes it.
         precision: As for `evaluate`.
-        **options: Other arguments of `evaluate`, without ``perturb`` and ``reduced_decoding``.
+        reduced_decoding: As for `evaluate`.
+        **options: Other arguments of `evaluate`, without ``perturb``.
 
     Returns:
         The evaluation, and whether it was computed now.
@@ -41,12 +43,17 @@ def evaluate_cached(
         ValueError: If the file is something else than a saved evaluation.
     """
     protocol = Protocol.of(protocol)
-    fingerprint = {"weights": weights_sha256(model), "data": table_sha256(table), "precision": precision}
+    fingerprint: dict[str, Any] = {
+        "weights": weights_sha256(model),
+        "data": table_sha256(table),
+        "precision": precision,
+    }
+    fingerprint |= {"reduced_decoding": True} if reduced_decoding else {}
     if file.is_file():
         found = Evaluation.load(file)
         if (found.fingerprint, found.protocol) == (fingerprint, protocol):
             return found, False
-    result = evaluate(model, table, protocol, precision=precision, **options)
+    result = evaluate(model, table, protocol, precision=precision, reduced_decoding=reduced_decoding, **options)
     result = replace(result, settings={**result.settings, "fingerprint": fingerprint})
     if processes()[0] == 0:
         result.save(file)

@@ -1,14 +1,19 @@
 """Recipes: a YAML file that names model, method, training and splits, with typed overrides on top."""
 
-from collections.abc import Sequence
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from maskris.registry import find_class
 from maskris.utils.config_errors import simplify
 from maskris.utils.imports import working_folder
 
@@ -48,7 +53,7 @@ class RecipeError(ValueError):
 
 def shipped() -> list[str]:
     """The names of the shipped recipes."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in files("maskris.recipes").iterdir() if _is_recipe(entry))
+    return sorted(e.name.removesuffix(".yaml") for e in files("maskris.recipes").iterdir() if e.name.endswith(".yaml"))
 
 
 def find(name: str | Path) -> Path:
@@ -67,8 +72,86 @@ def find(name: str | Path) -> Path:
     raise RecipeError(f"There is no recipe {str(name)!r}, neither shipped nor as a YAML file; {hint}")
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds keys with values.
+
+    Raises:
+        RecipeError: If it holds something else.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is no YAML: {error}".replace("\n", " ")) from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} holds no keys with values")
+    return values
+
+
+def read_recipe(name: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The values of a recipe, on top of those of the recipe that its ``base`` names, and so on.
+
+    Args:
+        name: Name of a shipped recipe, or a YAML file. A base is one of these too, its path
+            seen from the file's folder.
+        above: Files that are based on this one.
+
+    Raises:
+        RecipeError: If a recipe does not exist or is no YAML, or if recipes are based on each other in a circle.
+    """
+    file = find(name).resolve()
+    if file in above:
+        circle = " -> ".join(map(str, (*above, file)))
+        raise RecipeError(f"Recipes are based on each other in a circle: {circle}")
+    values = read_yaml(file)
+    if "base" not in values:
+        return values
+    base = str(values.pop("base"))
+    beside = file.parent / base
+    return merge(read_recipe(beside if beside.is_file() else base, (*above, file)), values)
+
+
+def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes on top of a recipe; a section that names its class takes the place of the old one as a whole."""
+    merged = dict(values)
+    for key, value in changes.items():
+        old = merged.get(key)
+        nested = isinstance(value, Mapping) and isinstance(old, Mapping) and "class_path" not in value
+        merged[key] = merge(old, value) if nested and isinstance(old, Mapping) else value
+    return merged
+
+
+def full_text(name: str | Path) -> str:
+    """A recipe as one file that depends on no other; what is based on another recipe keeps its first comment only.
+
+    Raises:
+        RecipeError: As `read_recipe`.
+    """
+    text = find(name).read_text(encoding="utf-8")
+    if "base" not in read_yaml(find(name)):
+        return text
+    head = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    sections = ("\n".join(_block({key: value})) for key, value in read_recipe(name).items())
+    return "\n\n".join(["\n".join(head), *sections]) + "\n"
+
+
+def _block(values: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
+    """YAML in the style of the shipped recipes: small mappings and all lists in one line."""
+    indent = "  " * depth
+    for key, value in values.items():
+        if isinstance(value, dict) and (
+            depth == 0 or len(value) > 4 or any(isinstance(v, dict) for v in value.values())
+        ):
+            yield f"{indent}{key}:"
+            yield from _block(value, depth + 1)
+        else:
+            text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=88).removesuffix("...\n")
+            yield f"{indent}{key}: {textwrap.indent(text, indent + '  ').strip()}"
+
+
 class Recipe:
     """A recipe with its overrides, checked: unknown keys and wrong types are errors.
+
+    A class of this package may be named in short: ``lavt``, ``ema_teacher``.
 
     Args:
         name: Name of a shipped recipe, or a YAML file.
@@ -80,30 +163,31 @@ class Recipe:
 
     def __init__(self, name: str | Path, overrides: Sequence[str] = ()) -> None:
         self.name = str(name)
-        file = find(name)  # before anything heavy
+        self.overrides = list(overrides)
+        find(name)  # before anything heavy
         self._parser = _parser()
         try:
+            values = _with_full_names(read_recipe(name))
             with working_folder():
-                self._values = self._parser.parse_args([f"--config={file}", *overrides])
+                self._values = self._parser.parse_args([f"--config={yaml.safe_dump(values)}", *_full_names(overrides)])
         except ArgumentError as error:
-            message = simplify(str(error), _keys(self._parser))
-            if message.startswith("Unexpected config"):
-                message = f"the file holds no keys; a recipe has {', '.join(SECTIONS)}"
-            raise self._error(message, overrides) from error
-        self._check(overrides)
+            raise self._error(simplify(str(error), _keys(self._parser))) from error
+        except ValueError as error:
+            raise self._error(str(error)) from error
+        self._check()
 
-    def _check(self, overrides: Sequence[str]) -> None:
+    def _check(self) -> None:
         """What can be known before anything heavy is loaded."""
         for section in SECTIONS:
             if not isinstance(self._values.get(section), Namespace):
-                raise self._error(f"{section} must hold keys with values", overrides)
+                raise self._error(f"{section} must hold keys with values")
         try:
             _ = self.training, self.splits
         except ValueError as error:
-            raise self._error(f"training: {error}", overrides) from error
+            raise self._error(f"training: {error}") from error
 
-    def _error(self, message: str, overrides: Sequence[str] = ()) -> RecipeError:
-        return RecipeError(f"Recipe {' '.join([self.name, *overrides])}: {message}")
+    def _error(self, message: str) -> RecipeError:
+        return RecipeError(f"Recipe {' '.join([self.name, *self.overrides])}: {message}")
 
     def instantiate(self) -> tuple["RISModel", "Strategy"]:
         """Build the model and the strategy.
@@ -136,6 +220,11 @@ class Recipe:
         """Which splits serve for what."""
         values = self._values.data.as_dict()
         return Splits(**{key: value for key, value in values.items() if key in Splits.__dataclass_fields__})
+
+    @property
+    def model_class(self) -> str:
+        """The import path of the model's class."""
+        return str(self._values.model.class_path)
 
     @property
     def reduced_decoding(self) -> bool:
@@ -192,11 +281,54 @@ def _keys(parser: ArgumentParser) -> list[str]:
     return [*SECTIONS, *(action.dest for action in parser._actions if "." in action.dest)]
 
 
-def _is_recipe(entry: Any) -> bool:
-    return str(entry.name).endswith(".yaml")
+_CLASS_OPTION = re.compile(r"--(model|strategy)(=(.+))?")
 
 
-def make_trainer(
+def _full_names(overrides: Sequence[str]) -> list[str]:
+    """Overrides with the import paths of classes that are named in short."""
+    words = list(overrides)
+    for i, word in enumerate(words):
+        if match := _CLASS_OPTION.fullmatch(word):
+            if match[3]:
+                words[i] = f"--{match[1]}={_full_name(match[1], match[3])}"
+            elif i + 1 < len(words):
+                words[i + 1] = _full_name(match[1], words[i + 1])
+    return words
+
+
+def _with_full_names(values: dict[str, Any]) -> dict[str, Any]:
+    """The same for the values of a recipe."""
+    for kind in ("model", "strategy"):
+        if kind in values:
+            values[kind] = _full_class(kind, values[kind])
+    data = values.get("data")
+    if isinstance(data, dict) and isinstance(data.get("augment"), list):
+        data["augment"] = [_full_class("augmentation", one) for one in data["augment"]]
+    return values
+
+
+def _full_class(kind: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return _full_name(kind, value)
+    if isinstance(value, dict) and isinstance(value.get("class_path"), str):
+        return {**value, "class_path": _full_name(kind, value["class_path"])}
+    return value
+
+
+def _full_name(kind: str, name: str) -> str:
+    """The import path of a class; names with a module are looked up for the error alone."""
+    if name == "null" or not all(part.isidentifier() for part in name.split(".")):
+        return name
+    from maskris.data.augment import Augmentation
+    from maskris.models.base import RISModel
+    from maskris.strategies.base import Strategy
+
+    bases: dict[str, type] = {"model": RISModel, "strategy": Strategy, "augmentation": Augmentation}
+    found: type = find_class(kind, name, bases[kind])
+    return name if "." in name else f"{found.__module__}.{found.__qualname__}"
+
+
+def build_trainer(
     recipe: "Recipe", table: "ReferringTable", out: Path, *, validate: bool = True, progress: bool = True
 ) -> "Trainer":
     """The trainer of a run; nothing is trained or written yet.

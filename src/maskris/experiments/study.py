@@ -10,37 +10,9 @@ from typing import Any
 
 import yaml
 
-from maskris.experiments.recipe import SECTIONS, Recipe, RecipeError, find, shipped
+from maskris.experiments.recipe import SECTIONS, Recipe, RecipeError, merge, read_recipe, read_yaml, shipped
 
-_STUDY_KEYS = {
-    "title", "about", "recipe", "common", "baseline", "seeds", "images", "occlusion", "paper", "variants",
-}  # fmt: skip
-
-_VARIANT_KEYS = {"recipe", "paper", "against", "same_compute", *SECTIONS}
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping)
-
-
-_MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "recipe": (lambda value: isinstance(value, str), "the name of a recipe or a YAML file"),
-    "common": (_is_mapping, "keys of the recipe with their values"),
-    "seeds": (lambda value: isinstance(value, list) and all(map(_is_whole, value)), "a list such as [0, 1, 2]"),
-    "images": (lambda value: _is_whole(value) and value > 0, "a number of scenes"),
-    "occlusion": (lambda value: isinstance(value, list) and all(map(_is_number, value)), "a list such as [0, 0.25]"),
-    "paper": (_is_mapping, 'such as {table: "Table 2, RefCOCO val", metric: oIoU}'),
-    "variants": (lambda value: _is_mapping(value) and bool(value), "variants by name, each with what it changes"),
-}
-"""What a study file may hold under a key, and the words for it."""
+_VARIANT_KEYS = {"recipe", "paper", "reference", "same_compute", *SECTIONS}
 
 
 class StudyError(ValueError):
@@ -56,15 +28,15 @@ class Variant:
         recipe: The whole recipe, as YAML would give it.
         overrides: Command-line words on top, such as ``--strategy.image.ratio=0.5``.
         paper: What the paper reports for it, in per cent.
-        against: The variant that it is compared with, if that isn't the study's baseline.
+        reference: The variant that it is compared with, if that isn't the study's baseline.
         same_compute: The variant that costs as much to train, for a second comparison.
     """
 
     name: str
-    recipe: Mapping[str, Any]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     paper: float | None = None
-    against: str | None = None
+    reference: str | None = None
     same_compute: str | None = None
 
     @property
@@ -79,13 +51,13 @@ class Study:
 
     Attributes:
         title: One line for people.
-        about: What the study asks, as Markdown.
-        baseline: Name of the variant that all others are compared with.
         variants: In the order of the table.
+        baseline: Name of the variant that all others are compared with.
+        about: The question of the study, as Markdown.
         seeds: Each variant is trained once with each.
-        images: Scenes of the embedded data set to train on, where no other data is given.
-        occlusion: Shares of the picture that are hidden at evaluation, in whole per cents; the first is 0, the clean
-            picture.
+        scenes: Scenes of the embedded data set to train on, where no other data is given.
+        occlusion: Shares of the image that are hidden at evaluation, in whole per cents; the first is 0, the clean
+            image.
         paper: Which table of the paper the numbers beside ours come from, and their metric.
     """
 
@@ -94,7 +66,7 @@ class Study:
     baseline: str
     about: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
-    images: int = 2000
+    scenes: int = 2000
     occlusion: tuple[float, ...] = (0.0, 0.25, 0.5)
     paper: Mapping[str, str] = field(default_factory=dict)
 
@@ -102,27 +74,44 @@ class Study:
         """Check the values.
 
         Raises:
-            StudyError: If a name or a seed occurs twice, the baseline is none of the variants, or the shares are not
-                as they must be.
+            StudyError: If a name or a seed occurs twice, the baseline or a reference is none of the variants, or the
+                shares are not as they must be.
         """
         folders = [variant.folder for variant in self.variants]
         if len(set(folders)) < len(folders):
             raise StudyError(f"{self.title}: two variants have the same name, among {', '.join(folders)}")
         names = [variant.name for variant in self.variants]
-        rivals = [rival for v in self.variants for rival in (v.against, v.same_compute) if rival is not None]
-        for name in (self.baseline, *rivals):
+        compared = [name for v in self.variants for name in (v.reference, v.same_compute) if name is not None]
+        for name in (self.baseline, *compared):
             if name not in names:
                 raise StudyError(f"{self.title}: the baseline {name!r} is none of the variants {', '.join(names)}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise StudyError(f"{self.title}: give each seed once, not {list(self.seeds)}")
+        if self.scenes < 1:
+            raise StudyError(f"{self.title}: scenes must be at least 1, not {self.scenes}")
         if wrong := [share for share in self.occlusion if not 0 <= share < 1]:
-            raise StudyError(f"{self.title}: a share of the picture lies between 0 and 1, not {wrong}")
-        # Files and tables name shares in per cent, and everything is compared on the clean picture.
+            raise StudyError(f"{self.title}: a share of the image lies between 0 and 1, not {wrong}")
+        # Files and tables name shares in per cent, and everything is compared on the clean image.
         if wrong := [share for share in self.occlusion if abs(100 * share - round(100 * share)) > 1e-6]:
             raise StudyError(f"{self.title}: a share is in whole per cents, such as 0.25, not {wrong}")
         if not self.occlusion or self.occlusion[0] != 0 or len(set(self.occlusion)) < len(self.occlusion):
             shares = list(self.occlusion)
             raise StudyError(f"{self.title}: occlusion starts with 0 and holds each share once, unlike {shares}")
+
+    def variant(self, name: str) -> Variant:
+        """The variant of a name."""
+        return next(variant for variant in self.variants if variant.name == name)
+
+    def reference(self, name: str) -> str:
+        """The variant that one is compared with."""
+        return self.variant(name).reference or self.baseline
+
+    def paper_difference(self, name: str) -> float | None:
+        """What the paper reports as the difference to the reference, in points; ``None`` where it has none."""
+        own, other = self.variant(name), self.variant(self.reference(name))
+        if own.paper is None or other.paper is None or own.name == other.name:
+            return None
+        return own.paper - other.paper
 
 
 def shipped_studies() -> list[str]:
@@ -156,6 +145,43 @@ def plan_study(name: str, vary: Sequence[str] | None = None) -> Study:
     raise StudyError(f"{name!r} is no study, so --vary must say what varies, such as --vary training.lr=5e-5,1e-4")
 
 
+def _find_study(name: str) -> Path | None:
+    """The file of a study: a shipped one by its name, or a YAML file with ``variants``; ``None`` if there is none."""
+    if name in shipped_studies():
+        return Path(str(files("maskris.recipes") / "studies" / f"{name}.yaml"))
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") and path.is_file() and "variants" in read_yaml(path):
+        return path
+    return None
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+_KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "title": (lambda value: not _is_mapping(value), "text"),
+    "about": (lambda value: not _is_mapping(value), "text"),
+    "recipe": (lambda value: isinstance(value, str), "the name of a recipe or a YAML file"),
+    "common": (_is_mapping, "keys of the recipe with their values"),
+    "baseline": (lambda value: not _is_mapping(value), "the name of a variant"),
+    "seeds": (lambda value: isinstance(value, list) and all(map(_is_whole, value)), "a list such as [0, 1, 2]"),
+    "scenes": (lambda value: _is_whole(value) and value > 0, "a number of scenes"),
+    "occlusion": (lambda value: isinstance(value, list) and all(map(_is_number, value)), "a list such as [0, 0.25]"),
+    "paper": (_is_mapping, 'such as {table: "Table 2, RefCOCO val", metric: oIoU}'),
+    "variants": (lambda value: _is_mapping(value) and bool(value), "variants by name, each with what it changes"),
+}
+"""The keys of a study file: what each may hold, and the words for it."""
+
+
 def read_study(path: Path) -> Study:
     """Read a study.
 
@@ -163,38 +189,42 @@ def read_study(path: Path) -> Study:
         StudyError: If a key is missing, unknown, or holds something of another kind.
         RecipeError: If a recipe that it names does not exist.
     """
-    values = _read(path)
-    if unknown := sorted(set(values) - _STUDY_KEYS):
-        raise StudyError(f"{path}: a study has no key {', '.join(unknown)}; it has {', '.join(sorted(_STUDY_KEYS))}")
+    values = read_yaml(path)
+    if unknown := sorted(set(values) - set(_KEYS)):
+        raise StudyError(f"{path}: a study has no key {', '.join(unknown)}; it has {', '.join(sorted(_KEYS))}")
     if missing := [key for key in ("title", "recipe", "baseline", "variants") if key not in values]:
         raise StudyError(f"{path}: {', '.join(missing)} is missing")
-    for key, (fits, words) in _MUST_BE.items():
-        if key in values and not fits(values[key]):
-            raise StudyError(f"{path}: {key} must be {words}, not {values[key]!r}")
-    common = values.pop("common", {})
+    for key, value in values.items():
+        fits, words = _KEYS[key]
+        if not fits(value):
+            raise StudyError(f"{path}: {key} must be {words}, not {value!r}")
+    common, recipe = values.pop("common", {}), values.pop("recipe")
     if unknown := sorted(set(common) - set(SECTIONS)):
         raise StudyError(f"{path}: common has no key {', '.join(unknown)}; it may have {', '.join(sorted(SECTIONS))}")
     variants = []
     for name, changes in values.pop("variants").items():
-        if not isinstance(changes, Mapping | None):
-            raise StudyError(f"{path}: the variant {name!r} must say which keys change, not {changes!r}")
-        changes = dict(changes or {})
-        if unknown := sorted(set(changes) - _VARIANT_KEYS):
-            allowed = ", ".join(sorted(_VARIANT_KEYS))
-            raise StudyError(f"{path}: the variant {name!r} has no key {', '.join(unknown)}; it may have {allowed}")
-        paper = changes.pop("paper", None)
-        if not (paper is None or _is_number(paper)):
-            raise StudyError(f"{path}: the paper's number of the variant {name!r} must be a number, not {paper!r}")
-        against, same_compute = (
-            str(changes.pop(key)) if key in changes else None for key in ("against", "same_compute")
-        )
-        recipe = merge(_read(find(str(changes.pop("recipe", values["recipe"])))), common)
-        variants.append(Variant(str(name), merge(recipe, changes), (), paper, against, same_compute))
-    del values["recipe"]
+        try:
+            variants.append(_variant(str(name), changes or {}, recipe, common))
+        except StudyError as error:
+            raise StudyError(f"{path}: the variant {name!r} {error}") from error
     # YAML reads the name 0.5 as a number.
     values |= {key: str(values[key]) for key in ("title", "about", "baseline") if key in values}
     values |= {key: tuple(values[key]) for key in ("seeds", "occlusion") if key in values}
     return Study(variants=tuple(variants), **values)
+
+
+def _variant(name: str, changes: Any, recipe: str, common: Mapping[str, Any]) -> Variant:
+    if not _is_mapping(changes):
+        raise StudyError(f"must say which keys change, not {changes!r}")
+    if unknown := sorted(set(changes) - _VARIANT_KEYS):
+        raise StudyError(f"has no key {', '.join(unknown)}; it may have {', '.join(sorted(_VARIANT_KEYS))}")
+    paper = changes.get("paper")
+    if not (paper is None or _is_number(paper)):
+        raise StudyError(f"must have a number as the paper's, not {paper!r}")
+    values = merge(read_recipe(str(changes.get("recipe", recipe))), common)
+    values = merge(values, {key: value for key, value in changes.items() if key in SECTIONS})
+    compared = {key: str(changes[key]) for key in ("reference", "same_compute") if key in changes}
+    return Variant(name, values, (), paper, **compared)
 
 
 def vary_recipe(recipe: str, vary: Sequence[str]) -> Study:
@@ -207,7 +237,7 @@ def vary_recipe(recipe: str, vary: Sequence[str]) -> Study:
     Raises:
         StudyError: If one of them names no key or no value.
     """
-    values = _read(find(recipe))
+    values = read_recipe(recipe)
     axes = []
     for word in vary:
         key, equals, listed = word.removeprefix("--").partition("=")
@@ -233,16 +263,6 @@ def split_values(text: str) -> list[str]:
     return parts
 
 
-def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes on top of a recipe; a section that names its class takes the place of the old one as a whole."""
-    merged = dict(values)
-    for key, value in changes.items():
-        old = merged.get(key)
-        nested = isinstance(value, Mapping) and isinstance(old, Mapping) and "class_path" not in value
-        merged[key] = merge(old, value) if nested and isinstance(old, Mapping) else value
-    return merged
-
-
 def check_variant(variant: Variant, file: Path, overrides: Sequence[str]) -> Recipe:
     """Write a variant's recipe to `file` and read it back, so that mistakes are found before anything is trained.
 
@@ -262,23 +282,3 @@ def check_variant(variant: Variant, file: Path, overrides: Sequence[str]) -> Rec
     if start is not None and not may_be_model(start):
         raise StudyError(f"Variant {variant.name!r}: there is no folder {start} with a model to start from")
     return recipe
-
-
-def _find_study(name: str) -> Path | None:
-    """The file of a study: a shipped one by its name, or a YAML file with ``variants``; ``None`` if there is none."""
-    if name in shipped_studies():
-        return Path(str(files("maskris.recipes") / "studies" / f"{name}.yaml"))
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") and path.is_file() and "variants" in _read(path):
-        return path
-    return None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path} is no YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise StudyError(f"{path} must hold keys with values")
-    return values

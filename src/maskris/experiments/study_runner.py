@@ -1,5 +1,6 @@
-"""The folder of a study: ``plan.json`` says what it is of, so that runs of something else are never mixed in."""
+"""`run_study`: a process for each variant and seed of a study; what is complete isn't repeated."""
 
+import hashlib
 import json
 import os
 import signal
@@ -7,194 +8,200 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from maskris.experiments.study import Study, StudyError, Variant
+from maskris.experiments.study import Study, StudyError, check_variant, plan_study
+from maskris.utils.files import read_json, write_json
+from maskris.utils.process import StopSignals, usable_cores
+from maskris.utils.progress import show_progress
+from maskris.utils.runstore import RunStore
 
 if TYPE_CHECKING:
     from maskris.data.table import ReferringTable
+    from maskris.experiments.study_results import StudyResults
+
+
+class RunsFailedError(RuntimeError):
+    """Runs of a study that failed; the message names their logs."""
+
+
+def run_study(
+    study: Study | str,
+    out: str | Path,
+    *,
+    data: Sequence[str | Path] = (),
+    splits: Sequence[str] | None = None,
+    jobs: int = 1,
+    threads: int | None = None,
+    overrides: Sequence[str] = (),
+    train: bool = True,
+) -> "StudyResults":
+    """Train the variants of a study with several seeds and evaluate them, clean and with parts of the image hidden.
+
+    A run that is complete isn't repeated, and one that was interrupted goes on. Every run is a process of its own; with
+    several GPUs, each of the `jobs` gets one of them. Ctrl-C stops all of them in good order.
+
+    Args:
+        study: What is compared, or the name of a shipped study or of a YAML file.
+        out: Folder of the runs, for this study, data and splits alone; variants and seeds may be added later.
+        data: Parquet files written by `prepare_dataset`; by default the embedded data set is drawn.
+        splits: Splits to compare on; ``["val"]`` by default.
+        jobs: Runs at the same time.
+        threads: Threads of each run; by default the cores are shared out.
+        overrides: Keys of the recipe with their values, for all variants.
+        train: Set to ``False``, only what is there is read.
+
+    Raises:
+        OtherRunError: If the folder is of another study, other data or other splits; names the differences.
+        StudyError: If a variant is refused; nothing is trained then.
+        RunsFailedError: If runs failed; called again, they are repeated.
+        ValueError: If no run is complete.
+    """
+    from maskris.data.shapes.writer import embedded_data
+    from maskris.data.table import choose_splits, open_tables
+    from maskris.experiments.study_results import load_study
+
+    study, folder = plan_study(study) if isinstance(study, str) else study, Path(out)
+    for name, number in {"jobs": jobs, "threads": threads}.items():
+        if number is not None and number < 1:
+            raise StudyError(f"{name} must be at least 1, not {number}")
+    files = [Path(file) for file in data]
+    table = open_tables(files) if files else None
+    if train:
+        splits = list(splits or ["val"])
+        plan = _plan(study, overrides, table, files, splits)
+        known = check_plan(folder, plan)
+        for variant in study.variants:
+            check_variant(variant, recipe_file(folder, variant.folder), overrides)
+        if table is None:
+            table = embedded_data(folder / "data", seed=0, images=study.scenes)
+            files = [folder / "data" / "shapes.parquet"]
+        choose_splits(table, splits, "--splits")
+        write_json(folder / PLAN, {**known, **plan})
+        share = threads or max(1, usable_cores() // jobs)
+        todo = job_files(folder, study, overrides, data=files, splits=splits, threads=share)
+        if failed := run_all(todo, jobs):
+            logs = "\n".join(f"  {path}" for path in failed)
+            raise RunsFailedError(
+                f"{len(failed)} of {len(todo)} runs failed; give the same command again to go on. Their logs:\n{logs}"
+            )
+    else:
+        plan = _plan(study, overrides, table, files, splits)
+        check_plan(folder, plan if files else {key: value for key, value in plan.items() if key != "data"})
+    return load_study(study, folder)
 
 
 PLAN = "plan.json"
 
 
-def recipe_file(folder: Path, variant: Variant) -> Path:
-    """Where the recipe of a variant lies."""
-    return folder / "recipes" / f"{variant.folder}.yaml"
-
-
-def run_folder(folder: Path, variant: Variant, seed: int) -> Path:
-    """Where a variant is trained with a seed."""
-    return folder / "runs" / variant.folder / f"seed-{seed}"
-
-
-def data_of(table: "ReferringTable | None", files: list[Path], scenes: int) -> dict[str, Any]:
-    """What a study's data is, as ``plan.json`` keeps it: a table with its files, or the number of embedded scenes."""
+def _plan(
+    study: Study,
+    overrides: Sequence[str],
+    table: "ReferringTable | None",
+    files: Sequence[Path],
+    splits: Sequence[str] | None,
+) -> dict[str, Any]:
+    """What determines the results of a study, as the folder keeps it."""
     from maskris.evaluation.cache import table_sha256
 
+    plan: dict[str, Any] = {}
     if table is None:
-        return {"scenes": scenes}
-    return {"files": [str(file.resolve()) for file in files], "rows": table_sha256(table)}
+        plan["data"] = f"{study.scenes} scenes of the embedded data set"
+    else:
+        plan |= {"data": table_sha256(table), "files": ", ".join(str(file.resolve()) for file in files)}
+    if splits is not None:
+        plan["splits"] = list(splits)
+    for variant in study.variants:
+        recipe = hashlib.sha256(json.dumps(variant.recipe, sort_keys=True, default=str).encode()).hexdigest()[:8]
+        plan[f"variant {variant.name}"] = {"recipe": recipe, "overrides": [*variant.overrides, *overrides]}
+    return plan
 
 
-def compare_plan(
-    folder: Path,
-    plan: Study,
-    overrides: list[str],
-    *,
-    data: dict[str, Any] | None = None,
-    splits: list[str] | None = None,
-) -> dict[str, Any]:
-    """What the folder's plan is to hold: what it held, and the variants of `plan`.
-
-    Args:
-        folder: Of the study.
-        plan: What is to be compared.
-        overrides: Command-line words for all variants.
-        data: From `data_of`; not compared if left out.
-        splits: Where runs are compared; not compared if left out.
+def check_plan(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
+    """The plan that the folder holds, empty for a new folder; files may have moved, and variants may be added.
 
     Raises:
-        StudyError: If the folder is of another study, other data or other splits; says which.
+        OtherRunError: If the folder is of another study, other data or other splits; names every difference.
     """
-    new: dict[str, Any] = {
-        "variants": {v.name: [*v.overrides, *overrides] for v in plan.variants},
-        "recipes": {v.name: v.recipe for v in plan.variants},
-        "data": data,
-        "splits": splits,
-    }
-    file = folder / PLAN
-    if not file.is_file():
-        return new
-    old = json.loads(file.read_text(encoding="utf-8"))
-    common = [name for name in new["variants"] if name in old["variants"]]
-    if changed := [n for n in common if any(old[key][n] != new[key][n] for key in ("variants", "recipes"))]:
-        raise StudyError(f"{folder} holds another study ({', '.join(changed)} differs); give another --out")
-    if data is not None and _same_data(data) != _same_data(old["data"]):
-        raise StudyError(
-            f"{folder} holds runs on {_data_text(old['data'])}, not on {_data_text(data)}; give that data again, or "
-            "another --out"
-        )
-    if splits is not None and splits != old["splits"]:
-        found = " ".join(old["splits"])
-        raise StudyError(f"{folder} compares on --splits {found}, not {' '.join(splits)}; give another --out")
-    new |= {key: old[key] for key in ("data", "splits")}
-    return new | {key: old[key] | new[key] for key in ("variants", "recipes")}
+    known = RunStore(folder, plan, [], name=PLAN).read() or {}
+    compared = [key for key in plan if key != "files" and (key in known or not key.startswith("variant "))]
+    RunStore(folder, plan, compared, name=PLAN, shown={"data": "files"}).check()
+    return known
 
 
-def write_plan(folder: Path, kept: dict[str, Any]) -> None:
-    """Keep what `compare_plan` gave."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / PLAN).write_text(json.dumps(kept, indent=1, default=str) + "\n", encoding="utf-8")
+def recipe_file(folder: Path, variant: str) -> Path:
+    """The file of a variant's recipe, by the variant's folder."""
+    return folder / "recipes" / f"{variant}.yaml"
 
 
 def job_files(
-    folder: Path, plan: Study, overrides: list[str], *, data: list[Path], splits: list[str], threads: int
+    folder: Path, study: Study, overrides: Sequence[str], *, data: list[Path], splits: Sequence[str], threads: int
 ) -> list[Path]:
     """Job files of the runs that are not complete; seeds in the outer loop, so that early results span all variants."""
-    from maskris.experiments.study_results import is_complete
+    from maskris.experiments.study_results import is_complete, run_folder
 
     jobs = []
-    for seed in plan.seeds:
-        for variant in plan.variants:
+    for seed in study.seeds:
+        for variant in study.variants:
             out = run_folder(folder, variant, seed)
-            if is_complete(out, plan.occlusion):
+            if is_complete(out, study.occlusion):
                 continue
-            out.mkdir(parents=True, exist_ok=True)
             values: dict[str, Any] = {
-                "recipe": str(recipe_file(folder, variant)),
+                "recipe": str(recipe_file(folder, variant.folder)),
                 "overrides": [*variant.overrides, *overrides],
                 "seed": seed,
                 "data": [str(file) for file in data],
-                "splits": splits,
-                "occlusion": list(plan.occlusion),
+                "splits": list(splits),
+                "occlusion": list(study.occlusion),
                 "threads": threads,
                 "out": str(out),
             }
-            (out / "job.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+            write_json(out / "job.json", values)
             jobs.append(out / "job.json")
     return jobs
-
-
-def _same_data(data: dict[str, Any]) -> dict[str, Any]:
-    """What must be the same; files may have moved."""
-    return {key: value for key, value in data.items() if key != "files"}
-
-
-def _data_text(data: dict[str, Any]) -> str:
-    return ", ".join(data["files"]) if "files" in data else f"{data['scenes']} scenes of the embedded data"
 
 
 def run_all(files: list[Path], at_once: int) -> list[Path]:
     """Run jobs to their end, each on a GPU of its own where there are several.
 
-    Ctrl-C, SIGTERM and the end of the terminal stop all of them; every run saves what it has first.
+    Ctrl-C and SIGTERM stop all of them, and so does the end of this process (see `stop_with_parent`); every run saves
+    what it has first.
 
     Args:
-        files: Job files, see `maskris.experiments.study_runner`; the log of each is ``log.txt`` beside it.
+        files: Job files; the log of each is ``log.txt`` beside it.
         at_once: So many at a time.
 
     Returns:
         The logs of those that failed.
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     gpus = _gpus()
-    waiting, running, failed = list(files), {}, []  # type: ignore[var-annotated]
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with signals_as_exceptions(), Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("runs", total=len(files))
-        free = list(range(at_once))
+    waiting, free, failed = list(files), list(range(at_once)), []
+    running: dict[subprocess.Popen[bytes], tuple[int, Path]] = {}
+    with StopSignals() as stop, show_progress("training", len(files), unit="runs") as bar:
         try:
-            while waiting or running:
+            while (waiting or running) and stop.received is None:
                 while waiting and free:
                     slot, file = free.pop(0), waiting.pop(0)
                     running[_start(file, gpus[slot % len(gpus)] if gpus else None)] = (slot, file)
-                for process in [p for p in running if p.poll() is not None]:
+                for process in [process for process in running if process.poll() is not None]:
                     slot, file = running.pop(process)
                     free.append(slot)
-                    bar.advance(task)
+                    bar.advance()
                     if process.returncode:
                         failed.append(file.with_name("log.txt"))
                 time.sleep(0.2)
-        except BaseException:
+        finally:
             for process in running:
                 process.send_signal(signal.SIGTERM)
             for process in running:
                 process.wait()
-            raise
+    if stop.received == signal.SIGINT:
+        raise KeyboardInterrupt
+    if stop.received is not None:
+        raise SystemExit(128 + stop.received)
     return failed
-
-
-@contextmanager
-def signals_as_exceptions() -> Iterator[None]:
-    """What would end the process without a word leaves time to stop the runs, as Ctrl-C does."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    main = threading.current_thread() is threading.main_thread()  # Python allows no handlers elsewhere
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if main and hasattr(signal, name)]
-    ours = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]  # nohup ignores SIGHUP
-    for number in ours:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _start(file: Path, gpu: str | None) -> "subprocess.Popen[bytes]":
@@ -231,32 +238,31 @@ def run(job: dict[str, Any]) -> int:
 
     from maskris.data.table import choose_splits, open_tables
     from maskris.evaluation.evaluator import evaluate
-    from maskris.experiments.recipe import Recipe, make_trainer
+    from maskris.experiments.recipe import Recipe, build_trainer
     from maskris.experiments.study_results import DONE, rows_file
     from maskris.robustness.occlusion import PatchOcclusion
     from maskris.training.run_record import read_run
 
-    if job["threads"]:
-        torch.set_num_threads(job["threads"])
+    torch.set_num_threads(job["threads"])
     out = Path(job["out"])
     recipe = Recipe(job["recipe"], [*job["overrides"], f"--training.seed={job['seed']}"])
     table = open_tables([Path(file) for file in job["data"]])
-    trainer = make_trainer(recipe, table, out, validate=False, progress=False)
+    trainer = build_trainer(recipe, table, out, validate=False, progress=False)
     result = trainer.fit("auto")
     if result.interrupted is not None:
         return 128 + result.interrupted
-    model, config = trainer.model, recipe.training
+    model = trainer.model
     patch = max(1, min(model.preprocess.size) // OCCLUSION_PATCHES)
     unseen = choose_splits(table, job["splits"], "--splits")
     for share in job["occlusion"]:
         if not rows_file(out, share).is_file():
             hidden = PatchOcclusion(share, patch) if share else None
-            evaluate(model, unseen, config.protocol, batch_size=64, perturb=hidden, progress=False, name=out.name).save(
-                rows_file(out, share)
-            )
-    seconds, parameters = read_run(out).seconds, sum(p.numel() for p in model.parameters())
-    done = {"steps": result.step, "training_seconds": seconds, "parameters": parameters}
-    (out / DONE).write_text(json.dumps(done) + "\n", encoding="utf-8")
+            protocol = recipe.training.protocol
+            rows = evaluate(model, unseen, protocol, batch_size=64, perturb=hidden, progress=False, name=out.name)
+            rows.save(rows_file(out, share))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    done = {"steps": result.step, "training_seconds": read_run(out).seconds, "parameters": parameters}
+    write_json(out / DONE, done)
     return 0
 
 
@@ -269,4 +275,4 @@ def stop_with_parent(parent: int) -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=stop_with_parent, args=(os.getppid(),), daemon=True).start()
-    sys.exit(run(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    sys.exit(run(read_json(Path(sys.argv[1]))))

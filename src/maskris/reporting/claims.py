@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import cast
 
 from maskris.experiments.claims import Claim
+from maskris.experiments.reproduction import Reproduction
 from maskris.experiments.verify import Finding, reasons
+from maskris.reporting.scores import describe
 from maskris.reporting.tables import NOTHING, Table
+from maskris.utils.files import atomic_file
 
 
 def tables(result: Sequence[Claim] | Sequence[Finding]) -> list[Table]:
@@ -53,3 +57,21 @@ def _claims(claims: Sequence[Claim]) -> Table:
         how = [protocol or NOTHING, recipe or NOTHING]
         rows.append([method, f"{dataset} {split_by}", metric, values, *how, source, state])
     return Table(["method", "data", "metric", "claimed", "protocol", "recipe", "source", "verdict"], rows)
+
+
+def write_reproduction(made: Reproduction) -> Path:
+    """Write ``reproduction.md`` into the folder of a reproduction; its path."""
+    about, interval = made.about, made.about["interval"]
+    uncertain = list(dict.fromkeys(note for finding in made.findings for note in finding.claim.uncertain))
+    text = [
+        f"# Reproduction of {about['recipe']}",
+        f"Model: {about['model']}, trained {about['trained']}. Data: {', '.join(about['data'])}. Intervals: "
+        f"{interval['resamples']:,} bootstrap resamples over {interval['unit']}s.",
+        markdown(made.findings),
+        "\n".join(f"- {what} ({protocol}): {describe(e)}" for (what, protocol), e in made.evaluations.items()),
+        *(["What is uncertain about the claims:", "\n".join(f"- {note}" for note in uncertain)] if uncertain else []),
+    ]
+    file = made.folder / "reproduction.md"
+    with atomic_file(file) as page:
+        page.write("\n\n".join(text) + "\n")
+    return file

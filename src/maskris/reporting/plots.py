@@ -268,21 +268,21 @@ def plot_study(results: StudyResults, metric: str, path: Path) -> Path:
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    variants, shares = results.variants, list(results.occlusion)
+    variants, shares = results.variants, list(results.study.occlusion)
     figure = new_figure(8, 1.2 + 0.28 * len(variants) * len(shares))
     axes = figure.add_subplot()
     labels = {share: f"{share:.0%} hidden" if share else "clean" for share in shares}
     _bars(
         axes,
         {
-            label: {i: results.cell(variant, share, metric) for i, variant in enumerate(variants)}
+            label: {i: results.compare(variant, share, metric) for i, variant in enumerate(variants)}
             for share, label in labels.items()
         },
     )
     axes.set_yticks(range(len(variants)), variants)
     axes.set_ylim(len(variants) - 0.4, -0.6)  # the first on top, whatever their number
     axes.set_xlabel(f"{metric} (%)")
-    figure.suptitle(results.title, x=0.01, ha="left", fontsize=11)
+    figure.suptitle(results.study.title, x=0.01, ha="left", fontsize=11)
     _plain(axes, grid="x")
     return _finish(figure, axes, path, side="right")
 

@@ -64,18 +64,20 @@ def _cell(key: str) -> Callable[[Scores], str]:
     return lambda scores: percent(scores.values.get(key))
 
 
-def intervals_table(evaluation: Evaluation, unit: Unit = "image") -> Table:
+def intervals_table(evaluation: Evaluation, unit: Unit = "image", resamples: int = 2000) -> Table:
     """Every metric of every split with its 95 % bootstrap interval, in per cent.
 
     Args:
         evaluation: The result.
         unit: What is drawn again; see `bootstrap_intervals`.
+        resamples: How often.
     """
     rows = []
     for split, part in evaluation.parts("split").items():
-        for i, (metric, interval) in enumerate(bootstrap_intervals(part, unit=unit).items()):
+        headings = labels(part.protocol)
+        for i, (key, interval) in enumerate(bootstrap_intervals(part, unit=unit, resamples=resamples).items()):
             ends = map(percent, (interval.value, interval.low, interval.high))
-            rows.append(["" if i else split, metric.replace("_", " "), *ends])
+            rows.append(["" if i else split, headings.get(key, key), *ends])
     return Table(["split", "metric", "value", "from", "to"], rows, f"95 % bootstrap intervals over {unit}s")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
 
-from maskris.experiments.study_results import Cell, StudyResults
+from maskris.experiments.study_results import Comparison, StudyResults
 from maskris.reporting.scores import interval_texts, seeds_text
 from maskris.reporting.tables import Table, write_csv
 
@@ -19,10 +19,10 @@ def tables(results: StudyResults, metric: str = "mIoU") -> list[Table]:
     rows = []
     for variant in results.variants:
         seconds = [run.done["training_seconds"] for run in results.runs if run.variant == variant and run.done]
-        cells = (seeds_text(results.cell(variant, share, metric)) for share in results.occlusion)
+        cells = (seeds_text(results.compare(variant, share, metric)) for share in results.study.occlusion)
         rows.append([_label(results, variant), *cells, f"{fmean(seconds):.0f}" if seconds else ""])
-    headings = ["variant", *map(_condition, results.occlusion), "s / run"]
-    return [Table(headings, rows, f"{results.title}: {metric}"), *_differences(results, metric)]
+    headings = ["variant", *map(_condition, results.study.occlusion), "s / run"]
+    return [Table(headings, rows, f"{results.study.title}: {metric}"), *_differences(results, metric)]
 
 
 def markdown(results: StudyResults, metric: str = "mIoU", plot: str | None = None) -> str:
@@ -36,16 +36,16 @@ def markdown(results: StudyResults, metric: str = "mIoU", plot: str | None = Non
     scores, *differences = tables(results, metric)
     own = {table.title: table.to_markdown() for table in differences}
     seeds = ", ".join(map(str, results.seeds))
-    parts = [f"## {results.title}", results.about.strip()]
+    parts = [f"## {results.study.title}", results.study.about.strip()]
     parts.append(f"{metric} in per cent, mean ± standard deviation over seeds {seeds}.")
     parts.append(scores.to_markdown())
     if "Differences" in own:
         title = "Differences in points with the 95 % interval of a paired bootstrap over images"
-        if results.source:
+        if results.study.paper:
+            paper = results.study.paper
             title += (
-                f"; the paper's are those of {results.source.get('table', '')} "
-                f"({results.source.get('metric', 'oIoU')}). The direction is that of the clean difference, undecided "
-                "where its interval holds 0 or seeds disagree"
+                f"; the paper's are those of {paper.get('table', '')} ({paper.get('metric', 'oIoU')}). The direction "
+                "is that of the clean difference, undecided where its interval holds 0 or seeds disagree"
             )
         parts += [f"{title}:", own["Differences"]]
     if "At equal compute" in own:
@@ -53,15 +53,15 @@ def markdown(results: StudyResults, metric: str = "mIoU", plot: str | None = Non
     if "Seed by seed" in own:
         parts.append(_folded("Differences seed by seed", own["Seed by seed"]))
     if kinds := results.kinds():
-        clean = results.occlusion[0]
+        clean = results.study.occlusion[0]
         by_kind = [
-            [_label(results, name), *(seeds_text(results.kind_cell(name, clean, metric, kind)) for kind in kinds)]
+            [_label(results, name), *(seeds_text(results.of_kind(name, clean, metric, kind)) for kind in kinds)]
             for name in results.variants
         ]
         text = Table(["variant", *kinds], by_kind).to_markdown()
         parts.append(_folded("By kind of expression, nothing hidden", text))
     if plot:
-        parts.append(f"![{results.title}]({plot})")
+        parts.append(f"![{results.study.title}]({plot})")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -96,18 +96,20 @@ def write_study(results: StudyResults, folder: Path, metric: str = "mIoU") -> li
 
 def _differences(results: StudyResults, metric: str) -> list[Table]:
     """What is compared, by title; a table without rows is left out."""
-    rivals = {name: results.rival(name) for name in results.variants if name != results.rival(name)}
-    headings = ["variant", "against", *map(_condition, results.occlusion)]
-    main = _compared(results, rivals, metric, _difference)
-    if results.paper:
+    references = {name: results.study.reference(name) for name in results.variants}
+    references = {name: reference for name, reference in references.items() if name != reference}
+    headings = ["variant", "against", *map(_condition, results.study.occlusion)]
+    main = _compared(results, references, metric, _difference)
+    if any(variant.paper is not None for variant in results.study.variants):
         headings_of_main = [*headings, "paper", "direction"]
-        for variant, row in zip(_comparable(results, rivals), main, strict=True):
-            paper = results.paper_difference(variant)
+        for variant, row in zip(_comparable(results, references), main, strict=True):
+            paper = results.study.paper_difference(variant)
             row += ["" if paper is None else f"{paper:+.2f}", results.direction(variant, metric)]
     else:
         headings_of_main = headings
-    equal = _compared(results, results.same_compute, metric, _difference)
-    by_seed = _compared(results, rivals if len(results.seeds) > 1 else {}, metric, _by_seed)
+    same_compute = {one.name: one.same_compute for one in results.study.variants if one.same_compute is not None}
+    equal = _compared(results, same_compute, metric, _difference)
+    by_seed = _compared(results, references if len(results.seeds) > 1 else {}, metric, _by_seed)
     made = [
         Table(headings_of_main, main, "Differences"),
         Table(headings, equal, "At equal compute"),
@@ -117,36 +119,38 @@ def _differences(results: StudyResults, metric: str) -> list[Table]:
 
 
 def _compared(
-    results: StudyResults, rivals: Mapping[str, str], metric: str, text: Callable[[Cell], str]
+    results: StudyResults, references: Mapping[str, str], metric: str, text: Callable[[Comparison], str]
 ) -> list[list[str]]:
     return [
         [
-            _label(results, variant, rivals[variant]),
-            rivals[variant],
-            *(text(results.cell(variant, share, metric, rivals[variant])) for share in results.occlusion),
+            _label(results, variant, references[variant]),
+            references[variant],
+            *(text(results.compare(variant, share, metric, references[variant])) for share in results.study.occlusion),
         ]
-        for variant in _comparable(results, rivals)
+        for variant in _comparable(results, references)
     ]
 
 
-def _comparable(results: StudyResults, rivals: Mapping[str, str]) -> list[str]:
-    """Variants that have runs and whose rival has."""
-    return [variant for variant, rival in rivals.items() if {variant, rival} <= set(results.variants)]
+def _comparable(results: StudyResults, references: Mapping[str, str]) -> list[str]:
+    """Variants that have runs and whose reference has."""
+    return [name for name, reference in references.items() if {name, reference} <= set(results.variants)]
 
 
-def _difference(cell: Cell) -> str:
-    value, ends = interval_texts(cell.difference, sign="+")
+def _difference(comparison: Comparison) -> str:
+    value, ends = interval_texts(comparison.difference, sign="+")
     return f"{value} {ends}" if ends else ""
 
 
-def _by_seed(cell: Cell) -> str:
+def _by_seed(comparison: Comparison) -> str:
     """The difference of every seed, in points."""
-    return ", ".join(f"{100 * value:+.1f}" for value in cell.by_seed)
+    return ", ".join(f"{100 * value:+.1f}" for value in comparison.by_seed)
 
 
-def _label(results: StudyResults, variant: str, rival: str | None = None) -> str:
-    """Its name, with the seeds that are in a cell (with a rival: that both have) where that isn't all of them."""
-    own, others = ({run.seed for run in results.runs if run.variant == name} for name in (variant, rival or variant))
+def _label(results: StudyResults, variant: str, reference: str | None = None) -> str:
+    """Its name, with the seeds that are in a cell (with a reference: that both have) where that isn't all of them."""
+    own, others = (
+        {run.seed for run in results.runs if run.variant == name} for name in (variant, reference or variant)
+    )
     seeds = sorted(own & others)
     few = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else "no common seed"
     return variant if seeds == results.seeds else f"{variant} ({few})"

@@ -23,7 +23,7 @@ from maskris.utils.files import write_json
 from maskris.utils.progress import show_progress
 from maskris.utils.runstore import RunStore
 
-_COMPARED = ("weights", "data", "seed", "protocol", "precision", "maskris")
+_COMPARED = ("weights", "data", "seed", "protocol", "precision", "reduced_decoding", "maskris")
 
 
 def run_robustness(
@@ -57,7 +57,7 @@ def run_robustness(
         name: Of the model or method, for reports; by default its class.
         precision: As for `evaluate`.
         progress: Show a progress bar.
-        **options: ``batch_size``, ``device``, ``workers`` of `evaluate`.
+        **options: ``batch_size``, ``device``, ``workers``, ``reduced_decoding`` of `evaluate`.
 
     Raises:
         OtherRunError: If the folder holds the results of something else; names every difference.
@@ -77,6 +77,7 @@ def run_robustness(
         "seed": seed,
         "protocol": protocol.to_dict(),
         "precision": precision,
+        **({"reduced_decoding": True} if options.get("reduced_decoding") else {}),
         "maskris": version("maskris"),
     }
     store = RunStore(folder, card, _COMPARED, name=CARD, shown={"weights": "name"})

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from maskris.data.table import ReferringTable
 from maskris.evaluation.bootstrap import Unit
 from maskris.evaluation.cache import evaluate_cached
@@ -47,9 +49,10 @@ def write_report(
     interval_unit: Unit = "image",
     resamples: int = 2000,
     batch_size: int = 32,
-    device: str | None = None,
+    device: torch.device | str | None = None,
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     workers: int = 2,
+    reduced_decoding: bool = False,
     model_class: type[RISModel] | str | None = None,
 ) -> WrittenReport:
     """Write one HTML file on one run or several: metrics with intervals, breakdowns, curves, pictures, configuration.
@@ -73,6 +76,7 @@ def write_report(
         device: Such as ``"cuda"``; the fastest by default.
         precision: Numbers in which the networks compute.
         workers: Processes that load images.
+        reduced_decoding: As for `evaluate`.
         model_class: The models' class, if it is none of this package.
 
     Raises:
@@ -90,7 +94,7 @@ def write_report(
         raise ValueError(f"--names needs one name for each of the {len(runs)} runs, not {len(called)}")
     results = [] if robustness is None else _robustness_results(Path(robustness))
     notes: list[str] = []
-    device = device or str(fastest_device())
+    device = str(device or fastest_device())
     rule = protocol or (_protocol_of(called, records) if table is not None else "")
     subjects = []
     for name, record in zip(called, records, strict=True):
@@ -103,6 +107,7 @@ def write_report(
             evaluation, new = evaluate_cached(
                 load_model(record.folder, model_class), table, rule, file, name=str(record.folder),
                 batch_size=batch_size, device=device, precision=precision, workers=workers,
+                reduced_decoding=reduced_decoding,
             )  # fmt: skip
             notes.append(f"{name}: {len(evaluation):,} expressions{'' if new else ', evaluated before'}; {file}")
         perturbed = dict(rows.perturbed)

@@ -1,0 +1,65 @@
+"""`train`: a run from its recipe and its data, as `maskris train` does it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from maskris.experiments.recipe import Recipe, build_trainer
+
+if TYPE_CHECKING:
+    from maskris.data.table import ReferringTable
+    from maskris.training.trainer import TrainingResult
+
+Log = Callable[[str], Any]
+"""Called with sentences on what is going on, such as ``print``."""
+
+
+def silent(text: str) -> None:
+    """A `Log` that prints nothing."""
+
+
+def open_data(data: "ReferringTable | str | Path | Sequence[str | Path]") -> "ReferringTable":
+    """A table, or that of one or several Parquet files."""
+    from maskris.data.table import ReferringTable, open_tables
+
+    if isinstance(data, ReferringTable):
+        return data
+    return open_tables([Path(file) for file in ([data] if isinstance(data, str | Path) else data)])
+
+
+def train(
+    recipe: Recipe | str | Path,
+    data: "ReferringTable | str | Path | Sequence[str | Path]",
+    out: str | Path | None = None,
+    *,
+    resume: str | Path = "auto",
+    overrides: Sequence[str] = (),
+    progress: bool = True,
+    log: Log = silent,
+) -> "TrainingResult":
+    """Train a model by a recipe; a run that was interrupted goes on where it stopped.
+
+    Args:
+        recipe: A recipe, the name of a shipped one, or a YAML file.
+        data: A table with the splits of the recipe, or Parquet files written by `prepare_dataset`.
+        out: The run folder; by default ``runs/<recipe>``.
+        resume: As for `Trainer.fit`.
+        overrides: Of the recipe if it is given by its name, such as ``["--training.lr=5e-5"]``.
+        progress: Show progress on stderr.
+        log: Gets the sizes of the data before the training.
+
+    Raises:
+        RecipeError: If the recipe can't be read or the model can't be built.
+        ValueError: If the data lacks a split.
+        CheckpointError: As `Trainer.fit`.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe(recipe, overrides)
+    folder = Path("runs") / Path(recipe.name).stem if out is None else Path(out)
+    trainer = build_trainer(recipe, open_data(data), folder, progress=progress)
+    if trainer.rank == 0:
+        dataset, longest = cast(Any, trainer.train), trainer.model.tokenizer.max_length
+        log(f"{len(dataset.table):,} referents with {dataset.table.num_expressions:,} expressions; {folder}")
+        truncated, total = dataset.count_truncated()
+        if truncated:
+            log(f"{truncated:,} of {total:,} expressions have more than {longest} tokens and lose their last words")
+    return trainer.fit(resume)
