@@ -109,7 +109,7 @@ class CLIPTextTransformer(nn.Module):
 
     @staticmethod
     def run(blocks: nn.ModuleList, x: Tensor) -> Tensor:
-        """Some of the blocks, in which a word sees itself and the words before it: ``[N, L, D]`` to the same shape."""
+        """Some of the blocks, with causal attention: ``[N, L, D]`` to the same shape."""
         for block in blocks:
             x = block(x, None, is_causal=True)
         return x

@@ -17,7 +17,7 @@ StageIterator = Generator[Tensor, Tensor, None]
 
 
 class StagedVisionEncoder(VisionEncoder):
-    """The backbones of `VisionEncoder` whose stages can be told apart; the same weights under the same names.
+    """The backbones of `VisionEncoder` with separate stages; the same weights under the same names.
 
     These are Swin (V1, V2), ConvNeXt (V1, V2, DINOv3), ResNet, HGNetV2, PVTv2, the vision transformers of DINOv2 and
     DINOv3, and those of timm that are chains of modules (ResNet, ConvNeXt, EfficientNet and many more).

@@ -31,9 +31,9 @@ _WHY_NOT = {
 class TextEncoder(nn.Module):
     """A text encoder in two halves, so that vectors can join the words between embedding and layers.
 
-    Every word sees the extra vectors. In the BERT family everything sees everything. In CLIP, where a word sees only
-    the words before it, the extra vectors are what stands before the first word: they see each other and no word, so
-    that no word learns through them what comes after it. In DeBERTa, whose layers measure distances, an extra vector
+    Every word attends to the extra vectors. In the BERT family everything attends to everything. In CLIP, whose
+    attention is causal, the extra vectors stand before the first word, as it were: they attend to each other and to no
+    word, so that no word depends on what comes after it. In DeBERTa, whose layers measure distances, an extra vector
     is at distance 0 from everything: it has no position.
 
     Args:
@@ -42,7 +42,7 @@ class TextEncoder(nn.Module):
     Attributes:
         config: The configuration as JSON types; `TextEncoder(config)` builds the same architecture.
         width: Channels of the features.
-        causal: Whether a word sees only the words before it (CLIP).
+        causal: Whether a word attends only to the words before it (CLIP).
 
     Raises:
         ValueError: If extra vectors can't join the words of this kind of model.
@@ -104,7 +104,7 @@ class TextEncoder(nn.Module):
     def summary_index(self, attention_mask: Tensor) -> Tensor:
         """Where the features of the whole sentence stand: ``[N, L]`` to ``[N]`` int64.
 
-        At the first token (``[CLS]``), or, where a word sees only the words before it, at the last (end of text).
+        At the first token (``[CLS]``), or, with causal attention, at the last (end of text).
         """
         last = attention_mask.long().sum(1).sub(1).clamp_min(0)
         return last if self.causal else torch.zeros_like(last)
@@ -120,7 +120,7 @@ class TextEncoder(nn.Module):
 
 
 def _before(length: int, total: int, device: torch.device) -> Tensor:
-    """What may see what among `length` causal words and the extra vectors behind them: ``[L + P, L + P]`` bool."""
+    """Attention mask of `length` causal words and the extra vectors behind them: ``[L + P, L + P]`` bool."""
     allowed = torch.ones(total, total, dtype=torch.bool, device=device).tril()
     allowed[:, length:] = True
     allowed[length:, :length] = False
