@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from maskris.models.loading import model_folder
 from maskris.utils.files import read_json
 
 LAST, BEST = "last", "best"  # folders: the checkpoint to continue from, and the model with the best evaluation
@@ -104,9 +105,9 @@ def read_run(folder: Path) -> RunRecord:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no run folder {folder}; `maskris train` writes one (--out)")
-    found = [name for name in (".", BEST, LAST) if (folder / name / "config.json").is_file()]
+    model = model_folder(folder)
     log, recipe, state = folder / METRICS, folder / RECIPE, folder / LAST / STATE
-    if not found and not log.is_file():
+    if model is None and not log.is_file():
         inside = sorted(path.name for path in folder.iterdir())
         raise FileNotFoundError(
             f"{folder} is no run folder: it has neither {BEST}/ nor {LAST}/ nor {METRICS}, but "
@@ -120,9 +121,8 @@ def read_run(folder: Path) -> RunRecord:
     if not isinstance(settings, dict):
         raise ValueError(f"{recipe} holds no recipe, which is a mapping of keys to values")
     lines = _lines(log) if log.is_file() else ()
-    return RunRecord(
-        folder, found[0] if found else "", text, settings, lines, read_json(state) if state.is_file() else {}
-    )
+    checkpoint = "" if model is None else model.relative_to(folder).as_posix()
+    return RunRecord(folder, checkpoint, text, settings, lines, read_json(state) if state.is_file() else {})
 
 
 def recipe_of(model: Path) -> Path | None:
