@@ -1,12 +1,9 @@
 """A run folder is read as far as it goes, and mistakes about it are explained."""
 
 import json
-from dataclasses import replace
 
 import pytest
-from evaluation.made_up import made_up
 
-from maskris.reporting.html.selection import KEPT, saved_rows
 from maskris.training.run_record import names_of, read_run, recipe_of
 
 RECIPE = """\
@@ -114,37 +111,3 @@ def test_runs_are_called_by_what_tells_them_apart(tmp_path):
     assert names("x/y/b", "z/b") == ["x/y", "z"]
     with pytest.raises(ValueError, match=r"The run .*a is given twice"):
         names("a", "b", "a")
-
-
-def test_saved_rows_are_found_and_told_apart(tmp_path):
-    clean, other = made_up(seed=1), made_up(seed=2)
-    hidden = "PatchOcclusion(ratio=0.25, patch_size=8, seed=0, mean=(0.5, 0.5, 0.5))"
-    assert saved_rows(tmp_path).clean is None
-    other.save(tmp_path / "b.parquet")
-    replace(clean, settings={"perturbation": hidden}).save(tmp_path / "a.parquet")
-    replace(clean, settings={"perturbation": "Fog(3)"}).save(tmp_path / "c.parquet")
-    (tmp_path / "broken.parquet").write_bytes(b"no Parquet")
-    found = saved_rows(tmp_path)
-    assert (found.file, found.clean) == (tmp_path / "b.parquet", other)
-    assert list(found.perturbed) == ["25 % hidden, patches of 8 px", "Fog(3)"]
-    clean.save(tmp_path / KEPT)  # what this command has kept comes first
-    assert (saved_rows(tmp_path).file, saved_rows(tmp_path).clean) == (tmp_path / KEPT, clean)
-
-
-def test_perturbed_rows_of_something_else_are_left_out(tmp_path):
-    clean = replace(made_up(seed=1), settings={"fingerprint": {"weights": "new"}})
-    fog = made_up(seed=2)
-    of = {
-        "fog": {"perturbation": "fog", "fingerprint": {"weights": "new"}},
-        "rain": {"perturbation": "rain", "fingerprint": {"weights": "old"}},
-        "snow": {"perturbation": "snow"},  # nothing is known of its weights
-    }
-    for name, settings in of.items():
-        replace(fog, settings=settings).save(tmp_path / f"{name}.parquet")
-    replace(made_up(n=7), settings={"perturbation": "hail"}).save(tmp_path / "hail.parquet")
-    rows, left_out = saved_rows(tmp_path).beside(clean)
-    assert list(rows.perturbed) == ["fog", "snow"]
-    assert left_out == {
-        "hail": "The evaluations are not of the same expressions (40 and 7 of them)",
-        "rain": "They were measured with other weights",
-    }

@@ -1,10 +1,12 @@
-"""A report shows the right expressions."""
+"""A report shows the right rows and the right expressions."""
+
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 from evaluation.made_up import made_up
 
-from maskris.reporting.html.selection import disagreements, extremes
+from maskris.reporting.html.selection import KEPT, disagreements, extremes, reason_against, saved_rows
 
 
 def scored(iou, score=0.0, **columns):
@@ -56,3 +58,34 @@ def test_disagreements_in_both_directions():
     first, second = scored([0.9, 0.1, 0.5, 0.5, 0.3]), scored([0.1, 0.2, 0.5, 0.2, 0.8])
     assert disagreements(first, second, 3) == ([0, 3], [4, 1])
     assert disagreements(second, first, 1) == ([4], [0])
+
+
+def test_saved_rows_are_found_and_told_apart(tmp_path):
+    clean, other = made_up(seed=1), made_up(seed=2)
+    hidden = "PatchOcclusion(ratio=0.25, patch_size=8, seed=0, mean=(0.5, 0.5, 0.5))"
+    assert saved_rows(tmp_path).clean is None
+    other.save(tmp_path / "b.parquet")
+    replace(clean, settings={"perturbation": hidden}).save(tmp_path / "a.parquet")
+    replace(clean, settings={"perturbation": "Fog(3)"}).save(tmp_path / "c.parquet")
+    (tmp_path / "broken.parquet").write_bytes(b"no Parquet")
+    found = saved_rows(tmp_path)
+    assert (found.file, found.clean) == (tmp_path / "b.parquet", other)
+    assert list(found.perturbed) == ["25 % hidden, patches of 8 px", "Fog(3)"]
+    clean.save(tmp_path / KEPT)  # what this command has kept comes first
+    assert (saved_rows(tmp_path).file, saved_rows(tmp_path).clean) == (tmp_path / KEPT, clean)
+
+
+def test_perturbed_rows_of_something_else_are_left_out(tmp_path):
+    clean = replace(made_up(seed=1), settings={"fingerprint": {"weights": "new"}})
+    fog = made_up(seed=2)
+    of = {
+        "fog": {"perturbation": "fog", "fingerprint": {"weights": "new"}},
+        "rain": {"perturbation": "rain", "fingerprint": {"weights": "old"}},
+        "snow": {"perturbation": "snow"},  # nothing is known of its weights
+    }
+    for name, settings in of.items():
+        replace(fog, settings=settings).save(tmp_path / f"{name}.parquet")
+    replace(made_up(n=7), settings={"perturbation": "hail"}).save(tmp_path / "hail.parquet")
+    reasons = {name: reason_against(clean, one) for name, one in saved_rows(tmp_path).perturbed.items()}
+    assert reasons.pop("hail").startswith("The evaluations are not of the same expressions")
+    assert reasons == {"fog": "", "rain": "They were measured with other weights", "snow": ""}
