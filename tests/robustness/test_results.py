@@ -122,7 +122,7 @@ def test_a_model_that_finds_nothing_has_nothing_to_keep(tmp_path):
 
 def test_tables_say_what_was_measured(runs):
     result = RobustnessComparison(runs)
-    shown = subjects_table(result, result.conditions, "oIoU")
+    shown = subjects_table(result, "condition", "oIoU")
     assert shown.headings == ["", "plain: oIoU", "retained", "masked: oIoU", "retained", "masked - plain", "changed"]
     table = {row[0]: row[1:] for row in shown.rows}
     assert list(table) == ["clean", "fog 1", "fog 3", "snow 3", "words-dropped 50%", "context 50%"]

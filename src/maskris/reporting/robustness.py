@@ -3,7 +3,9 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from maskris.evaluation.bootstrap import Interval, SeedScores
 from maskris.reporting.scores import interval_texts, seeds_text
@@ -22,12 +24,11 @@ def tables(result: Robustness | RobustnessComparison, metric: Metric = "oIoU") -
     """
     comparison = _comparison(result)
     brief = len(comparison.methods) > 1
+    families = subjects_table(comparison, "family", metric, brief)
     return [
-        subjects_table(comparison, comparison.conditions, metric, brief, title=f"{metric} by condition"),
+        subjects_table(comparison, "condition", metric, brief),
         language_table(comparison, metric),
-        subjects_table(
-            comparison, comparison.subjects, metric, brief, title=f"{metric} by family", caption=describe(comparison)
-        ),
+        replace(families, caption=describe(comparison)),
     ]
 
 
@@ -39,36 +40,29 @@ def markdown(result: Robustness | RobustnessComparison, pictures: Sequence[str] 
         pictures: Files to show, relative to the page.
     """
     comparison = _comparison(result)
+    families = [subjects_table(comparison, "family", metric) for metric in METRICS]
+    others = [subjects_table(comparison, "condition", metric) for metric in METRICS]
+    others += [language_table(comparison, metric) for metric in METRICS]
     parts = ["# Robustness", describe(comparison)]
-    for metric in METRICS:
-        parts += [f"## {metric} by family", subjects_table(comparison, comparison.subjects, metric).to_markdown()]
+    parts += [f"## {table.title}\n\n{table.to_markdown()}" for table in families]
     parts += [f"![{Path(picture).stem}]({picture})" for picture in pictures]
-    for metric in METRICS:
-        parts += [f"## {metric} by condition", subjects_table(comparison, comparison.conditions, metric).to_markdown()]
-    for metric in METRICS:
-        parts += [f"## {metric} by language, nothing changed", language_table(comparison, metric).to_markdown()]
+    parts += [f"## {table.title}\n\n{table.to_markdown()}" for table in others]
     return "\n\n".join(parts) + "\n"
 
 
 def subjects_table(
-    comparison: RobustnessComparison,
-    of: Sequence[Subject],
-    metric: Metric,
-    brief: bool = False,
-    title: str = "",
-    caption: str = "",
+    comparison: RobustnessComparison, by: Literal["family", "condition"], metric: Metric, brief: bool = False
 ) -> Table:
-    """One row for each condition or family: metric and what is retained by method, and differences to the first.
+    """One row for each family or condition: metric and what is retained by method, and differences to the first.
 
     Args:
         comparison: The models.
-        of: Conditions or families.
+        by: What the rows are.
         metric: ``"oIoU"`` or ``"mIoU"``.
         brief: Without intervals, and with means only of what is retained; differences whose interval is on one side
             of 0 have a star.
-        title: Above the table.
-        caption: Below it.
     """
+    of: Sequence[Subject] = comparison.subjects if by == "family" else comparison.conditions
     first, *others = comparison.methods
     headings = [""]
     for method in comparison.methods:
@@ -90,7 +84,7 @@ def subjects_table(
             share = changed.get(one) if isinstance(one, Condition) else None
             row.append("" if share is None else f"{share:.0%}")
         rows.append(row)
-    return Table(headings, rows, title, caption)
+    return Table(headings, rows, f"{metric} by {by}")
 
 
 def language_table(comparison: RobustnessComparison, metric: Metric) -> Table:
@@ -101,7 +95,7 @@ def language_table(comparison: RobustnessComparison, metric: Metric) -> Table:
         for group, scores in groups.items():
             values = [[parts[i][by][group].flat()[metric] for i in runs] for runs in comparison.methods.values()]
             rows.append([f"{by}: {group}", f"{scores.n:,}", *(seeds_text(SeedScores(tuple(one))) for one in values)])
-    return Table(["clean", "N", *comparison.methods], rows, f"{metric} by language")
+    return Table(["clean", "N", *comparison.methods], rows, f"{metric} by language, nothing changed")
 
 
 def describe(comparison: RobustnessComparison) -> str:

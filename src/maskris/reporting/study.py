@@ -96,44 +96,38 @@ def write_study(results: StudyResults, folder: Path, metric: str = "mIoU") -> li
 
 def _differences(results: StudyResults, metric: str) -> list[Table]:
     """What is compared, by title; a table without rows is left out."""
-    references = {name: results.study.reference(name) for name in results.variants}
-    references = {name: reference for name, reference in references.items() if name != reference}
-    headings = ["variant", "against", *map(_condition, results.study.occlusion)]
-    main = _compared(results, references, metric, _difference)
-    if any(variant.paper is not None for variant in results.study.variants):
-        headings_of_main = [*headings, "paper", "direction"]
-        for variant, row in zip(_comparable(results, references), main, strict=True):
-            paper = results.study.paper_difference(variant)
-            row += ["" if paper is None else f"{paper:+.2f}", results.direction(variant, metric)]
-    else:
-        headings_of_main = headings
-    same_compute = {one.name: one.same_compute for one in results.study.variants if one.same_compute is not None}
-    equal = _compared(results, same_compute, metric, _difference)
-    by_seed = _compared(results, references if len(results.seeds) > 1 else {}, metric, _by_seed)
+    study = results.study
+    references = {name: study.reference(name) for name in results.variants if name != study.reference(name)}
+    same_compute = {one.name: one.same_compute for one in study.variants if one.same_compute is not None}
+    paper = any(variant.paper is not None for variant in study.variants)
     made = [
-        Table(headings_of_main, main, "Differences"),
-        Table(headings, equal, "At equal compute"),
-        Table(headings, by_seed, "Seed by seed"),
+        _compared("Differences", results, references, metric, _difference, paper),
+        _compared("At equal compute", results, same_compute, metric, _difference),
+        _compared("Seed by seed", results, references if len(results.seeds) > 1 else {}, metric, _by_seed),
     ]
     return [table for table in made if table.rows]
 
 
 def _compared(
-    results: StudyResults, references: Mapping[str, str], metric: str, text: Callable[[Comparison], str]
-) -> list[list[str]]:
-    return [
-        [
-            _label(results, variant, references[variant]),
-            references[variant],
-            *(text(results.compare(variant, share, metric, references[variant])) for share in results.study.occlusion),
-        ]
-        for variant in _comparable(results, references)
-    ]
-
-
-def _comparable(results: StudyResults, references: Mapping[str, str]) -> list[str]:
-    """Variants that have runs and whose reference has."""
-    return [name for name, reference in references.items() if {name, reference} <= set(results.variants)]
+    title: str,
+    results: StudyResults,
+    references: Mapping[str, str],
+    metric: str,
+    text: Callable[[Comparison], str],
+    paper: bool = False,
+) -> Table:
+    """Variants that have runs and whose reference has; with the paper's difference and its direction if wanted."""
+    shares = results.study.occlusion
+    rows = []
+    for variant, reference in references.items():
+        if {variant, reference} <= set(results.variants):
+            compared = (results.compare(variant, share, metric, reference) for share in shares)
+            rows.append([_label(results, variant, reference), reference, *map(text, compared)])
+            if paper:
+                reported = results.study.paper_difference(variant)
+                rows[-1] += ["" if reported is None else f"{reported:+.2f}", results.direction(variant, metric)]
+    headings = ["variant", "against", *map(_condition, shares), *(["paper", "direction"] if paper else [])]
+    return Table(headings, rows, title)
 
 
 def _difference(comparison: Comparison) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from maskris.evaluation.bootstrap import Interval, Unit, bootstrap_intervals, paired_intervals
 from maskris.evaluation.result import Evaluation, align
@@ -29,44 +30,26 @@ class Subject:
     perturbed: Mapping[str, Evaluation] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One picture of an example.
-
-    Attributes:
-        label: Under it.
-        alt: For those who can't see it.
-        jpeg: The file.
-        size: Width and height in pixels.
-        model: Number of the model whose prediction it shows, if any.
-        iou: Of this prediction.
-    """
+class Picture(NamedTuple):
+    """A picture with its label and with a text for those who can't see it; of a prediction also its model and IoU."""
 
     label: str
     alt: str
     jpeg: bytes
-    size: tuple[int, int]
-    model: int | None = None
+    size: tuple[int, int]  # width and height in pixels
+    model: int | None = None  # its number in the report
     iou: float | None = None
 
 
-@dataclass(frozen=True)
-class Example:
-    """An expression with its pictures.
-
-    Attributes:
-        expression: What the models were given.
-        note: Where it comes from.
-        pictures: Photo, truth and predictions.
-    """
+class Example(NamedTuple):
+    """An expression with a note on where it comes from: photo, truth and predictions."""
 
     expression: str
     note: str
     pictures: Sequence[Picture]
 
 
-@dataclass(frozen=True)
-class Gallery:
+class Gallery(NamedTuple):
     """Examples chosen by one criterion, which the caption names."""
 
     caption: str

@@ -1,9 +1,8 @@
 """The pictures of a report: what the models find for the expressions that were chosen."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,8 +23,7 @@ SIDE = 320
 _TRUTH = (28, 27, 25)
 
 
-@dataclass(frozen=True)
-class _Asked:
+class _Asked(NamedTuple):
     """An expression that is shown, with its row of the table and its IoUs by the number of the model."""
 
     expression: str
