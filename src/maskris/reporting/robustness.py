@@ -42,7 +42,8 @@ def markdown(result: Robustness | RobustnessComparison, pictures: Sequence[str] 
     comparison = _comparison(result)
     families = [subjects_table(comparison, "family", metric) for metric in METRICS]
     others = [subjects_table(comparison, "condition", metric) for metric in METRICS]
-    others += [language_table(comparison, metric) for metric in METRICS]
+    language = [language_table(comparison, metric) for metric in METRICS]
+    others += [replace(table, title=f"{table.title}, nothing changed") for table in language]
     parts = ["# Robustness", describe(comparison)]
     parts += [f"## {table.title}\n\n{table.to_markdown()}" for table in families]
     parts += [f"![{Path(picture).stem}]({picture})" for picture in pictures]
@@ -95,7 +96,7 @@ def language_table(comparison: RobustnessComparison, metric: Metric) -> Table:
         for group, scores in groups.items():
             values = [[parts[i][by][group].flat()[metric] for i in runs] for runs in comparison.methods.values()]
             rows.append([f"{by}: {group}", f"{scores.n:,}", *(seeds_text(SeedScores(tuple(one))) for one in values)])
-    return Table(["clean", "N", *comparison.methods], rows, f"{metric} by language, nothing changed")
+    return Table(["clean", "N", *comparison.methods], rows, f"{metric} by language")
 
 
 def describe(comparison: RobustnessComparison) -> str:
