@@ -6,7 +6,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from maskris.reporting import Table, tables_of, to_markdown, write_csv
+from maskris.experiments.claims import Claim
+from maskris.experiments.reproduction import Reproduction
+from maskris.experiments.verify import Finding
+from maskris.reporting import Table, tables_of, to_markdown, write_csv, write_reproduction
 
 TABLE = Table(
     ["method of training", "split", "oIoU", "95 % interval", "note"],
@@ -77,3 +80,17 @@ def test_what_has_no_tables_is_an_error():
     assert tables_of(TABLE) == [TABLE]
     with pytest.raises(TypeError, match="There are no tables of int, but of Scores, Evaluation"):
         tables_of(3)
+
+
+def test_a_reproduction_is_shown_like_its_findings(tmp_path):
+    claim = Claim("T", "toy", "unc", "val", "oIoU", 50.0, "maskris", "r", "Table 1", ("Hm.",), 40)
+    findings = (Finding(claim, "not run", ("the data has no toy unc val",)),)
+    about = {
+        "recipe": "r", "model": "m", "trained": "before", "data": ["d"], "interval": {"unit": "image", "resamples": 9}
+    }  # fmt: skip
+    made = Reproduction(findings, {}, about, tmp_path)
+    assert tables_of(made) == tables_of(findings)
+    assert tables_of(findings)[0].caption == "not run: the data has no toy unc val (all)"
+    page = to_markdown(made)
+    assert to_markdown(findings) in page
+    assert write_reproduction(made).read_text(encoding="utf-8") == page

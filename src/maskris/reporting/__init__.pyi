@@ -1,3 +1,4 @@
+from .claims import write_reproduction as write_reproduction
 from .html.report import write_report as write_report
 from .plots import plot_curves as plot_curves
 from .plots import plot_study as plot_study

@@ -12,9 +12,13 @@ from maskris.reporting.scores import describe
 from maskris.reporting.tables import NOTHING, Table
 from maskris.utils.files import atomic_file
 
+Result = Sequence[Claim] | Sequence[Finding] | Reproduction
 
-def tables(result: Sequence[Claim] | Sequence[Finding]) -> list[Table]:
+
+def tables(result: Result) -> list[Table]:
     """Claims, one row for those that differ in the split alone; or findings, with the reasons below them."""
+    if isinstance(result, Reproduction):
+        return tables(result.findings)
     if result and isinstance(result[0], Claim):
         return [_claims(cast(Sequence[Claim], result))]
     findings = cast(Sequence[Finding], result)
@@ -25,8 +29,10 @@ def tables(result: Sequence[Claim] | Sequence[Finding]) -> list[Table]:
     return [_findings(findings, [finding.verdict for finding in findings], "\n".join(caption))]
 
 
-def markdown(result: Sequence[Claim] | Sequence[Finding]) -> str:
-    """The same as one Markdown table; the reasons stand in the rows of findings."""
+def markdown(result: Result) -> str:
+    """The same as one Markdown table; the reasons stand in the rows of findings. A reproduction is a page."""
+    if isinstance(result, Reproduction):
+        return _page(result)
     if result and isinstance(result[0], Claim):
         return _claims(cast(Sequence[Claim], result)).to_markdown()
     findings = cast(Sequence[Finding], result)
@@ -61,6 +67,13 @@ def _claims(claims: Sequence[Claim]) -> Table:
 
 def write_reproduction(made: Reproduction) -> Path:
     """Write ``reproduction.md`` into the folder of a reproduction; its path."""
+    file = made.folder / "reproduction.md"
+    with atomic_file(file) as page:
+        page.write(_page(made))
+    return file
+
+
+def _page(made: Reproduction) -> str:
     about, interval = made.about, made.about["interval"]
     uncertain = list(dict.fromkeys(note for finding in made.findings for note in finding.claim.uncertain))
     text = [
@@ -71,7 +84,4 @@ def write_reproduction(made: Reproduction) -> Path:
         "\n".join(f"- {what} ({protocol}): {describe(e)}" for (what, protocol), e in made.evaluations.items()),
         *(["What is uncertain about the claims:", "\n".join(f"- {note}" for note in uncertain)] if uncertain else []),
     ]
-    file = made.folder / "reproduction.md"
-    with atomic_file(file) as page:
-        page.write("\n\n".join(text) + "\n")
-    return file
+    return "\n\n".join(text) + "\n"
