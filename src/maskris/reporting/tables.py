@@ -119,8 +119,8 @@ def tables_of(result: Any, **options: Any) -> list[Table]:
     """The tables of a result, in the order in which a terminal shows them.
 
     Args:
-        result: Scores, an evaluation, a report of prepared data, robustness, a study, a reproduction, a list of claims or of findings;
-            a table is its own table.
+        result: Scores, an evaluation, a report of prepared data, robustness, a study, a reproduction, a list of claims
+            or of findings; a table is its own table.
         **options: What the result's tables leave open: ``by`` for the breakdowns of an evaluation, ``metric`` for
             robustness and studies.
 
