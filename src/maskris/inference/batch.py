@@ -24,7 +24,6 @@ from maskris.utils.progress import show_progress
 from maskris.utils.runstore import RunStore
 
 _SHOWN = 5  # errors that the result quotes
-
 _WITHOUT_PHOTO = 1000  # rows that name no photo are written in portions of this many
 
 
@@ -163,10 +162,7 @@ class _Job:
     def run(self, pool: ThreadPoolExecutor, images_at_once: int, ahead: int) -> Iterator[list[Record]]:
         """The records of all rows that aren't done, a portion at a time.
 
-        Args:
-            pool: Reads the photos.
-            images_at_once: Photos encoded together.
-            ahead: How many photos to read before they are needed; no more are in memory, besides those at work.
+        `ahead` photos are read before they are needed; no more are in memory, besides those at work.
         """
         waiting: deque[_Chunk] = deque()
         for numbers in self._chunks(images_at_once):
@@ -177,25 +173,20 @@ class _Job:
             yield from self._predict(*waiting.popleft())
 
     def _chunks(self, images_at_once: int) -> Iterator[npt.NDArray[np.int64]]:
-        """The rows that are worked on together; those with nothing to do are passed over.
+        """The rows that are worked on together, where any of them is to be done.
 
         The cuts don't depend on what is done: a run that goes on repeats the batches of the one that was killed, and
         the same batches give the same bits.
         """
-
-        def cuts() -> Iterator[npt.NDArray[np.int64]]:
-            groups = self.rows.groups()
-            for number, rows in groups:
-                if number == NO_PHOTO:
-                    yield from (rows[i : i + _WITHOUT_PHOTO] for i in range(0, len(rows), _WITHOUT_PHOTO))
-                else:
-                    others = islice(groups, images_at_once - 1)
-                    yield np.concatenate([rows, *(more for _, more in others)])
-
-        return (numbers for numbers in cuts() if not self.results.done[numbers].all())
+        groups = self.rows.groups()
+        for number, rows in groups:
+            if number == NO_PHOTO:
+                chunks = [rows[i : i + _WITHOUT_PHOTO] for i in range(0, len(rows), _WITHOUT_PHOTO)]
+            else:
+                chunks = [np.concatenate([rows, *(more for _, more in islice(groups, images_at_once - 1))])]
+            yield from (chunk for chunk in chunks if not self.results.done[chunk].all())
 
     def _start(self, numbers: npt.NDArray[np.int64], pool: ThreadPoolExecutor) -> _Chunk:
-        """Have the photos of some rows read."""
         rows = [self.rows[number] for number in numbers.tolist()]
         loading: dict[int, Future[Photo | str]] = {}
         for row in rows:
@@ -219,10 +210,10 @@ class _Job:
         done, size = self.results.done, self.predictor.batch_size
         loaded = {number: future.result() for number, future in loading.items()}
         photos = {number: photo for number, photo in loaded.items() if isinstance(photo, Photo)}
-        usable = [row for row in rows if row.error is None and row.photo in photos]
-        unusable = [row for row in rows if row.error is not None or row.photo not in photos]
-        if failed := [row for row in unusable if not done[row.number]]:
-            yield [{"row": row.number, **row.given, "error": row.error or loaded[row.photo]} for row in failed]
+        errors = {row.number: row.error or loaded[row.photo] for row in rows if row.photo not in photos or row.error}
+        if failed := [row for row in rows if row.number in errors and not done[row.number]]:
+            yield [{"row": row.number, **row.given, "error": errors[row.number]} for row in failed]
+        usable = [row for row in rows if row.number not in errors]
         portions = [usable[start : start + size] for start in range(0, len(usable), size)]
         # Whole portions, even if some of their rows are done: see `_chunks`.
         portions = [portion for portion in portions if not all(done[row.number] for row in portion)]
@@ -246,9 +237,7 @@ class _Job:
             "row": row.number,
             **row.given,
             "score": round(prediction.score, 6),  # the digits after it depend on the batch
-            "box": found["box"],
-            "area": found["area"],
-            "truncated": found["truncated"],
+            **{name: found[name] for name in ("box", "area", "truncated")},
             "size": list(prediction.mask.shape),
             "mask": found["segmentation"],
         }
@@ -271,12 +260,7 @@ class _Job:
 def file_name(row: Row, rows: int, ending: str) -> str:
     """A name for a file about a row: its number, and as much of photo and phrase as any file system takes.
 
-    In folders of a thousand, if there are more than ten thousand rows.
-
-    Args:
-        row: The row.
-        rows: How many there are.
-        ending: With its dot.
+    It lies in a folder of a thousand, if there are more than ten thousand `rows`.
     """
     digits = max(4, len(str(rows - 1)))
     words = (Path(row.given["image"].replace("\\", "/")).stem, row.given["expression"])

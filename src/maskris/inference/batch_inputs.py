@@ -21,7 +21,8 @@ from maskris.inference.predictor import check_expressions
 from maskris.inference.save import is_saved
 from maskris.utils.text import invalid_text_reason
 
-COLUMNS = ("image", "expression")
+COLUMNS = {"image": "photo.jpg", "expression": "the man on the left"}
+"""The columns that every row needs, with an example of each."""
 
 RESERVED = frozenset(
     {"row", "score", "box", "area", "threshold", "truncated", "size", "mask", "mask_file", "overlay_file", "error"}
@@ -30,9 +31,9 @@ RESERVED = frozenset(
 
 ENDINGS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2", ".ppm"}
-    | {".pgm", ".heic", ".heif"}  # which need a plug-in: an error with this hint is better than a photo passed over
+    | {".pgm", ".heic", ".heif"}
 )
-"""Endings of photos in a folder."""
+"""Endings of photos in a folder. The last two need a plug-in; the error that names it is better than no row."""
 
 NO_PHOTO = -1
 """The photo number of a row that names no photo."""
@@ -54,7 +55,7 @@ class Row:
         given: Values of the columns: ``id``, ``image`` and ``expression`` (``None`` if there is no such text), then the
             others.
         error: What makes it unusable, if anything.
-        photo: Number of its photo, as in `Rows.photos`.
+        photo: As in `Rows.photos`.
     """
 
     number: int
@@ -95,12 +96,11 @@ class Rows:
                 digest.update(f"{text}{error}\n".encode())
                 yield {"photo": photo, "given": text, "error": error, "line": line}
 
-        portions, rest = [], entries()
-        while portion := list(islice(rest, 10_000)):  # a million rows are never there as Python objects at once
-            portions.append(pa.RecordBatch.from_pylist(portion, SCHEMA))
-        if not portions:
+        rest = entries()
+        portions = iter(lambda: list(islice(rest, 10_000)), [])  # a million rows are never Python objects at once
+        self.table = pa.Table.from_batches((pa.RecordBatch.from_pylist(rows, SCHEMA) for rows in portions), SCHEMA)
+        if not len(self.table):
             raise ValueError(f"{source} holds no rows; each one needs an image and an expression")
-        self.table = pa.Table.from_batches(portions, SCHEMA)
         numbers = self.table["photo"].combine_chunks().dictionary_encode().indices
         self.photos: npt.NDArray[np.int64] = numbers.cast(pa.int64()).fill_null(NO_PHOTO).to_numpy()
         self.sha256 = digest.hexdigest()
@@ -113,14 +113,14 @@ class Rows:
         return Row(number, json.loads(given), error, int(self.photos[number]))
 
     def where(self, number: int) -> str:
-        """Where a row stands: file and line, or its number and content."""
+        """Name of a row in messages: file and line, or its number and content."""
         if (line := self.table["line"][number].as_py()) is not None:
             return f"{self.source}, line {line}"
         given = self[number].given
         return f"row {number} ({given['image']}, {given['expression']!r})"
 
     def path(self, row: Row) -> Path:
-        """Where the row's photo is."""
+        """Path of a row's photo."""
         return self.root / str(row.given["image"])
 
     def groups(self) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
@@ -165,9 +165,9 @@ def read_rows(
         raise ValueError(f"The phrases stand in {path}; leave out {', '.join(map(repr, expressions))}")
     if not path.is_file():
         raise FileNotFoundError(f"There is no file or folder {path}")
-    if path.suffix.lower() not in READERS:
+    if (reader := READERS.get(path.suffix.lower())) is None:
         raise ValueError(f"{path} has none of the endings of rows: {', '.join(READERS)}")
-    return Rows(str(path), path.parent if images is None else images, READERS[path.suffix.lower()](path))
+    return Rows(str(path), path.parent if images is None else images, reader(path))
 
 
 def _read_mappings(rows: Iterable[Mapping[str, Any]]) -> Iterator[Found]:
@@ -203,17 +203,16 @@ def _read_folder(folder: Path, expressions: Sequence[str], leave_out: str | Path
 
 def _photos(root: Path, leave_out: str | None) -> Iterator[str]:
     """Paths relative to the root, with slashes."""
-    seen = set()  # links may lead in circles
+    seen = {leave_out}  # links may lead in circles
     for folder, names, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen or real == leave_out or RUN in files or is_saved(Path(folder)):
+        if real in seen or RUN in files or is_saved(Path(folder)):
             names.clear()
             continue
         seen.add(real)
         names[:] = sorted(name for name in names if not name.startswith("."))
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
-                yield (Path(folder) / name).relative_to(root).as_posix()
+        photos = (Path(folder, name) for name in files if not name.startswith("."))
+        yield from (photo.relative_to(root).as_posix() for photo in photos if photo.suffix.lower() in ENDINGS)
 
 
 def _read_json_lines(file: Path) -> Iterator[Found]:
@@ -226,7 +225,7 @@ def _read_json_lines(file: Path) -> Iterator[Found]:
             yield line, {}, f"no valid JSON: {error}"
             continue
         if isinstance(values, dict):
-            _check_names([name for name in values if name not in COLUMNS], f"{file}, line {line}")
+            _check_names(values, f"{file}, line {line}")
             yield line, values, None
         else:
             yield line, {}, f"expected an object {{...}}, not {str(values)[:60]}"
@@ -235,28 +234,25 @@ def _read_json_lines(file: Path) -> Iterator[Found]:
 def _read_csv(file: Path) -> Iterator[Found]:
     """Columns without a name and lines without a value are none."""
     reader = csv.reader(_lines(file), strict=True, skipinitialspace=True)
-    header: list[str] | None = None
-    while True:
-        line = reader.line_num + 1
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            raise ValueError(
-                f"{file}, line {line}: no valid CSV ({error}). Is a quotation mark opened and not closed? Inside a "
-                'quoted field, two of them ("") stand for one'
-            ) from error
-        if fields is None:
-            return
-        if not any(value.strip() for value in fields):
-            continue
-        if header is None:
-            header = [name.strip() for name in fields]
-            _check_header(header, f"{file}, line {line}")
-        elif len(fields) == len(header):
-            yield line, {name: value for name, value in zip(header, fields, strict=True) if name}, None
-        else:
-            hint = "; put a phrase with commas in quotation marks" if len(fields) > len(header) else ""
-            yield line, {}, f"{len(fields)} fields instead of {len(header)}{hint}"
+    header, line = None, 1
+    try:
+        for fields in reader:
+            if not any(value.strip() for value in fields):
+                pass
+            elif header is None:
+                header = [name.strip() for name in fields]
+                _check_header(header, f"{file}, line {line}")
+            elif len(fields) == len(header):
+                yield line, {name: value for name, value in zip(header, fields, strict=True) if name}, None
+            else:
+                hint = "; put a phrase with commas in quotation marks" if len(fields) > len(header) else ""
+                yield line, {}, f"{len(fields)} fields instead of {len(header)}{hint}"
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(
+            f"{file}, line {line}: no valid CSV ({error}). Is a quotation mark opened and not closed? Inside a "
+            'quoted field, two of them ("") stand for one'
+        ) from error
 
 
 def _check_header(names: list[str], where: str) -> None:
@@ -281,22 +277,20 @@ READERS = {".csv": _read_csv, ".jsonl": _read_json_lines, ".ndjson": _read_json_
 
 def _check(values: dict[str, Any], error: str | None) -> tuple[dict[str, Any], str | None]:
     """`Row.given` of the values in a row, and the first thing that is wrong with it."""
-    for key, example in (("image", "photo.jpg"), ("expression", "the man on the left")):
-        value = values.get(key)
-        if error is None and (not isinstance(value, str) or not value.strip()):
-            what = "is empty" if value is None or isinstance(value, str) else f"is {value!r}"
-            error = f"{key} {what}; it must be a text such as {example!r}"
-    image, expression = (value if isinstance(value, str) else None for value in map(values.get, COLUMNS))
-    # A photo may have a name that is no text, as its file may.
-    if error is None and expression and (trouble := invalid_text_reason(expression)):
+    texts = {name: value if isinstance(value := values.get(name), str) else None for name in COLUMNS}
+    for name, example in COLUMNS.items():
+        if error is None and not (texts[name] or "").strip():
+            what = "is empty" if values.get(name) == texts[name] else f"is {values[name]!r}"
+            error = f"{name} {what}; it must be a text such as {example!r}"
+    # The name of a photo may be no valid text, as that of its file.
+    if error is None and (trouble := invalid_text_reason(values["expression"])):
         error = f"expression {trouble}"
-    image = image if image and image.strip() else None
-    given = {"id": None, **dict.fromkeys(COLUMNS), **values, "image": image, "expression": expression}
-    return given, error
+    if not (texts["image"] or "").strip():
+        texts["image"] = None
+    return {"id": None, **dict.fromkeys(COLUMNS), **values, **texts}, error
 
 
 def _check_names(names: Iterable[str], where: str) -> None:
-    """Refuse columns whose values would be lost among the results."""
     if taken := sorted(RESERVED.intersection(names)):
         raise ValueError(f"{where}: {', '.join(taken)} would be lost, as results have such a name; rename it first")
 
@@ -315,8 +309,6 @@ def _no_number(name: str) -> float:
 
 
 def _finite(digits: str) -> float:
-    """A number that can be written again; Python takes what is too large for infinity, which is no JSON."""
-    value = float(digits)
-    if math.isinf(value):
+    if math.isinf(value := float(digits)):  # no JSON, and could not be written again
         raise ValueError(f"the number {digits[:60]} is too large; put it in quotes to carry it through as a text")
     return value

@@ -2,8 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -55,12 +54,13 @@ class BatchResults:
         """Add results; they survive the end of the process."""
         with self.file.open("ab") as output:
             for record in records:
-                output.write(encode_line(record))
+                line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+                # A lone surrogate, from the name of a file that is no UTF-8, is written as JSON escapes it.
+                output.write(line.encode("utf-8", "backslashreplace"))
                 self._note(record)
 
     def _read(self, keep: Callable[[Record], bool]) -> None:
-        size = count = 0
-        removed = []
+        size, removed = 0, []
         with self.file.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
@@ -71,18 +71,16 @@ class BatchResults:
                             f"{self.file}, line {number} is damaged ({error!r}); remove the line to predict it again"
                         ) from error
                     break
-                size, count = size + len(line), number
+                size += len(line)
                 self._note(record)
                 if not keep(record):
                     removed.append(record["row"])
         os.truncate(self.file, size)
-        if not removed:
-            return
-        for row in removed:
-            self.done[row] = False
-            self.errors.pop(row, None)
-        with self.file.open("rb") as lines, atomic_file(self.file, "wb") as kept:
-            kept.writelines(line for line in islice(lines, count) if self.done[json.loads(line)["row"]])
+        if removed:
+            self.done[removed] = False
+            self.errors = {row: error for row, error in self.errors.items() if self.done[row]}
+            with self.file.open("rb") as lines, atomic_file(self.file, "wb") as kept:
+                kept.writelines(line for line in lines if self.done[json.loads(line)["row"]])
 
     def _parse(self, line: bytes) -> Record:
         record: Record = json.loads(line)
@@ -97,11 +95,3 @@ class BatchResults:
         self.done[record["row"]] = True
         if "error" in record:
             self.errors[record["row"]] = record["error"]
-
-
-def encode_line(record: Mapping[str, Any]) -> bytes:
-    """A result as a line of JSON, readable in any script."""
-    try:
-        return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
-    except UnicodeEncodeError:  # a lone surrogate, from the name of a file that is no UTF-8
-        return json.dumps(record, allow_nan=False).encode("ascii") + b"\n"

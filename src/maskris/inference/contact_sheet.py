@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
 from maskris.inference.image import ImageSource, load_image
-from maskris.inference.visualize import INK, MUTED, PALETTE, as_planes, inner_edge, spotlight, wrap, write
+from maskris.inference.visualize import INK, MUTED, PALETTE, as_planes, inner_edge, line_height, spotlight, wrap, write
 
 _TRUTH, _RULE, _MISSING = "#111827", "#c3c8d0", "#f3f4f6"
 
@@ -54,9 +54,8 @@ def overview(panels: Sequence[Panel], columns: int = 2, *, title: str | None = N
     if columns < 1 or cell < 32:
         raise ValueError(f"An overview needs columns >= 1 and cell >= 32, not {columns} and {cell}")
     sheet = _Sheet(panels, min(columns, len(panels)), cell)
-    blocks = [sheet.title(title)] if title else []
-    blocks.append(sheet.header())
-    blocks += [sheet.row(panels[i : i + sheet.columns]) for i in range(0, len(panels), sheet.columns)]
+    rows = [sheet.row(panels[i : i + columns]) for i in range(0, len(panels), columns)]
+    blocks = [*([sheet.title(title)] if title else []), sheet.header(), *rows]
     space = round(0.7 * sheet.margin)
     height = sum(block.height + space for block in blocks) - space
     figure = Image.new("RGB", (sheet.width + 2 * sheet.margin, height + 2 * sheet.margin), "white")
@@ -76,7 +75,7 @@ class _Sheet:
         self.has_truth = any(panel.truth is not None for panel in panels)
         self.columns, self.cell = columns, cell
         self.size = max(9, round(cell * 0.1))  # of text
-        self.line = round(1.35 * self.size)
+        self.line = line_height(self.size)
         self.gap = max(3, round(cell * 0.04))  # between pictures
         self.margin = round(cell * 0.2)  # around the figure and between panels
         pictures = 1 + self.has_truth + len(models)
@@ -85,10 +84,9 @@ class _Sheet:
 
     def title(self, title: str) -> Image.Image:
         size = round(1.5 * self.size)
-        lines, step = wrap(title, size, self.width), round(1.35 * size)
-        block = self._block(len(lines) * step)
-        for i, text in enumerate(lines):
-            write(ImageDraw.Draw(block), (0, i * step), text, size, INK, "la")
+        lines = wrap(title, size, self.width)
+        block = self._block(len(lines) * line_height(size))
+        write(ImageDraw.Draw(block), (0, 0), lines, size, INK, "la")
         return block
 
     def header(self) -> Image.Image:
@@ -101,9 +99,7 @@ class _Sheet:
         for panel in range(self.columns):
             for i, (head, color) in enumerate(heads.items()):
                 x, y = self._left(panel, i), (lines - len(names[head])) * self.line
-                for text in names[head]:
-                    write(draw, (x + self.cell / 2, y), text, self.size, INK, "ma")
-                    y += self.line
+                write(draw, (x + self.cell / 2, y), names[head], self.size, INK, "ma")
                 draw.rectangle((x, block.height - rule, x + self.cell - 1, block.height - 1), fill=color)
         return block
 
@@ -118,14 +114,13 @@ class _Sheet:
         draw = ImageDraw.Draw(block)
         for number, (panel, text, tiles) in enumerate(zip(panels, texts, pictures, strict=True)):
             y = top - self.gap // 2 - len(text) * self.line  # a short expression stands close to its pictures
-            for i, words in enumerate(text):
-                write(draw, (self._left(number), y + i * self.line), words, self.size, INK, "la")
+            write(draw, (self._left(number), y), text, self.size, INK, "la")
             for i, tile in enumerate(tiles):
                 block.paste(tile, (self._left(number, i) + (self.cell - tile.width) // 2, top))
             for i, model in enumerate(self.colors, 1 + self.has_truth):
                 if (iou := _iou(panel, model)) is not None:
                     place = (self._left(number, i) + self.cell / 2, top + tiles[0].height + self.gap // 2)
-                    write(draw, place, f"IoU {iou:.2f}", self.size, MUTED, "ma")
+                    write(draw, place, [f"IoU {iou:.2f}"], self.size, MUTED, "ma")
         return block
 
     def _block(self, height: int) -> Image.Image:
@@ -136,7 +131,6 @@ class _Sheet:
 
     def _pictures(self, panel: Panel) -> list[Image.Image]:
         photo = load_image(panel.image)
-        size = (photo.height, photo.width)
         scale = min(self.cell / photo.width, self.cell / photo.height)
         scale = int(scale) if scale >= 2 else scale
         # Drawn twice as large and then reduced, which smooths the edges.
@@ -147,7 +141,10 @@ class _Sheet:
         def outlined(mask: np.ndarray | None, color: str) -> tuple[Image.Image, np.ndarray | None]:
             if mask is None:
                 return Image.new("RGB", double, _MISSING), None
-            resized = _resized(as_planes(mask, size)[0], double)
+            stored = Image.fromarray(as_planes(mask, (photo.height, photo.width))[0]).convert("L")
+            # Where it grows much, its pixels stay square.
+            how = Image.Resampling.NEAREST if double[0] >= 4 * photo.width else Image.Resampling.BILINEAR
+            resized = np.asarray(stored.resize(double, how)) > 127
             return spotlight(large, resized, color, edge), resized
 
         tile, truth = outlined(panel.truth, _TRUTH)
@@ -170,9 +167,3 @@ def _iou(panel: Panel, model: str) -> float | None:
     prediction, truth = panel.predictions[model] != 0, panel.truth != 0
     union = int((prediction | truth).sum())
     return int((prediction & truth).sum()) / union if union else 1.0  # nothing there and nothing found
-
-
-def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask at another width and height, its pixels square where it grows much."""
-    how = Image.Resampling.NEAREST if size[0] >= 4 * mask.shape[1] else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).resize(size, how)) > 127

@@ -23,8 +23,8 @@ _UPRIGHT = {  # EXIF orientation: how the stored pixels become upright
 }
 
 _FLOAT_SLACK = 1e-3  # resizing filters overshoot [0, 1] a little
-
 _WANTED = "expected [height, width, 3] uint8 (or one gray plane, RGBA, uint16, or floats in [0, 1])"
+_LARGER = "Shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
 
 
 def load_image(source: ImageSource) -> Image.Image:
@@ -57,9 +57,8 @@ def load_image(source: ImageSource) -> Image.Image:
         return _upright_rgb(source, "the image")
     if isinstance(source, np.ndarray):
         return _upright_rgb(_from_array(source), "the array")
-    hint = ""
-    if hasattr(source, "detach"):
-        hint = ": turn a tensor [3, h, w] into an array with tensor.permute(1, 2, 0).cpu().numpy()"
+    tensor = ": turn a tensor [3, h, w] into an array with tensor.permute(1, 2, 0).cpu().numpy()"
+    hint = tensor if hasattr(source, "detach") else ""
     raise TypeError(f"An image is a path, a PIL image or a NumPy array, not a {type(source).__name__}{hint}")
 
 
@@ -78,20 +77,16 @@ def _open(path: Path) -> Image.Image:
         what = "is empty" if path.stat().st_size == 0 else "is not an image of a kind that Pillow can read"
         raise OSError(f"{path} {what}; {hint}") from error
     except Image.DecompressionBombError as error:  # more than twice the limit: PIL doesn't even open it
-        raise ValueError(f"{path} is too large: {error}. {_larger()}") from error
+        raise ValueError(f"{path} is too large: {error}. {_LARGER}") from error
+    except PermissionError:
+        raise
     except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, PermissionError):
-            raise
         raise OSError(f"Can't decode {path}: the file is damaged or cut off ({error})") from error
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         image.close()
-        raise ValueError(f"{path} is too large: {image.width} x {image.height} pixels, at most {limit}. {_larger()}")
+        raise ValueError(f"{path} is too large: {image.width} x {image.height} pixels, at most {limit}. {_LARGER}")
     return image
-
-
-def _larger() -> str:
-    return "Shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
 
 
 def _suggestion(path: Path) -> str:
@@ -110,7 +105,10 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
         raise OSError(f"Can't decode {name}: the file is damaged or cut off ({error})") from error
     if image.width == 0 or image.height == 0:
         raise ValueError(f"{name} has no pixels: its size is {image.width} x {image.height}")
-    turn = _UPRIGHT.get(_orientation(image))
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # EXIF comes from any camera or editor; damage there must not hide a photo that decodes
+        turn = None
     try:
         rgb = _rgb(image)
     except ValueError as error:
@@ -122,37 +120,25 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
     return upright
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # EXIF comes from any camera or editor; damage there must not hide a photo that decodes
-        return 1
-
-
 def _rgb(image: Image.Image) -> Image.Image:
     keyed = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")  # one color, or palette entries
     if keyed or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        if image.mode == "La":
-            image = image.convert("LA")
-        above = image.convert("RGBA")
+        above = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
-    if image.mode == "F":
-        return _rgb(_from_array(np.asarray(image)))
-    return to_rgb(image)
+    return to_rgb(_from_array(np.asarray(image)) if image.mode == "F" else image)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
     shape, given = list(array.shape), f"got {list(array.shape)} {array.dtype}"
     if array.ndim == 4:
         raise ValueError(f"One photo at a time, please: {_WANTED}, {given}; pass array[0]")
-    if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
-        hint = ""
-        if array.ndim == 3 and shape[0] in (1, 3, 4):
-            hint = "; the channels come first here: use array.transpose(1, 2, 0)"
+    if array.ndim not in (2, 3) or shape[2:] not in ([], [1], [3], [4]):
+        first = array.ndim == 3 and shape[0] in (1, 3, 4)
+        hint = "; the channels come first here: use array.transpose(1, 2, 0)" if first else ""
         raise ValueError(f"This array is no photo: {_WANTED}, {given}{hint}")
     if array.size == 0:
         raise ValueError(f"This array has no pixels: {_WANTED}, {given}")
-    if array.ndim == 3 and shape[2] == 1:
+    if shape[2:] == [1]:
         array = array[:, :, 0]
     return Image.fromarray(np.ascontiguousarray(_to_uint8(array, given)))
 

@@ -18,6 +18,8 @@ from maskris.models.loading import load_model
 from maskris.utils.process import fastest_device
 from maskris.utils.text import invalid_text_reason
 
+Precision = Literal["fp32", "bf16", "fp16"]
+
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -99,7 +101,7 @@ class Predictor:
         self,
         model: RISModel,
         device: torch.device | str | None = None,
-        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        precision: Precision = "fp32",
         *,
         batch_size: int = 16,
         name: str | None = None,
@@ -121,7 +123,7 @@ class Predictor:
         cls,
         source: str | Path,
         device: torch.device | str | None = None,
-        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        precision: Precision = "fp32",
         *,
         batch_size: int = 16,
         model_class: type[RISModel] | str | None = None,
@@ -152,16 +154,10 @@ class Predictor:
         """Encode a photo for the calls of `predict` that follow.
 
         Args:
-            image: A path, PIL image or array; see `maskris.inference.image.load_image` for all that is understood.
+            image: A path, PIL image or array, as for `maskris.inference.image.load_image`, which names the errors too.
 
         Returns:
             The predictor itself, so that calls can be chained.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            OSError: If the file is no image or damaged.
-            ValueError: If the photo is too large, or an array has an unusable shape, type or range.
-            TypeError: If `image` is something else.
         """
         self.image, self._features = None, None  # a failure must not leave the previous photo behind
         photo = self.prepare(image)
@@ -173,7 +169,7 @@ class Predictor:
         """Load and resize a photo, without the network; several threads may do so at once.
 
         Args:
-            image: As for `set_image`, which raises the same errors.
+            image: As for `set_image`.
             keep: Keep the photo beside its resized pixels; it may be a hundred times as large.
         """
         loaded = load_image(image)
@@ -187,12 +183,12 @@ class Predictor:
 
     @overload  # a string is a sequence of strings too; the first signature that fits is taken
     def predict(  # type: ignore[overload-overlap]
-        self, expression: str, image: ImageSource | None = None, *, threshold: float = 0.5
+        self, expression: str, image: ImageSource | None = ..., *, threshold: float = ...
     ) -> Prediction: ...
 
     @overload
     def predict(
-        self, expression: Sequence[str], image: ImageSource | None = None, *, threshold: float = 0.5
+        self, expression: Sequence[str], image: ImageSource | None = ..., *, threshold: float = ...
     ) -> list[Prediction]: ...
 
     def predict(
@@ -222,15 +218,8 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """`predict`, one result at a time: for so many expressions or so large a photo that memory matters.
 
-        The arguments are checked and the photo is set at the call; the rest happens while the results are taken.
-
-        Args:
-            expressions: Any number of phrases.
-            image: As for `predict`.
-            threshold: As for `predict`.
-
-        Raises:
-            RuntimeError, ValueError, TypeError: As for `predict`.
+        Arguments and errors are those of `predict`. The arguments are checked and the photo is set at the call; the
+        rest happens while the results are taken.
         """
         check_threshold(threshold)
         expressions = check_expressions(expressions)
@@ -242,12 +231,7 @@ class Predictor:
         return self._results(expressions, [0] * len(expressions), [size], self._features, threshold)
 
     def stream_photos(
-        self,
-        photos: Sequence[Photo],
-        expressions: Sequence[str],
-        image_index: Sequence[int],
-        *,
-        threshold: float = 0.5,
+        self, photos: Sequence[Photo], expressions: Sequence[str], image_index: Sequence[int], *, threshold: float = 0.5
     ) -> Iterator[Prediction]:
         """`stream` for several photos that are encoded together; the photo that is set stays set.
 
@@ -258,8 +242,7 @@ class Predictor:
             threshold: As for `predict`.
 
         Raises:
-            ValueError: If `image_index` doesn't fit, or as for `predict`.
-            TypeError: As for `predict`.
+            ValueError: If `image_index` doesn't fit; other errors are those of `predict`.
         """
         check_threshold(threshold)
         expressions = check_expressions(expressions)
@@ -309,7 +292,6 @@ class Predictor:
         return self.model.upsample(maps, self.model.preprocess.size)[:, 0].sigmoid(), truncated
 
     def _warn(self, expressions: list[str], input_ids: Tensor, truncated: list[bool]) -> None:
-        """Warn once per predictor of words that are cut off, and once of unknown words."""
         most, unknown = self.model.tokenizer.max_length, self.model.tokenizer.tokenizer.unk_token_id
         foreign = (input_ids == unknown).any(1).tolist() if unknown is not None else [False] * len(expressions)
         for kind, affected, text in (

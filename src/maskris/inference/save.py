@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from maskris.inference.image import load_image
@@ -50,8 +49,8 @@ def save_predictions(
     height, or null), area, RLE and mask file. All sizes and masks are those of the upright photo, its EXIF orientation
     applied.
 
-    The folder of an earlier call for the same photo is replaced as a whole. If the folder holds anything else, nothing
-    is written.
+    The folder of an earlier call for the same photo is replaced as a whole. If it holds anything else, nothing is
+    written.
 
     Args:
         photo: Path of the photo that the predictions were made for.
@@ -59,22 +58,18 @@ def save_predictions(
         out: Folder to write to; made if it is missing.
         model: Name of the model, e.g. `Predictor.name`.
         image: The photo, if it is loaded already (`Predictor.image`).
-        overwrite: Also replace results for another photo, or damaged ones. Files that this function doesn't write stay.
-
-    Returns:
-        The paths written.
+        overwrite: Also replace results for another photo, or damaged ones.
 
     Raises:
         FileExistsError: If the folder holds something that must not be replaced, see `check_free`.
         ValueError: If the masks are not of the photo's size.
         OSError: If the photo can't be read or a file can't be written.
     """
-    check_free(photo, out, overwrite=overwrite)
-    photo, out = Path(photo).expanduser(), Path(out).expanduser()
+    folder = check_free(photo, out, overwrite=overwrite)
+    photo = Path(photo).expanduser()
     upright = load_image(photo) if image is None else image
     picture = draw_predictions(upright, predictions)  # checks the sizes before anything is written
-    folder = out / photo.stem
-    masks = [f"mask_{i}.png" for i in range(1, len(predictions) + 1)]
+    masks = {f"mask_{i}.png": prediction for i, prediction in enumerate(predictions, start=1)}
     content = {
         "image": _relative(photo, folder),
         "height": upright.height,
@@ -82,13 +77,11 @@ def save_predictions(
         "model": model,
         "maskris": version("maskris"),
         "overlay": "overlay.png",
-        "predictions": [
-            {**prediction.to_dict(), "mask": name} for prediction, name in zip(predictions, masks, strict=True)
-        ],
+        "predictions": [{**prediction.to_dict(), "mask": name} for name, prediction in masks.items()],
     }
     with atomic_folder(folder) as new:
         picture.save(new / "overlay.png")
-        for prediction, name in zip(predictions, masks, strict=True):
+        for name, prediction in masks.items():
             mask_image(prediction).save(new / name)
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         # A lone surrogate, from the name of a photo, is written as JSON escapes it.
@@ -96,13 +89,10 @@ def save_predictions(
     return Saved(folder, folder / "overlay.png", tuple(folder / name for name in masks), folder / PREDICTION)
 
 
-def check_free(photo: str | Path, out: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse a folder in which results for a photo would replace something else, before anything is computed.
+def check_free(photo: str | Path, out: str | Path, *, overwrite: bool = False) -> Path:
+    """The folder for the results of a photo, refused before anything is computed if they would replace something else.
 
-    Args:
-        photo: Path of the photo.
-        out: As for `save_predictions`.
-        overwrite: As for `save_predictions`.
+    Arguments are those of `save_predictions`.
 
     Raises:
         FileExistsError: If a file has the name of a folder, or the photo's folder holds other files than results, or
@@ -114,15 +104,15 @@ def check_free(photo: str | Path, out: str | Path, *, overwrite: bool = False) -
         if path.exists() and not path.is_dir():
             raise FileExistsError(f"{path} is a file; name another folder to write to (--out)")
     recover_folder(folder)
-    if not folder.exists():
-        return
-    if foreign := sorted(path.name for path in folder.iterdir() if not _WRITTEN.fullmatch(path.name) or path.is_dir()):
+    files = sorted(folder.iterdir()) if folder.exists() else []
+    if foreign := [path.name for path in files if not _WRITTEN.fullmatch(path.name) or path.is_dir()]:
         raise FileExistsError(f"{folder} holds other files than results ({foreign[0]}); choose another folder (--out)")
-    if not overwrite and any(folder.iterdir()) and _photo_of(folder) != _relative(photo, folder):
+    if files and not overwrite and _photo_of(folder) != _relative(photo, folder):
         raise FileExistsError(
             f"{folder} exists and doesn't come from an earlier prediction for {photo}; choose another folder (--out), "
             "or have it replaced (--overwrite)"
         )
+    return folder
 
 
 def is_saved(folder: Path) -> bool:
@@ -132,11 +122,11 @@ def is_saved(folder: Path) -> bool:
 
 def mask_image(prediction: Prediction) -> Image.Image:
     """The mask as a gray picture: 255 inside, 0 outside."""
-    return Image.fromarray(prediction.mask.astype(np.uint8) * np.uint8(255))
+    return Image.fromarray(prediction.mask).convert("L")
 
 
 def _photo_of(folder: Path) -> str | None:
-    """The photo whose results a folder holds, relative to it; ``None`` if it holds none, or damaged ones."""
+    """The photo whose results a folder holds, as `_relative` gives it; ``None`` if it holds none, or damaged ones."""
     try:
         content: dict[str, Any] = read_json(folder / PREDICTION)
         return str(content["image"]) if "maskris" in content else None

@@ -52,11 +52,7 @@ def draw_predictions(
 
 
 def overlay(
-    image: ImageSource,
-    masks: Masks,
-    colors: Sequence[Color] | None = None,
-    alpha: float = 0.5,
-    outline: bool = True,
+    image: ImageSource, masks: Masks, colors: Sequence[Color] | None = None, alpha: float = 0.5, outline: bool = True
 ) -> Image.Image:
     """Color masks on a photo; pixels outside all masks keep their values.
 
@@ -117,8 +113,8 @@ def as_planes(masks: Masks, size: tuple[int, int]) -> list[np.ndarray]:
     Raises:
         ValueError: If one is not of height and width `size`.
     """
-    array = [masks] if isinstance(masks, np.ndarray) and masks.ndim == 2 else masks
-    planes = [np.asarray(mask) != 0 for mask in array]
+    several = [masks] if isinstance(masks, np.ndarray) and masks.ndim == 2 else masks
+    planes = [np.asarray(mask) != 0 for mask in several]
     for i, plane in enumerate(planes):
         if plane.shape != size:
             raise ValueError(
@@ -150,13 +146,9 @@ def inner_edge(mask: np.ndarray, width: int) -> np.ndarray:
     part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # a small mask on a large photo is quick
     inside = np.pad(mask[part], 1)
     for step in range(width):  # 4 and 8 neighbors in turn: the line is as wide on slopes as on straight edges
-        shrunk = inside.copy()
-        shrunk[1:] &= inside[:-1]
-        shrunk[:-1] &= inside[1:]
-        across = shrunk.copy() if step % 2 else inside
-        shrunk[:, 1:] &= across[:, :-1]
-        shrunk[:, :-1] &= across[:, 1:]
-        inside = shrunk
+        shrunk = inside & np.roll(inside, 1, 0) & np.roll(inside, -1, 0)  # what is rolled in is the padding
+        across = shrunk if step % 2 else inside
+        inside = shrunk & np.roll(across, 1, 1) & np.roll(across, -1, 1)
     edge[part] = mask[part] & ~inside[1:-1, 1:-1]
     return edge
 
@@ -189,7 +181,7 @@ def legend(
         return picture.copy()
     width = max(picture.width, _LEAST_WIDTH)
     size = max(16, round(width / 38))
-    margin, line, swatch = round(0.8 * size), round(1.35 * size), round(0.8 * size)
+    margin, line, swatch = round(0.8 * size), line_height(size), round(0.8 * size)
     right = max(width_of(note, size) for note in notes)
     left = margin + swatch + round(0.6 * size)
     texts = [wrap(label, size, width - left - right - 2 * margin) for label in labels]
@@ -201,20 +193,24 @@ def legend(
     for text, color, note in zip(texts, colors, notes, strict=True):
         top = y + (line - swatch) // 2
         draw.rounded_rectangle((margin, top, margin + swatch, top + swatch), swatch // 5, fill=color)
-        write(draw, (width - margin, y + line // 2), note, size, MUTED, "rm")
-        for row in text:
-            write(draw, (left, y + line // 2), row, size, INK, "lm")
-            y += line
-        y += size // 3
+        write(draw, (width - margin, y + line // 2), [note], size, MUTED, "rm")
+        write(draw, (left, y + line // 2), text, size, INK, "lm")
+        y += len(text) * line + size // 3
     return sheet
 
 
 def write(
-    draw: ImageDraw.ImageDraw, position: tuple[float, float], text: str, size: float, color: str, anchor: str
+    draw: ImageDraw.ImageDraw, at: tuple[float, float], lines: Sequence[str], size: float, color: str, anchor: str
 ) -> None:
-    """Write one line; `anchor` is the point of it that lies at `position`, as in PIL ("la" = left, top)."""
-    font, text = font_for(text, size)
-    draw.text(position, text, fill=color, font=font, anchor=anchor)
+    """Write lines below each other; `anchor` is the point of the first that lies at `at`, as in PIL (la: left, top)."""
+    for i, line in enumerate(lines):
+        font, text = font_for(line, size)
+        draw.text((at[0], at[1] + i * line_height(size)), text, fill=color, font=font, anchor=anchor)
+
+
+def line_height(size: float) -> int:
+    """Pixels from one line of text to the next."""
+    return round(1.35 * size)
 
 
 def wrap(text: str, size: float, width: float) -> list[str]:
