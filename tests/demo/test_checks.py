@@ -173,6 +173,7 @@ def test_names_are_harmless(name):
         ("", "photo"),
         (None, "photo"),
         ("x" * 300 + ".jpeg", "x" * 60 + ".jpeg"),
+        ("a.__1234567'8", "a.1234567"),
     ],
 )
 def test_names(name, safe):

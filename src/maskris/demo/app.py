@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from maskris.demo.checks import Limits
     from maskris.inference.predictor import Predictor
 
-
 PORTS = 100  # how many are tried
 
 # What the browser may load: what this page itself serves. Gradio needs inline scripts and styles, and eval.
@@ -93,7 +92,7 @@ def serving(
     What visitors upload lies in a temporary folder, and so do copies of the examples; it is removed in the end.
 
     Args:
-        predictor: Gives the model, its device and precision.
+        predictor: Its model, device and precision are used.
         limits: On a visitor's request.
         examples: Photos with expressions, one per line; by default scenes are drawn.
         host: Address to listen on.
@@ -104,6 +103,8 @@ def serving(
         OSError: If no port is free.
     """
     _require_gradio()
+    from fastapi.middleware import Middleware
+
     from maskris.demo.examples import copied_examples, drawn_examples
     from maskris.demo.page import STYLE, make_page, make_theme
     from maskris.demo.service import PredictionService
@@ -120,7 +121,7 @@ def serving(
                 max_file_size=service.limits.bytes,
                 theme=make_theme(),
                 css_paths=STYLE,
-                app_kwargs={"middleware": [_middleware()]},
+                app_kwargs={"middleware": [Middleware(_with_headers)]},
                 footer_links=[],
                 share=False,
                 ssr_mode=False,
@@ -159,9 +160,8 @@ def free_port(host: str, port: int) -> int:
         why = error.strerror or error
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             raise ValueError(f"--host {host}: this machine has no such address ({why})") from error
-        raise OSError(
-            f"Can't listen on {host}, port {candidate}: {why}; choose others with --host and --port"
-        ) from error
+        message = f"Can't listen on {host}, port {candidate}: {why}; choose others with --host and --port"
+        raise OSError(message) from error
     raise OSError(f"No port from {port} to {last - 1} is free on {host}; choose another with --port")
 
 
@@ -191,20 +191,15 @@ def _environment(**values: str) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _middleware() -> Any:
-    """Headers for every response: the browser itself refuses whatever would load something from elsewhere."""
-    from fastapi.middleware import Middleware
+def _with_headers(app: Any) -> Any:
+    """An ASGI app with more headers: the browser itself refuses whatever would load something from elsewhere."""
 
-    class Headers:
-        def __init__(self, app: Any) -> None:
-            self.app = app
+    async def respond(scope: Any, receive: Any, send: Any) -> None:
+        async def send_more(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            await send(message)
 
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            async def with_headers(message: Any) -> None:
-                if message["type"] == "http.response.start":
-                    message["headers"] = [*message.get("headers", ()), *_HEADERS]
-                await send(message)
+        await app(scope, receive, send_more)
 
-            await self.app(scope, receive, with_headers)
-
-    return Middleware(Headers)
+    return respond

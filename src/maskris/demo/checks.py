@@ -27,6 +27,10 @@ class Limits:
         pixels: Largest photo, width times height.
         expressions: Most expressions; not more than there are colors in the palette.
         characters: Longest expression.
+
+    Raises:
+        ValueError: If one is not positive, there are more expressions than colors, or Pillow would open no photo of so
+            many pixels.
     """
 
     megabytes: float = 20.0
@@ -35,15 +39,10 @@ class Limits:
     characters: int = 200
 
     def __post_init__(self) -> None:
-        """Check the values, which come from the command line.
-
-        Raises:
-            ValueError: If one is not positive, there are more expressions than colors, or Pillow would open no photo
-                of so many pixels.
-        """
-        for name in ("megabytes", "pixels", "expressions", "characters"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"The limit on {name} must be positive, not {getattr(self, name)}")
+        """Check the values, which come from the command line."""
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"The limit on {name} must be positive, not {value}")
         if self.expressions > len(PALETTE):
             raise ValueError(f"There are colors for {len(PALETTE)} expressions, not for {self.expressions}")
         if Image.MAX_IMAGE_PIXELS is not None and self.pixels > 2 * Image.MAX_IMAGE_PIXELS:
@@ -83,35 +82,31 @@ def read_photo(path: Path, name: str, limits: Limits) -> Image.Image:
     if size == 0:
         raise RefusedError(f"{name} is empty: the file has no bytes. Was it copied completely?")
     if size > limits.bytes:
-        raise RefusedError(
-            f"{name} has {size / 2**20:.1f} MB; at most {limits.megabytes:g} MB can be taken. Shrink it first"
-        )
+        most = f"at most {limits.megabytes:g} MB can be taken"
+        raise RefusedError(f"{name} has {size / 2**20:.1f} MB; {most}. Shrink it first")
+    most = f"at most {_million(limits.pixels)} can be taken"
     try:
         with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > limits.pixels:
-                raise RefusedError(
-                    f"{name} has {image.width:,} x {image.height:,} pixels; at most {_million(limits.pixels)} can be "
-                    "taken. Shrink it first"
-                )
-            return _upright(image, name)
-    except RefusedError:
-        raise
+            if image.width * image.height <= limits.pixels:
+                try:
+                    return load_image(image)
+                except ValueError:  # what is damaged is an OSError there
+                    refusal = (
+                        "has pixels of a kind that can't be read here, such as measured values instead of colors. "
+                        "Save it as an ordinary JPEG or PNG first"
+                    )
+            else:
+                refusal = f"has {image.width:,} x {image.height:,} pixels; {most}. Shrink it first"
     except UnidentifiedImageError:
-        raise RefusedError(f"{name} is not a photo that can be read here. {_advice(name)}") from None
+        advice = "JPEG, PNG, WebP, GIF, BMP and TIFF work"
+        if name.lower().endswith((".heic", ".heif")):
+            advice = "Phones can save JPEG instead of HEIC: in the camera's settings, or by sharing the photo"
+        refusal = f"is not a photo that can be read here. {advice}"
     except Image.DecompressionBombError:  # more than Pillow would ever open
-        raise RefusedError(f"{name} has far too many pixels; at most {_million(limits.pixels)} can be taken") from None
+        refusal = f"has far too many pixels; {most}"
     except Exception:  # decoders raise anything at damaged files
-        raise RefusedError(f"{name} can't be decoded: the file is damaged or cut off. Try to copy it again") from None
-
-
-def _upright(image: Image.Image, name: str) -> Image.Image:
-    try:
-        return load_image(image)
-    except ValueError:  # what is damaged is an OSError there
-        raise RefusedError(
-            f"{name} has pixels of a kind that can't be read here, such as measured values instead of colors. Save it "
-            "as an ordinary JPEG or PNG first"
-        ) from None
+        refusal = "can't be decoded: the file is damaged or cut off. Try to copy it again"
+    raise RefusedError(f"{name} {refusal}")
 
 
 def read_expressions(text: str, limits: Limits) -> tuple[str, ...]:
@@ -120,20 +115,16 @@ def read_expressions(text: str, limits: Limits) -> tuple[str, ...]:
     Raises:
         RefusedError: If there are none, too many, or one is too long.
     """
-    lines = (" ".join(_printable(line).split()) for line in text.splitlines())
-    expressions = tuple(dict.fromkeys(line for line in lines if line))
+    lines = ("".join(letter if letter.isprintable() else " " for letter in line) for line in text.splitlines())
+    expressions = tuple(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip()))
     if not expressions:
         raise RefusedError("Say what to look for, one expression per line, such as: the man on the left")
-    if len(expressions) > limits.expressions:
-        raise RefusedError(
-            f"These are {len(expressions)} expressions; at most {limits.expressions} at once, one per line"
-        )
-    for number, expression in enumerate(expressions, 1):
-        if len(expression) > limits.characters:
-            raise RefusedError(
-                f"Expression {number} has {len(expression)} characters; at most {limits.characters}. "
-                "A short phrase works best"
-            )
+    if (number := len(expressions)) > limits.expressions:
+        raise RefusedError(f"These are {number} expressions; at most {limits.expressions} at once, one per line")
+    for number, length in enumerate(map(len, expressions), start=1):
+        if length > limits.characters:
+            most = f"at most {limits.characters}. A short phrase works best"
+            raise RefusedError(f"Expression {number} has {length} characters; {most}")
     return expressions
 
 
@@ -144,17 +135,7 @@ def safe_name(name: str | None) -> str:
     stem, dot, ending = tidy.rpartition(".")
     if not dot:
         stem, ending = tidy, ""
-    return f"{stem[:60].strip('._ ') or 'photo'}{dot}{ending[:8]}"
-
-
-def _printable(text: str) -> str:
-    return "".join(" " if unicodedata.category(letter).startswith("C") else letter for letter in text)
-
-
-def _advice(name: str) -> str:
-    if name.lower().endswith((".heic", ".heif")):
-        return "Phones can save JPEG instead of HEIC: in the camera's settings, or by sharing the photo"
-    return "JPEG, PNG, WebP, GIF, BMP and TIFF work"
+    return f"{stem[:60].strip('._ ') or 'photo'}{dot}{ending.strip('_ ')[:8].rstrip('_ ')}"
 
 
 def _million(number: int) -> str:

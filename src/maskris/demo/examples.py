@@ -26,16 +26,15 @@ def drawn_examples(folder: Path, number: int = 6, size: int = 256) -> list[Examp
         number: How many.
         size: Height and width in pixels.
     """
-    return [_draw(folder / f"scene_{i + 1}.png", i, size) for i in range(number)]
-
-
-def _draw(path: Path, number: int, size: int) -> Example:
-    scene = make_scene(0, "demo", number)
-    Image.fromarray(render(scene, size)).save(path)
-    texts: dict[int, str] = {}  # the first about each object
-    for expression in expressions(scene, "shapes", KeyedRandom(*scene.key, "expressions")):
-        texts.setdefault(expression.thing, expression.text)
-    return path, "\n".join(list(texts.values())[:3])
+    examples = []
+    for i in range(number):
+        scene = make_scene(0, "demo", i)
+        Image.fromarray(render(scene, size)).save(path := folder / f"scene_{i + 1}.png")
+        texts: dict[int, str] = {}  # the first about each object
+        for expression in expressions(scene, "shapes", KeyedRandom(*scene.key, "expressions")):
+            texts.setdefault(expression.thing, expression.text)
+        examples.append((path, "\n".join(list(texts.values())[:3])))
+    return examples
 
 
 def own_examples(folder: Path) -> list[Example]:

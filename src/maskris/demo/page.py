@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from maskris.demo.checks import Limits, RefusedError, read_photo, safe_name
+from maskris.demo.checks import RefusedError, read_photo, safe_name
 from maskris.demo.examples import Example
 from maskris.demo.service import STEPS, Kind, PredictionService, Request, Response
 from maskris.inference.predictor import Prediction
@@ -16,14 +16,9 @@ from maskris.inference.visualize import PALETTE
 
 STYLE = Path(__file__).with_name("demo.css")
 
-FORGET = 600, 3600
-"""Every so many seconds, files of visitors that are older than so many seconds are deleted."""
-
-WAITING = 32
-"""Most requests that wait for their turn; more are turned away."""
-
-AT_ONCE = 4
-"""Most requests worked on at once, while the network itself works for one of them."""
+FORGET = 600, 3600  # every so many seconds, files of visitors that are older than so many seconds are deleted
+WAITING = 32  # most requests that wait for their turn; more are turned away
+AT_ONCE = 4  # most requests worked on at once, while the network itself works for one of them
 
 Sent = dict[str, str]
 """A visitor's file: its ``path`` on this machine, and the visitor's ``name`` for it, made harmless."""
@@ -70,21 +65,16 @@ def make_page(service: PredictionService, examples: Sequence[Example] = (), *, m
                 notice = gradio.HTML(visible=False, elem_id="notice")
                 picture = gradio.Image(
                     label="Found",
+                    elem_id="overlay",
                     format="png",
                     interactive=False,
                     buttons=["download", "fullscreen"],
-                    elem_id="overlay",
                     alt_text="The photo with what was found in colors",
                 )
                 table = gradio.HTML(visible=False, elem_id="found")
+                info = "Pixels with a probability above it belong to the mask"
                 threshold = gradio.Slider(
-                    0,
-                    (STEPS - 1) / STEPS,
-                    value=0.5,
-                    step=1 / STEPS,
-                    label="Threshold",
-                    info="Pixels with a probability above it belong to the mask",
-                    elem_id="threshold",
+                    0, (STEPS - 1) / STEPS, 0.5, step=1 / STEPS, label="Threshold", info=info, elem_id="threshold"
                 )
                 with gradio.Row():
                     get_zip = gradio.Button("Download masks", interactive=False, size="md", elem_id="get-zip")
@@ -92,7 +82,8 @@ def make_page(service: PredictionService, examples: Sequence[Example] = (), *, m
                 # A file is made when it is wanted: the visible button makes it, and then presses a hidden one.
                 zip_file = gradio.DownloadButton(visible="hidden", elem_id="zip")
                 json_file = gradio.DownloadButton(visible="hidden", elem_id="json")
-        gradio.HTML(footer(limits), elem_id="footer")
+        storage = "Photos stay on the machine that runs this page; their files are deleted after an hour."
+        gradio.HTML(f"<p>{escape(str(limits))} {storage}</p>", elem_id="footer")
 
         events = Events(service, examples)
         results = [notice, picture, table, get_zip, get_json]
@@ -123,8 +114,14 @@ def make_theme() -> Any:
         font_mono=["ui-monospace", "Consolas", "monospace"],
         radius_size="md",
     )
-    # Gradio's own is too pale to read: 2.6 : 1 on white, where WCAG wants 4.5 : 1.
-    return theme.set(body_text_color_subdued="*neutral_500", block_info_text_color="*neutral_500")
+    # Gradio's own are too pale to read: from 2.6 : 1 to 3.7 : 1, where WCAG wants 4.5 : 1.
+    return theme.set(
+        body_text_color_subdued="*neutral_500",
+        block_info_text_color="*neutral_500",
+        input_placeholder_color="*neutral_500",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+    )
 
 
 @cache
@@ -163,15 +160,10 @@ class Events:
     All of them return the results last: the notice, the picture, the table, and whether each of the two downloads is
     offered. The request is kept with the visitor's session, so that the threshold moves for what was found, not for
     the present content of the fields.
-
-    Args:
-        service: Responds to the visitors.
-        examples: Photos with expressions.
     """
 
     def __init__(self, service: PredictionService, examples: Sequence[Example] = ()) -> None:
-        self.service = service
-        self.examples = examples
+        self.service, self.examples = service, examples
 
     def photo(self, sent: Sent | None) -> list[Any]:
         """A photo was chosen or taken away: the photo, no request, and empty results or what is wrong."""
@@ -260,21 +252,13 @@ def header(model: str) -> str:
     )
 
 
-def footer(limits: Limits) -> str:
-    """Limits, and what becomes of the photos."""
-    return (
-        f"<p>{escape(str(limits))} Photos stay on the machine that runs this page; their files are deleted after an "
-        "hour.</p>"
-    )
-
-
 def found_table(response: Response, predictions: Sequence[Prediction]) -> str:
     """What was found: color, expression, score, box and share of the photo."""
     rows = []
     for mask, prediction, color in zip(response.masks, predictions, PALETTE, strict=False):
         notes = [f"the model has never seen: {', '.join(mask.unknown)}"] if mask.unknown else []
         if mask.truncated:
-            notes.append("too long for the model, which read only the beginning")
+            notes.append("too long for the model, which takes only the beginning")
         note = "".join(f"<small>{escape(text)}</small>" for text in notes)
         if prediction.box is None:
             values = '<td class="nothing" colspan="3">nothing at this threshold</td>'

@@ -4,15 +4,15 @@ import shutil
 import threading
 import warnings
 import zlib
-from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from maskris.data.masks import box_of
 from maskris.demo.checks import Limits, RefusedError, read_expressions, read_photo, safe_name
@@ -24,15 +24,13 @@ from maskris.utils.files import sha256_of
 STEPS = 100
 """Thresholds that can be chosen: 0, 0.01, …, 0.99."""
 
-SHOWN = 480, 1280
-"""Least and most pixels of a photo's longer side on the page."""
+LEAST, MOST = 480, 1280
+"""Pixels of a photo's longer side on the page."""
 
 _THRESHOLDS = np.array([step / STEPS for step in range(STEPS)], dtype=np.float32)
 
 Kind = Literal["zip", "json"]
 """Kinds of downloads."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -118,39 +116,11 @@ class Response:
         return overlay(self.shown, [np.asarray(Image.fromarray(p.mask).resize(size, nearest)) for p in predictions])
 
 
-class LRUCache(Generic[T]):
-    """The `capacity` values that were used last; safe for several threads.
-
-    That of functools can't be looked into: the same request, twice at the same time, would be computed twice.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self._values: OrderedDict[Hashable, T] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable) -> T | None:
-        """A value, or ``None`` if it isn't kept any more."""
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
-
-    def put(self, key: Hashable, value: T) -> None:
-        """Keep a value, and drop the one that was not used for the longest."""
-        with self._lock:
-            self._values[key] = value
-            self._values.move_to_end(key)
-            if len(self._values) > self.capacity:
-                self._values.popitem(last=False)
-
-
 class PredictionService:
     """Responds to the requests of all visitors with one model.
 
-    A `Predictor` holds one photo and serves one caller: every photo gets its own, over the same model, and the network
-    works for one visitor at a time. The photos and responses that were used last are kept, so memory is bounded; the
-    others are computed again.
+    Every photo gets a `Predictor` of its own over the same model, and the network works for one visitor at a time. The
+    photos and responses that were used last are kept, so memory is bounded; the others are computed again.
 
     Args:
         predictor: Gives the model, its device and precision.
@@ -169,8 +139,7 @@ class PredictionService:
         self.limits = limits or Limits()
         self.name = public_name(predictor.name)
         self._network = threading.Lock()
-        self._photos: LRUCache[tuple[Predictor, Image.Image]] = LRUCache(photos)
-        self._responses: LRUCache[Response] = LRUCache(responses)
+        self._photos, self._responses = lru_cache(photos)(_place), lru_cache(responses)(_place)
 
     def request(self, path: Path, name: str, text: str) -> Request:
         """Check a visitor's input; the photo itself is decoded when it is needed.
@@ -194,21 +163,20 @@ class PredictionService:
         Raises:
             RefusedError: If the photo can't be read or exceeds a limit.
         """
-        key = (request.digest, request.expressions)
-        if (response := self._responses.get(key)) is None:
+        place: list[Response] = self._responses(request.digest, request.expressions)
+        if not place:
             with self._network:
-                if (response := self._responses.get(key)) is None:  # another visitor's may have been the same
-                    response = self._compute(request)
-                    self._responses.put(key, response)
-        return response
+                if not place:  # another visitor's may have been the same
+                    place.append(self._compute(request))
+        return place[0]
 
     def _compute(self, request: Request) -> Response:
-        if (known := self._photos.get(request.digest)) is None:
+        place: list[tuple[Predictor, Image.Image]] = self._photos(request.digest)
+        if not place:
             photo, shared = read_photo(request.path, request.name, self.limits), self.predictor
             predictor = Predictor(shared.model, None, shared.precision, batch_size=shared.batch_size, name=self.name)
-            known = predictor.set_image(photo), at_page_size(photo)
-            self._photos.put(request.digest, known)
-        predictor, shown = known
+            place.append((predictor.set_image(photo), at_page_size(photo)))
+        predictor, shown = place[0]
         with warnings.catch_warnings():  # of unknown words and long expressions: the page shows them
             warnings.simplefilter("ignore", UserWarning)
             found = predictor.stream(request.expressions)
@@ -216,11 +184,10 @@ class PredictionService:
 
     def _unknown(self, expression: str) -> tuple[str, ...]:
         """The words of an expression that the model's tokenizer can't express."""
-        tokenizer = self.predictor.model.tokenizer
-        unknown = tokenizer.tokenizer.unk_token_id
-        words = expression.split()
+        tokenizer, words = self.predictor.model.tokenizer, list(dict.fromkeys(expression.split()))
         encoded, _ = tokenizer.encode(words)
-        return tuple(dict.fromkeys(word for word, ids in zip(words, encoded, strict=True) if unknown in ids))
+        unknown = tokenizer.tokenizer.unk_token_id
+        return tuple(word for word, ids in zip(words, encoded, strict=True) if unknown in ids)
 
     def download(self, request: Request, threshold: float, kind: Kind, folder: Path) -> Path:
         """Write what `maskris predict` would write for the photo: the JSON, or a ZIP of its folder.
@@ -229,7 +196,7 @@ class PredictionService:
             request: As for `respond`.
             threshold: As for `ThresholdedMask.at`.
             kind: JSON or ZIP.
-            folder: Where to; gets nothing else.
+            folder: Gets the file.
 
         Raises:
             RefusedError: If the photo is gone.
@@ -246,6 +213,11 @@ class PredictionService:
             return Path(shutil.make_archive(str(folder / f"{stem}_masks"), "zip", results, stem))
 
 
+def _place(*key: Hashable) -> list[Any]:
+    """A place for one value, empty until it is computed: `lru_cache` keeps those that were used last."""
+    return []
+
+
 def public_name(name: str) -> str:
     """A model's name without where this machine keeps it: of a path, whether it is there or not, the last two parts."""
     path = Path(name).resolve() if Path(name).exists() else Path(name)
@@ -253,11 +225,8 @@ def public_name(name: str) -> str:
 
 
 def at_page_size(photo: Image.Image) -> Image.Image:
-    """A photo within `SHOWN`: small ones are enlarged by a whole number, so that their pixels stay crisp."""
-    least, most = SHOWN
+    """A photo from `LEAST` to `MOST`: small ones are enlarged by a whole number, so that their pixels stay crisp."""
     longest = max(photo.size)
-    if longest > most:
-        size = (max(1, round(photo.width * most / longest)), max(1, round(photo.height * most / longest)))
-        return photo.resize(size, Image.Resampling.BOX)
-    factor = -(-least // longest)
-    return photo.resize((photo.width * factor, photo.height * factor), Image.Resampling.NEAREST)
+    if longest > MOST:
+        return photo.resize([max(1, round(side * MOST / longest)) for side in photo.size], Image.Resampling.BOX)
+    return ImageOps.scale(photo, -(-LEAST // longest), Image.Resampling.NEAREST)

@@ -67,12 +67,9 @@ class Row:
 class Rows:
     """Rows to predict, in an Arrow table; `read_rows` makes them.
 
-    Args:
+    Attributes:
         source: Name in messages.
         root: Folder that the photos are relative to.
-        found: The rows as a reader finds them.
-
-    Attributes:
         table: The rows, with the columns of `SCHEMA`.
         photos: ``[rows]`` int64, number of each row's photo in the order of first appearance, or `NO_PHOTO`. Spellings
             of one path (``./a.jpg``) have one number.

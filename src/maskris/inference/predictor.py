@@ -260,23 +260,16 @@ class Predictor:
         threshold: float,
     ) -> Iterator[Prediction]:
         for start in range(0, len(expressions), self.batch_size):
-            portion = expressions[start : start + self.batch_size]
-            index = image_index[start : start + self.batch_size]
+            portion = np.s_[start : start + self.batch_size]
             # Probabilities at the size of a phone's photo take 50 MB: they are restored one by one.
-            maps, truncated = self._segment(portion, index, features)
-            for i, expression in enumerate(portion):
-                restored = self.model.preprocess.restore(maps[i : i + 1], sizes[index[i]])[0]  # [h, w]
+            maps, truncated = self._segment(expressions[portion], image_index[portion], features)
+            for i, expression in enumerate(expressions[portion]):
+                restored = self.model.preprocess.restore(maps[i : i + 1], sizes[image_index[start + i]])[0]  # [h, w]
                 probability = restored.cpu().numpy().copy()  # not a view that would keep the whole portion alive
                 mask = probability > threshold
-                yield Prediction(
-                    expression=expression,
-                    mask=mask,
-                    probability=probability,
-                    box=box_of(mask) if mask.any() else None,
-                    score=float(probability[mask].mean(dtype=np.float64)) if mask.any() else 0.0,
-                    threshold=threshold,
-                    truncated=truncated[i],
-                )
+                box = box_of(mask) if mask.any() else None
+                score = float(probability[mask].mean(dtype=np.float64)) if box else 0.0
+                yield Prediction(expression, mask, probability, box, score, threshold, truncated[i])
 
     @torch.inference_mode()
     def _segment(self, expressions: list[str], index: Sequence[int], features: Features) -> tuple[Tensor, list[bool]]:

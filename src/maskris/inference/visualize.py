@@ -6,8 +6,9 @@ from functools import lru_cache
 from math import ceil
 
 import numpy as np
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 
+from maskris.data.masks import box_of
 from maskris.inference.image import ImageSource, load_image
 from maskris.inference.predictor import Prediction
 
@@ -44,8 +45,8 @@ def draw_predictions(
     """
     photo = load_image(image)
     planes = as_planes([prediction.mask for prediction in predictions], (photo.height, photo.width))
-    factor = max(1, ceil(_LEAST_WIDTH / photo.width)) if max(photo.size) < _LEAST_WIDTH else 1
-    large = photo.resize((photo.width * factor, photo.height * factor), Image.Resampling.NEAREST)
+    factor = ceil(_LEAST_WIDTH / photo.width) if max(photo.size) < _LEAST_WIDTH else 1
+    large = ImageOps.scale(photo, factor, Image.Resampling.NEAREST)
     planes = [plane.repeat(factor, 0).repeat(factor, 1) for plane in planes]
     notes = [f"{p.score:.2f}" if p.box else "not found" for p in predictions]
     return legend(overlay(large, planes, colors), [p.expression for p in predictions], colors, notes)
@@ -71,32 +72,23 @@ def overlay(
     """
     photo = load_image(image)
     planes = as_planes(masks, (photo.height, photo.width))
-    colors = colors_for(len(planes), colors)
+    drawn = list(zip(planes, colors_for(len(planes), colors), strict=True))
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is an opacity in [0, 1], not {alpha}")
     pixels = np.array(photo, dtype=np.float32)  # [h, w, 3]
-    for plane, color in zip(planes, colors, strict=True):
+    for plane, color in drawn:
         pixels[plane] += alpha * (np.array(color, dtype=np.float32) - pixels[plane])
     if outline:  # after all fills, so that no mask buries the edge of another
         width = max(1, round(max(photo.size) / 200))
-        for plane, color in zip(planes, colors, strict=True):
+        for plane, color in drawn:
             pixels[inner_edge(plane, width)] = color
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
 def spotlight(photo: Image.Image, mask: np.ndarray, color: Color, width: int = 2) -> Image.Image:
-    """A photo that fades outside a mask, with the mask's edge in a color; inside, every pixel keeps its own.
+    """An RGB photo that fades outside a ``[h, w]`` bool mask, whose inner edge, `width` pixels wide, gets a color.
 
     Unlike `overlay` it leaves the referent its colors, which matter where expressions name colors.
-
-    Args:
-        photo: RGB.
-        mask: ``[h, w]`` bool, of the photo's size.
-        color: Of the edge.
-        width: Of the edge in pixels, drawn inwards.
-
-    Returns:
-        A new RGB image of the photo's size.
     """
     pixels = np.array(photo, dtype=np.float32)  # [h, w, 3]
     gray = pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -140,10 +132,8 @@ def colors_for(number: int, colors: Sequence[Color] | None = None) -> list[tuple
 def inner_edge(mask: np.ndarray, width: int) -> np.ndarray:
     """The pixels of a ``[h, w]`` bool mask that are within `width` of its outside or the photo's border."""
     edge = np.zeros_like(mask)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return edge
-    part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # a small mask on a large photo is quick
+    x, y, w, h = map(int, box_of(mask))
+    part = np.s_[y : y + h, x : x + w]  # a small mask on a large photo is quick
     inside = np.pad(mask[part], 1)
     for step in range(width):  # 4 and 8 neighbors in turn: the line is as wide on slopes as on straight edges
         shrunk = inside & np.roll(inside, 1, 0) & np.roll(inside, -1, 0)  # what is rolled in is the padding
@@ -161,14 +151,13 @@ def legend(
 ) -> Image.Image:
     """Put a legend under a picture.
 
+    The new picture has white space for it below, and beside if it is narrow.
+
     Args:
         picture: RGB.
         labels: One per color; long ones are wrapped.
         colors: By default the palette.
         notes: Text at the right of each label, such as a score.
-
-    Returns:
-        A new picture with white space below (and beside, if it is narrow) for the legend.
 
     Raises:
         ValueError: If the numbers of labels, colors and notes differ.
