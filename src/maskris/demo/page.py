@@ -114,11 +114,12 @@ def make_theme() -> Any:
         font_mono=["ui-monospace", "Consolas", "monospace"],
         radius_size="md",
     )
-    # Gradio's own are too pale to read: from 2.6 : 1 to 3.7 : 1, where WCAG wants 4.5 : 1.
+    # Gradio's own are too pale to read: from 2 : 1 to 3.7 : 1, where WCAG wants 4.5 : 1.
     return theme.set(
         body_text_color_subdued="*neutral_500",
         block_info_text_color="*neutral_500",
         input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
     )
@@ -253,7 +254,7 @@ def header(model: str) -> str:
 
 
 def found_table(response: Response, predictions: Sequence[Prediction]) -> str:
-    """What was found: color, expression, score, box and share of the photo."""
+    """A table of what was found: color, expression, score, box and share of the photo."""
     rows = []
     for mask, prediction, color in zip(response.masks, predictions, PALETTE, strict=False):
         notes = [f"the model has never seen: {', '.join(mask.unknown)}"] if mask.unknown else []

@@ -88,15 +88,9 @@ class ThresholdedMask:
         levels = np.frombuffer(zlib.decompress(self.levels), dtype=np.uint8).reshape(self.size)
         mask = levels > step
         area = int(mask.sum())
-        return Prediction(
-            expression=self.expression,
-            mask=mask,
-            probability=levels / np.float32(STEPS),
-            box=box_of(mask) if area else None,
-            score=float(self.sums[step + 1 :].sum() / area) if area else 0.0,
-            threshold=step / STEPS,
-            truncated=self.truncated,
-        )
+        box, score = (box_of(mask), float(self.sums[step + 1 :].sum() / area)) if area else (None, 0.0)
+        probability = levels / np.float32(STEPS)
+        return Prediction(self.expression, mask, probability, box, score, step / STEPS, self.truncated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +117,7 @@ class PredictionService:
     photos and responses that were used last are kept, so memory is bounded; the others are computed again.
 
     Args:
-        predictor: Gives the model, its device and precision.
+        predictor: Its model, device and precision are used.
         limits: On a visitor's request.
         photos: How many encoded photos to keep.
         responses: How many responses to keep.
