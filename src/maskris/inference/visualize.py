@@ -100,11 +100,7 @@ def spotlight(photo: Image.Image, mask: np.ndarray, color: Color, width: int = 2
 
 
 def as_planes(masks: Masks, size: tuple[int, int]) -> list[np.ndarray]:
-    """Masks as a list of ``[h, w]`` bool arrays.
-
-    Raises:
-        ValueError: If one is not of height and width `size`.
-    """
+    """Masks as a list of ``[h, w]`` bool arrays; a ValueError if one is not of height and width `size`."""
     several = [masks] if isinstance(masks, np.ndarray) and masks.ndim == 2 else masks
     planes = [np.asarray(mask) != 0 for mask in several]
     for i, plane in enumerate(planes):
@@ -116,11 +112,7 @@ def as_planes(masks: Masks, size: tuple[int, int]) -> list[np.ndarray]:
 
 
 def colors_for(number: int, colors: Sequence[Color] | None = None) -> list[tuple[int, int, int]]:
-    """`number` colors as RGB: those given, or the palette over and over.
-
-    Raises:
-        ValueError: If fewer are given, or PIL doesn't know one.
-    """
+    """RGB of so many colors: those given, or the palette over and over; a ValueError if they are fewer or unknown."""
     if colors is None:
         colors = [PALETTE[i % len(PALETTE)] for i in range(number)]
     if isinstance(colors, str) or len(colors) != number:
