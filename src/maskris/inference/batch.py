@@ -217,8 +217,7 @@ class _Job:
         portions = [usable[start : start + size] for start in range(0, len(usable), size)]
         # Whole portions, even if some of their rows are done: see `_chunks`.
         portions = [portion for portion in portions if not all(done[row.number] for row in portion)]
-        wanted = [row for portion in portions for row in portion]
-        if not wanted:
+        if not (wanted := [row for portion in portions for row in portion]):
             return
         places = {number: place for place, number in enumerate(photos)}
         found = self.predictor.stream_photos(
