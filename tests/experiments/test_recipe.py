@@ -181,6 +181,8 @@ def test_classes_of_this_package_have_short_names(recipe, tmp_path):
     short = Recipe(tmp_path / "short.yaml", ["--strategy", "ema_teacher", "--strategy.decay=0.5"])
     model, strategy = short.instantiate()
     assert (type(model), type(strategy).__name__, strategy.decay) == (CARIS, "EMATeacher", 0.5)
+    kept = yaml.safe_load(short.to_yaml())
+    assert [kept[key]["class_path"] for key in ("model", "strategy")] == ["maskris.CARIS", "maskris.EMATeacher"]
     assert type(short.augmentations[0]).__name__ == "HorizontalFlip"
     assert type(Recipe(recipe, ["--strategy=aml", "--strategy.patch_size=8"]).instantiate()[1]).__name__ == "AML"
     with pytest.raises(RecipeError, match="There is no strategy 'maskri'; did you mean maskris"):

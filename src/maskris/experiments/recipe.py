@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import import_module
 from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
@@ -285,7 +286,7 @@ _CLASS_OPTION = re.compile(r"--(model|strategy)(=(.+))?")
 
 
 def _full_names(overrides: Sequence[str]) -> list[str]:
-    """Overrides with the import paths of classes that are named in short."""
+    """Overrides with the import paths of the classes that they name, in short or otherwise."""
     words = list(overrides)
     for i, word in enumerate(words):
         if match := _CLASS_OPTION.fullmatch(word):
@@ -316,7 +317,7 @@ def _full_class(kind: str, value: Any) -> Any:
 
 
 def _full_name(kind: str, name: str) -> str:
-    """The import path of a class; names with a module are looked up for the error alone."""
+    """The import path of a class: its public name if it has one, so that a kept recipe depends on no file of ours."""
     if name == "null" or not all(part.isidentifier() for part in name.split(".")):
         return name
     from maskris.data.augment import Augmentation
@@ -325,7 +326,9 @@ def _full_name(kind: str, name: str) -> str:
 
     bases: dict[str, type] = {"model": RISModel, "strategy": Strategy, "augmentation": Augmentation}
     found: type = find_class(kind, name, bases[kind])
-    return name if "." in name else f"{found.__module__}.{found.__qualname__}"
+    package = __name__.partition(".")[0]
+    public = getattr(import_module(package), found.__name__, None)
+    return f"{package if public is found else found.__module__}.{found.__qualname__}"
 
 
 def build_trainer(
