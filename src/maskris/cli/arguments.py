@@ -213,7 +213,7 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def _add(parser: Parser, argument: Argument) -> None:
     options: dict[str, Any] = {"help": argument.text}
     if not argument.required:
-        options["default"] = argument.default
+        options["default"] = list(argument.default) if isinstance(argument.default, tuple) else argument.default
     optional = argument.positional and not argument.required
     inner = _without_none(argument.annotation)
     if inner is bool:  # a flag without a value, which turns the default round
