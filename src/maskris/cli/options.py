@@ -1,6 +1,5 @@
 """Options that several commands share, each declared once; a command takes them as one parameter."""
 
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -78,10 +77,6 @@ class DataOptions:
     def evaluation(self) -> dict[str, Any]:
         """Arguments of `evaluate`."""
         return {"workers": self.workers, "reduced_decoding": self.reduced_decoding}
-
-    def __str__(self) -> str:
-        """As in a command line."""
-        return " ".join(["--data", *(shlex.quote(str(file)) for file in self.data or [])])
 
 
 @dataclass(frozen=True)

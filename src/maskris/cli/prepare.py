@@ -1,7 +1,7 @@
 """Check annotations of any format and write them to one Parquet file."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from maskris.cli.common import check_output, show
 
@@ -44,41 +44,24 @@ def prepare(
     check_output(out, inputs, ".parquet")
     # Rejected rows that were corrected may be what is read: their file is replaced or removed with the table.
     check_output(out.with_name(f"{out.name}.rejects.jsonl"), inputs, ".jsonl")
+    options: dict[str, Any] = {
+        "split_by": split_by,
+        "images": images,
+        "text": text,
+        "skip_invalid": skip_invalid,
+        "check_images": check_images,
+    }
     if combine is not None:
         from maskris.data.combine import prepare_combined
 
         if dataset is not None or format != "auto":
             raise ValueError("--dataset and --format are for a single data set; with --combine, name all in it")
-        show(
-            prepare_combined(
-                source,
-                combine,
-                out,
-                split_by=split_by,
-                images=images,
-                text=text,
-                published_list=published_list,
-                skip_invalid=skip_invalid,
-                check_images=check_images,
-            )
-        )
+        show(prepare_combined(source, combine, out, published_list=published_list, **options))
         return
-    from maskris.data import prepare as room
+    from maskris.data.prepare import prepare_dataset
 
     if source is None:
         raise ValueError("Say what to read: maskris prepare SOURCE --out FILE.parquet")
     if published_list is not None:
         raise ValueError("--published-list is for --combine")
-    show(
-        room.prepare_dataset(
-            source,
-            out,
-            format=format,
-            dataset=dataset,
-            split_by=split_by,
-            images=images,
-            text=text,
-            skip_invalid=skip_invalid,
-            check_images=check_images,
-        )
-    )
+    show(prepare_dataset(source, out, format=format, dataset=dataset, **options))

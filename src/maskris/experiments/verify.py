@@ -12,12 +12,11 @@ from maskris.data.published_counts import published_sizes
 from maskris.evaluation.bootstrap import Interval
 from maskris.evaluation.result import Evaluation
 from maskris.experiments.claims import Claim
+from maskris.experiments.recipe import Recipe, Splits
 from maskris.training.run_record import recipe_of
 
 if TYPE_CHECKING:
     from maskris.data.table import ReferringTable
-    from maskris.experiments.claims import Claim
-    from maskris.experiments.recipe import Recipe, Splits
     from maskris.models.base import RISModel
 
 
@@ -119,7 +118,7 @@ _FREE = ("seed", "precision", "gradient_accumulation_steps")
 _SHOWN = 3
 
 
-def recipe_differences(claimed: "Recipe", model: "RISModel", source: str) -> list[str]:
+def recipe_differences(claimed: Recipe, model: "RISModel", source: str) -> list[str]:
     """How a model differs from what a recipe makes.
 
     A run folder keeps its recipe, so every setting is compared. Of weights from elsewhere only the class and the input
@@ -136,8 +135,6 @@ def recipe_differences(claimed: "Recipe", model: "RISModel", source: str) -> lis
     kept = recipe_of(Path(source))
     if kept is None:
         return _model_differences(claimed, model)
-    from maskris.experiments.recipe import Recipe
-
     wanted, found = _settings(claimed), _settings(Recipe(kept))
     changed = [key for key in dict.fromkeys([*wanted, *found]) if wanted.get(key) != found.get(key)]
     if not changed:
@@ -147,7 +144,7 @@ def recipe_differences(claimed: "Recipe", model: "RISModel", source: str) -> lis
     return [f"other settings ({'; '.join([*shown, *more])})"]
 
 
-def training_data_differences(claims: "Sequence[Claim]", table: "ReferringTable", splits: "Splits") -> list[str]:
+def training_data_differences(claims: Sequence[Claim], table: "ReferringTable", splits: Splits) -> list[str]:
     """How the training data differ from what is published about them.
 
     Args:
@@ -155,8 +152,6 @@ def training_data_differences(claims: "Sequence[Claim]", table: "ReferringTable"
         table: The data at hand.
         splits: Of the recipe.
     """
-    from maskris.data.published_counts import published_sizes
-
     sizes: dict[tuple[str, str], int] = {}
     combined: set[tuple[str, ...]] = set()  # of these, images of other splits were left out, so sizes say nothing
     columns = map(table.column, ("dataset", "split_by", "split", "origins", "expressions"))
@@ -178,7 +173,7 @@ def training_data_differences(claims: "Sequence[Claim]", table: "ReferringTable"
     return [*doubts, f"trained on {', '.join(others)} too"] if others else doubts
 
 
-def split_differences(claim: "Claim", table: "ReferringTable") -> list[str]:
+def split_differences(claim: Claim, table: "ReferringTable") -> list[str]:
     """What is wrong with the rows of a claim's split, their number aside: masks that a model made, other sentences."""
     doubts = []
     if set(table.column("mask_source")) != {"annotated"}:
@@ -189,7 +184,7 @@ def split_differences(claim: "Claim", table: "ReferringTable") -> list[str]:
     return doubts
 
 
-def _settings(recipe: "Recipe") -> dict[str, Any]:
+def _settings(recipe: Recipe) -> dict[str, Any]:
     """The resolved keys of a recipe that make the model what it is, such as ``strategy.image.ratio``."""
     values = yaml.safe_load(recipe.to_yaml())
     kept = recipe.training.identity()
@@ -211,7 +206,7 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _model_differences(claimed: "Recipe", model: "RISModel") -> list[str]:
+def _model_differences(claimed: Recipe, model: "RISModel") -> list[str]:
     from maskris.data.preprocess import Preprocess
 
     described = yaml.safe_load(claimed.to_yaml())["model"]
