@@ -14,10 +14,8 @@ from typing import Any, NoReturn, Union, get_args, get_origin
 import docstring_parser
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from maskris.experiments.recipe import SECTIONS
 from maskris.utils.config_errors import simplify
-
-RECIPE_SECTIONS = ("model", "strategy", "training", "data")
-"""What a recipe consists of; options that begin with one of these words belong to it."""
 
 _METAVARS = {int: "N", float: "X", Path: "PATH"}
 
@@ -201,7 +199,7 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     for word in words:
         option = word.split("=")[0]
         # The data of a command is an option of its own; model and strategy as a whole are classes.
-        if option.startswith(tuple(f"--{name}." for name in RECIPE_SECTIONS)) or option in ("--model", "--strategy"):
+        if option.startswith(tuple(f"--{name}." for name in SECTIONS)) or option in ("--model", "--strategy"):
             overrides.append(word)
             target = own if "=" in word else overrides
         else:
