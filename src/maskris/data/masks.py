@@ -52,15 +52,12 @@ def empty(height: int, width: int) -> bytes:
 
 
 def from_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> bytes:
-    """The union of polygons, bit for bit that of pycocotools' ``frPyObjects`` and ``merge``.
+    """The union of polygons as compressed counts, bit for bit that of pycocotools' ``frPyObjects`` and ``merge``.
 
     Args:
         polygons: Each ``[x0, y0, x1, y1, ...]`` in pixels, at least three points.
         height: Height of the image.
         width: Width of the image.
-
-    Returns:
-        Compressed counts.
 
     Raises:
         ValueError: If there is no polygon, or one has too few, an odd number of or not finite coordinates.
@@ -78,7 +75,8 @@ def from_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) 
         # Far outside, pycocotools would walk along the edge pixel by pixel until the memory ends.
         if not all(abs(value) <= 2 * MAX_SIDE for value in polygon):
             raise ValueError(f"a coordinate is not finite or absurdly large: {_short(polygon)}")
-    return _merge(coco.frPyObjects([[float(value) for value in polygon] for polygon in polygons], height, width))
+    parts = coco.frPyObjects([[float(value) for value in polygon] for polygon in polygons], height, width)
+    return union([part["counts"] for part in parts], height, width)
 
 
 def from_counts(counts: Sequence[int] | str | bytes, height: int, width: int) -> bytes:
@@ -123,16 +121,15 @@ def from_segmentation(segmentation: Any, height: int, width: int) -> bytes:
         raise ValueError("the segmentation is empty")
     if all(isinstance(part, dict) for part in segmentation):
         return union([_from_rle(part, height, width) for part in segmentation], height, width)
-    if isinstance(segmentation[0], Real):  # one polygon without the list around it
-        return from_polygons([segmentation], height, width)
-    return from_polygons(segmentation, height, width)
+    return from_polygons(_polygons(segmentation), height, width)
 
 
 def union(masks: Sequence[bytes], height: int, width: int) -> bytes:
     """The union of masks of one size, each as compressed counts; that of none is empty."""
     if not masks:
         return empty(height, width)
-    return _merge([{"size": [height, width], "counts": counts} for counts in masks])
+    counts: bytes = coco.merge([{"size": [height, width], "counts": counts} for counts in masks])["counts"]
+    return counts
 
 
 def area_of(counts: bytes, height: int, width: int) -> int:
@@ -142,11 +139,10 @@ def area_of(counts: bytes, height: int, width: int) -> int:
 
 def box_of(mask: np.ndarray) -> Box:
     """The tight box of a ``[h, w]`` mask; all zeros where it has no pixels."""
-    columns = np.flatnonzero(mask.any(axis=0))
-    rows = np.flatnonzero(mask.any(axis=1))
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not columns.size:
         return 0.0, 0.0, 0.0, 0.0
-    x, y = int(columns[0]), int(rows[0])
+    x, y = columns[0], rows[0]
     return float(x), float(y), float(columns[-1] + 1 - x), float(rows[-1] + 1 - y)
 
 
@@ -158,13 +154,16 @@ def box_of_counts(counts: bytes, height: int, width: int) -> Box:
     return x, y, w, h
 
 
-def reach_outside(polygons: Sequence[Sequence[float]], height: int, width: int) -> float:
-    """How many pixels the polygons reach beyond the image at most; 0 where they stay inside."""
-    reach = 0.0
-    for polygon in polygons:
-        x, y = polygon[0::2], polygon[1::2]
-        reach = max(reach, -min(x), -min(y), max(x) - width, max(y) - height)
-    return reach
+def reach_outside(segmentation: Any, height: int, width: int) -> float:
+    """How many pixels a valid segmentation's polygons reach beyond the image at most; 0 for none and for an RLE."""
+    if isinstance(segmentation, dict) or isinstance(segmentation[0], dict):
+        return 0.0
+    points = np.concatenate(_polygons(segmentation)).reshape(-1, 2)
+    return max(0.0, float(-points.min()), float((points - (width, height)).max()))
+
+
+def _polygons(segmentation: Sequence[Any]) -> Sequence[Any]:
+    return [segmentation] if isinstance(segmentation[0], Real) else segmentation  # one without the list around it
 
 
 def _from_rle(rle: dict[str, Any], height: int, width: int) -> bytes:
@@ -177,11 +176,6 @@ def _from_rle(rle: dict[str, Any], height: int, width: int) -> bytes:
     if not isinstance(rle["counts"], (list, tuple, str, bytes)):
         raise ValueError(f"the counts of an RLE are a list or a string, not {_short(rle['counts'])}")
     return from_counts(rle["counts"], height, width)
-
-
-def _merge(parts: list[dict[str, Any]]) -> bytes:
-    counts: bytes = coco.merge(parts)["counts"]
-    return counts
 
 
 def _decompress(counts: bytes) -> list[int]:
@@ -197,9 +191,8 @@ def _decompress(counts: bytes) -> list[int]:
         if not digit & 32:  # the last digit of a number; its fifth bit is the sign
             if digit & 16:
                 value -= 1 << shift
-            runs.append(
-                value + (runs[-2] if len(runs) > 2 else 0)
-            )  # from the fourth on, differences to the one before last
+            # From the fourth on, differences to the one before last.
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
             value = shift = 0
     if shift:
         raise ValueError(f"the compressed counts are cut off: {_short(counts)}")

@@ -9,7 +9,6 @@ No image is opened: `prepare_dataset` does that.
 
 import os
 import re
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -58,7 +57,7 @@ def read_refer(
         FileNotFoundError: If an annotation file is missing.
         ValueError: If several data sets or none fit, a file is damaged, or a pickle holds more than plain values.
     """
-    return _read(Path(root), dataset, split_by, images, text, ("refs({}).p",), no_target=False)
+    return _read(Path(root), dataset, split_by, images, text, no_target=False)
 
 
 def read_grefcoco(
@@ -74,8 +73,7 @@ def read_grefcoco(
 
     Arguments, result and errors are those of `read_refer`.
     """  # noqa: D205
-    names = ("grefs({}).json", "grefs({}).p", "refs({}).json", "refs({}).p")
-    return _read(Path(root), dataset, split_by, images, text, names, no_target=True)
+    return _read(Path(root), dataset, split_by, images, text, no_target=True)
 
 
 def partitions(folder: Path) -> list[tuple[str, str]]:
@@ -131,49 +129,39 @@ def _is_refer(source: Path, dataset: str | None, split_by: str | None) -> bool:
 
 
 def _read(
-    source: Path,
-    dataset: str | None,
-    split_by: str | None,
-    images: str | Path | None,
-    text: Wording,
-    names: Sequence[str],
-    *,
-    no_target: bool,
+    source: Path, dataset: str | None, split_by: str | None, images: str | Path | None, text: Wording, no_target: bool
 ) -> ReadResult:
     if text not in ("sent", "raw"):
         raise ValueError(f"text must be 'sent' or 'raw', not {text!r}")
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is no folder that holds data sets")
     folder, split_by, _ = _choose(source, dataset, split_by)
-    file = next((path for name in names if (path := folder / name.format(split_by)).is_file()), None)
+    names = ("grefs({}).json", "grefs({}).p", "refs({}).json", "refs({}).p") if no_target else ("refs({}).p",)
+    files = [folder / name.format(split_by) for name in names]
+    file = next((path for path in files if path.is_file()), None)
     if file is None:
-        raise FileNotFoundError(f"{folder / names[0].format(split_by)} does not exist")
+        raise FileNotFoundError(f"{files[0]} does not exist")
     refs = load_plain(file) if file.suffix == ".p" else read_json(file, object)
     if not isinstance(refs, list):
         raise ValueError(f"{file} must hold a list of referents, not a {type(refs).__name__}")
     if not (folder / "instances.json").is_file():
         raise FileNotFoundError(f"{folder / 'instances.json'} does not exist: it holds the masks of the referents")
     instances = CocoFile(folder / "instances.json")
-    photos = _Photos(images_root(folder.parent, images))
+    candidates = [folder.parent / name for name in IMAGE_FOLDERS] if images is None else [Path(images)]
+    photos = _Photos(next((path for path in candidates if path.is_dir()), candidates[0]))
     rows = RowValidator(file, photos.folder, folder.name, root=folder.parent, split_by=split_by, text=text)
     for number, ref in enumerate(refs):
         if isinstance(ref, dict):
-            _add(rows, number, ref, instances, photos, text, no_target)
+            _add(rows, number, ref, instances, photos, no_target)
         else:
             rows.reject(f"row {number}", "bad value", f"a referent is a dict, not a {type(ref).__name__}")
     return rows.result
 
 
 def _add(
-    rows: RowValidator,
-    number: int,
-    ref: dict[str, Any],
-    instances: CocoFile,
-    photos: "_Photos",
-    text: Wording,
-    no_target: bool,
+    rows: RowValidator, number: int, ref: dict[str, Any], instances: CocoFile, photos: "_Photos", no_target: bool
 ) -> None:
-    problems = []
+    problems, text = [], rows.common["text"]
     if missing := [key for key in ("ref_id", "ann_id", "image_id", "split", "sentences") if key not in ref]:
         problems.append(("missing key", f"the referent lacks {', '.join(missing)}"))
     sentences, image_id = ref.get("sentences"), ref.get("image_id")
@@ -192,14 +180,9 @@ def _add(
     }
     where = f"ref_id {ref.get('ref_id')} (row {number})"
     no_target = no_target or "ann_id" not in ref  # which is reported already
-    instances.add_referent(rows, where, _ann_ids(ref), values, problems, no_target, ref.get("category_id"))
-
-
-def _ann_ids(ref: dict[str, Any]) -> list[Any]:
-    """The annotations of a referent: none for gRefCOCO's ``[-1]`` or ``no_target``."""
-    ann_ids = ref.get("ann_id")
-    ann_ids = ann_ids if isinstance(ann_ids, list) else [ann_ids]
-    return [] if ref.get("no_target") else [ann_id for ann_id in ann_ids if ann_id is not None and ann_id != -1]
+    named = [] if ref.get("no_target") else ref.get("ann_id")
+    ann_ids = [one for one in (named if isinstance(named, list) else [named]) if one not in (None, -1)]
+    instances.add_referent(rows, where, ann_ids, values, problems, no_target, ref.get("category_id"))
 
 
 class _Photos:
@@ -211,23 +194,13 @@ class _Photos:
 
     def name(self, image_id: object, listed: object, of_ref: object) -> str:
         """The first name that exists, otherwise the first that should."""
-        candidates = [listed] if isinstance(listed, str) and listed else []
+        names = [listed] if isinstance(listed, str) and listed else []
         if isinstance(image_id, int):
-            candidates += [f"COCO_train2014_{image_id:012d}.jpg", f"{image_id:012d}.jpg"]
+            names += [f"COCO_train2014_{image_id:012d}.jpg", f"{image_id:012d}.jpg"]
         if isinstance(of_ref, str):  # COCO_train2014_000000581857_16.jpg: the last number is that of the annotation
-            candidates.append(re.sub(r"_\d+(\.\w+)$", r"\1", of_ref))
-        for candidate in candidates:
-            if candidate in self.listing or ("/" in candidate and (self.folder / candidate).is_file()):
-                return candidate
-        return candidates[0] if candidates else ""
-
-
-def images_root(root: Path, images: str | Path | None) -> Path:
-    """The folder of the images: `images` if given, else the first of `IMAGE_FOLDERS` that exists."""
-    if images is not None:
-        return Path(images)
-    candidates = [root / folder for folder in IMAGE_FOLDERS]
-    return next((folder for folder in candidates if folder.is_dir()), candidates[0])
+            names.append(re.sub(r"_\d+(\.\w+)$", r"\1", of_ref))
+        there = (name for name in names if name in self.listing or ("/" in name and (self.folder / name).is_file()))
+        return next(there, next(iter(names), ""))
 
 
 REFER = Reader("refer", read_refer, "a folder with <data set>/refs(<split by>).p", "folder", _is_refer)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
@@ -20,7 +21,6 @@ EXPRESSION_KEYS = {"expressions", "expression", "sentences", "captions", "captio
 """Keys of JSON records under which expressions stand."""
 
 _SHOWN_PER_KIND = 20
-
 _IMAGE_FOLDERS = (".", "images", "train2014", "train2017", "val2017")
 
 
@@ -74,7 +74,7 @@ class ReadResult:
         rows: As `ReferringTable.from_rows` takes them; those with problems may be incomplete.
         problems: Of rows (``problem.row``) and of the file.
         images_root: Folder that ``row["image"]`` is relative to.
-        places: For each row its file and where in it, to report later problems.
+        places: File and place in it of each row.
     """
 
     rows: list[dict[str, Any]]
@@ -129,7 +129,7 @@ class RowValidator:
     ) -> None:
         self.file = file
         self.result = ReadResult([], [], Path(images_root))
-        self._common = {
+        self.common = {
             "dataset": dataset or file.stem,
             "split_by": split_by,
             "text": text,
@@ -137,7 +137,7 @@ class RowValidator:
             "source_sha256": sha256_of(file),
         }
         self._ref_ids: dict[int, str] = {}
-        self._sizes: dict[Path, tuple[int, int] | ImageProblem] = {}
+        self._image_size = cache(image_size)
 
     def reject(self, where: str, kind: str, message: str, fatal: bool = False) -> None:
         """Note a row of which nothing can be kept, or a problem of the whole file."""
@@ -160,63 +160,36 @@ class RowValidator:
                 there is no mask for one of the `problems`.
             problems: Kinds and messages of what the reader has found itself.
         """
-        number = len(self.result.rows)
-        row = {**self._common, **values}
+        row = {**self.common, **values}
         self.result.rows.append(row)
         self.result.places.append((str(self.file), where))
         found = [*problems, *_problems_of_text(row), *self._problems_of_ids(where, row)]
         if segmentations is not None and (row.get("height"), row.get("width")) == (None, None) and row.get("image"):
-            path = self.result.images_root / row["image"]
-            size = self._sizes[path] = self._sizes.get(path) or image_size(path)
+            size = self._image_size(self.result.images_root / row["image"])
             if isinstance(size, ImageProblem):
                 found.append(size)
             else:
                 row["height"], row["width"] = size
-        height, width = row.get("height"), row.get("width")
-        if not (_is_side(height) and _is_side(width)):
-            if (height, width) != (None, None):
-                found.append(("bad value", f"height and width must be positive whole numbers: {height!r}, {width!r}"))
+        sides = row.get("height"), row.get("width")
+        if not all(isinstance(side, int) and side is not True and 0 < side <= masks.MAX_SIDE for side in sides):
+            if sides != (None, None):
+                found.append(
+                    ("bad value", f"height and width must be positive whole numbers: {sides[0]!r}, {sides[1]!r}")
+                )
         elif segmentations is not None:
-            found += self._add_mask(row, segmentations, height, width)
+            found += _add_mask(row, segmentations)
         for kind, message in found:
-            self.result.report(number, kind, message)
+            self.result.report(len(self.result.rows) - 1, kind, message)
 
     def _problems_of_ids(self, where: str, row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         for name in ("ref_id", "image_id"):
             value = row.get(name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63):
+            if value is not None and not (_is_whole(value) and abs(value) < 2**63):
                 yield "bad value", f"{name} must be a whole number of at most 63 bits, not {value!r}"
                 return
         ref_id = row.get("ref_id")
         if ref_id is not None and (first := self._ref_ids.setdefault(ref_id, where)) is not where:
             yield "duplicate ref_id", f"ref_id {ref_id} is that of {first} too"
-
-    def _add_mask(
-        self, row: dict[str, Any], segmentations: Sequence[Any], height: int, width: int
-    ) -> list[tuple[str, str]]:
-        parts, found = [], []
-        for segmentation in segmentations:
-            try:
-                parts.append(masks.from_segmentation(segmentation, height, width))
-            except masks.SizeMismatchError as error:
-                found.append(("size mismatch", str(error)))
-                continue
-            except (ValueError, TypeError, OverflowError) as error:
-                found.append(("damaged mask", str(error)))
-                continue
-            if isinstance(segmentation, (list, tuple)) and not isinstance(segmentation[0], dict):
-                polygons = segmentation if isinstance(segmentation[0], (list, tuple)) else [segmentation]
-                reach = masks.reach_outside(polygons, height, width)
-                if reach > BORDER_TOLERANCE:
-                    found.append(
-                        ("polygon outside", f"a polygon reaches {reach:.1f} px beyond the {width} x {height} image")
-                    )
-        if found:
-            return found
-        counts = parts[0] if len(parts) == 1 else masks.union(parts, height, width)
-        row["mask"] = counts
-        row["area"] = masks.area_of(counts, height, width)
-        return [("empty mask", "the mask has no pixels")] if parts and not row["area"] else []
 
 
 class ImageProblem(NamedTuple):
@@ -242,8 +215,30 @@ def image_size(path: Path, decode: bool = False) -> tuple[int, int] | ImageProbl
     return size
 
 
-def _is_side(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= masks.MAX_SIDE
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _add_mask(row: dict[str, Any], segmentations: Sequence[Any]) -> list[tuple[str, str]]:
+    """Give a row the union of segmentations, unless there are problems, which are returned."""
+    height, width = row["height"], row["width"]
+    parts, found = [], []
+    for segmentation in segmentations:
+        try:
+            parts.append(masks.from_segmentation(segmentation, height, width))
+            reach = masks.reach_outside(segmentation, height, width)
+            if reach > BORDER_TOLERANCE:
+                message = f"a polygon reaches {reach:.1f} px beyond the {width} x {height} image"
+                found.append(("polygon outside", message))
+        except masks.SizeMismatchError as error:
+            found.append(("size mismatch", str(error)))
+        except (ValueError, TypeError, OverflowError) as error:
+            found.append(("damaged mask", str(error)))
+    if not found:
+        row["mask"] = masks.union(parts, height, width)
+        row["area"] = masks.area_of(row["mask"], height, width)
+        found += [("empty mask", "the mask has no pixels")] if parts and not row["area"] else []
+    return found
 
 
 def _problems_of_text(row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -260,14 +255,15 @@ def _problems_of_text(row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             yield "empty expressions", f"expression {number} is empty"
         elif reason := invalid_text_reason(expression):
             yield "bad value", f"expression {number} {reason}"
-    if kinds is not None and (
-        not isinstance(kinds, list) or len(kinds) != len(expressions) or not all(isinstance(k, str) for k in kinds)
-    ):
+    texts = {"image": row.get("image", ""), "category": row.get("category", "")}
+    if kinds is None:
+        pass
+    elif isinstance(kinds, list) and len(kinds) == len(expressions) and all(isinstance(kind, str) for kind in kinds):
+        texts["kinds"] = " ".join(kinds)
+    else:
         yield "bad value", f"kinds must be {len(expressions)} strings, one per expression, not {kinds!r}"
-    elif kinds is not None and (reason := invalid_text_reason(" ".join(kinds))):
-        yield "bad value", f"kinds {reason}"
-    for name in ("image", "category"):
-        if reason := invalid_text_reason(row.get(name, "")):
+    for name, text in texts.items():
+        if reason := invalid_text_reason(text):
             yield "bad value", f"{name} {reason}"
     if row.get("mask_source", "annotated") not in MASK_SOURCES:
         yield "bad value", f"mask_source must be one of {', '.join(MASK_SOURCES)}, not {row['mask_source']!r}"
