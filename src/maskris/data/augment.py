@@ -168,9 +168,7 @@ class Rotation(Augmentation):
         super().__init__(p)
         self.degrees, self.fill = degrees, fill
         self._transform = v2.RandomRotation(
-            [-degrees, degrees],
-            v2.InterpolationMode.BILINEAR,
-            fill={tv_tensors.Image: list(fill), tv_tensors.Mask: 0},
+            [-degrees, degrees], v2.InterpolationMode.BILINEAR, fill={tv_tensors.Image: list(fill), tv_tensors.Mask: 0}
         )
 
     def apply(self, sample: Sample, rng: random.Random) -> Sample:
@@ -192,12 +190,7 @@ class ColorJitter(Augmentation):
     """
 
     def __init__(
-        self,
-        p: float = 1.0,
-        brightness: float = 0.4,
-        contrast: float = 0.4,
-        saturation: float = 0.4,
-        hue: float = 0.1,
+        self, p: float = 1.0, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, hue: float = 0.1
     ) -> None:
         super().__init__(p)
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
@@ -259,11 +252,7 @@ class CutOut(Augmentation):
     """
 
     def __init__(
-        self,
-        p: float = 0.5,
-        scale: Range = (0.02, 0.2),
-        ratio: Range = (0.3, 3.3),
-        fill: tuple[int, int, int] = GRAY,
+        self, p: float = 0.5, scale: Range = (0.02, 0.2), ratio: Range = (0.3, 3.3), fill: tuple[int, int, int] = GRAY
     ) -> None:
         super().__init__(p)
         _check_range(self, "scale", scale, 1.0)

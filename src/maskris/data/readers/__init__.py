@@ -90,20 +90,15 @@ def find_reader(name: str) -> Reader:
     return readers[name]
 
 
-def detect_reader(source: Path, dataset: str | None = None, split_by: str | None = None) -> Reader:
-    """The one reader that suits a file or folder.
-
-    Raises:
-        ValueError: If none does, or several do.
-    """
+def _detect_reader(source: Path, dataset: str | None, split_by: str | None) -> Reader:
+    """The one reader that suits a file or folder."""
     readers = [one for one in known_readers().values() if one.detect]
     fitting = [one for one in readers if one.takes(source) and one.detect and one.detect(source, dataset, split_by)]
     if len(fitting) == 1:
         return fitting[0]
     expected = "; ".join(f"{one.name}: {one.expects}" for one in fitting or readers)
-    raise ValueError(
-        f"{source} fits {'several formats' if fitting else 'no format'} ({expected}); choose with --format"
-    )
+    which = "several formats" if fitting else "no format"
+    raise ValueError(f"{source} fits {which} ({expected}); choose with --format")
 
 
 def read_annotations(
@@ -124,15 +119,15 @@ def read_annotations(
     source = Path(source)
     if not source.exists():
         raise FileNotFoundError(f"{source} does not exist")
-    reader = detect_reader(source, dataset, split_by) if format == "auto" else find_reader(format)
+    reader = _detect_reader(source, dataset, split_by) if format == "auto" else find_reader(format)
     if not reader.takes(source):
         raise ValueError(f"The format {reader.name} needs a {reader.source} ({reader.expects}), which {source} isn't")
     options = {"dataset": dataset, "split_by": split_by, "images": images, "text": None if text == "sent" else text}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if unknown := sorted(given.keys() - reader.options):
-        able = [one.name for one in known_readers().values() if set(unknown) <= one.options]
+        able = sorted(one.name for one in known_readers().values() if set(unknown) <= one.options)
         raise ValueError(
             f"{', '.join(unknown)} can't be chosen for the format {reader.name}, only for "
-            f"{', '.join(sorted(able)) or 'others'}; leave it out"
+            f"{', '.join(able) or 'others'}; leave it out"
         )
     return reader.read(source, **given)

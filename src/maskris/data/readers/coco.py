@@ -22,9 +22,6 @@ def read_coco(source: str | Path, images: str | Path | None = None, *, dataset: 
         images: Folder of the images; by default the file's folder or ``images`` or ``train2017``, … in it.
         dataset: Name for the table; by default the file's name.
 
-    Returns:
-        Rows and problems; ``read_coco(…).table()`` is the table.
-
     Raises:
         FileNotFoundError: If the file is missing.
         ValueError: If the file is no COCO file.
@@ -45,15 +42,7 @@ def read_coco(source: str | Path, images: str | Path | None = None, *, dataset: 
 
 
 class CocoFile:
-    """Images, annotations and categories of a COCO file by their ids.
-
-    Args:
-        file: The JSON file.
-
-    Raises:
-        FileNotFoundError: If it is missing.
-        ValueError: If it is no COCO file.
-    """
+    """Images, annotations and categories of a COCO file by their ids; raises as `read_coco`."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -93,7 +82,7 @@ class CocoFile:
             where: The place in the file that names the annotations.
             ann_ids: Their ids.
             values: Columns, ``image_id`` among them; the image, its size and the categories are added.
-            problems: Kinds and messages of what the reader has found itself.
+            problems: As for `RowValidator.add`.
             no_target: Whether there may be no annotation.
             category_id: Of a referent without annotations.
         """

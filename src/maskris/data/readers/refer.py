@@ -68,11 +68,10 @@ def read_grefcoco(
     *,
     text: Wording = "sent",
 ) -> ReadResult:
-    """Read the gRefCOCO layout: ``grefs(unc).json`` (or ``.p``, or ``refs(*).p``), where a referent may be several
-    objects (``ann_id`` is a list, the mask their union) or none (``[-1]``, the mask is empty).
+    """Read the gRefCOCO layout: ``grefs(unc).json``, or ``.p``, or ``refs(*).p``; otherwise as `read_refer`.
 
-    Arguments, result and errors are those of `read_refer`.
-    """  # noqa: D205
+    A referent may be several objects (``ann_id`` is a list, the mask their union) or none (``[-1]``, an empty mask).
+    """
     return _read(Path(root), dataset, split_by, images, text, no_target=True)
 
 
@@ -110,79 +109,15 @@ def _choose(source: Path, dataset: str | None, split_by: str | None) -> tuple[Pa
     raise ValueError(f"{'Several data sets fit' if matching else 'Nothing fits'} in {source}; choose one of: {listed}")
 
 
-def _is_grefcoco(source: Path, dataset: str | None, split_by: str | None) -> bool:
+def _layout(source: Path, dataset: str | None, split_by: str | None) -> Literal["refer", "grefcoco"] | None:
+    """Which of the two a folder has; "refer" also where `read_refer` raises the error again."""
     try:
         folder, _, name = _choose(source, dataset, split_by)
-    except (FileNotFoundError, ValueError):
-        return False
-    return name.startswith("grefs") or folder.name.startswith("grefcoco")
-
-
-def _is_refer(source: Path, dataset: str | None, split_by: str | None) -> bool:
-    try:
-        _choose(source, dataset, split_by)
     except FileNotFoundError:
-        return dataset is not None  # `read_refer` raises it again
+        return None if dataset is None else "refer"
     except ValueError:
-        return True  # `read_refer` raises it again
-    return not _is_grefcoco(source, dataset, split_by)
-
-
-def _read(
-    source: Path, dataset: str | None, split_by: str | None, images: str | Path | None, text: Wording, no_target: bool
-) -> ReadResult:
-    if text not in ("sent", "raw"):
-        raise ValueError(f"text must be 'sent' or 'raw', not {text!r}")
-    if not source.is_dir():
-        raise FileNotFoundError(f"{source} is no folder that holds data sets")
-    folder, split_by, _ = _choose(source, dataset, split_by)
-    names = ("grefs({}).json", "grefs({}).p", "refs({}).json", "refs({}).p") if no_target else ("refs({}).p",)
-    files = [folder / name.format(split_by) for name in names]
-    file = next((path for path in files if path.is_file()), None)
-    if file is None:
-        raise FileNotFoundError(f"{files[0]} does not exist")
-    refs = load_plain(file) if file.suffix == ".p" else read_json(file, object)
-    if not isinstance(refs, list):
-        raise ValueError(f"{file} must hold a list of referents, not a {type(refs).__name__}")
-    if not (folder / "instances.json").is_file():
-        raise FileNotFoundError(f"{folder / 'instances.json'} does not exist: it holds the masks of the referents")
-    instances = CocoFile(folder / "instances.json")
-    candidates = [folder.parent / name for name in IMAGE_FOLDERS] if images is None else [Path(images)]
-    photos = _Photos(next((path for path in candidates if path.is_dir()), candidates[0]))
-    rows = RowValidator(file, photos.folder, folder.name, root=folder.parent, split_by=split_by, text=text)
-    for number, ref in enumerate(refs):
-        if isinstance(ref, dict):
-            _add(rows, number, ref, instances, photos, no_target)
-        else:
-            rows.reject(f"row {number}", "bad value", f"a referent is a dict, not a {type(ref).__name__}")
-    return rows.result
-
-
-def _add(
-    rows: RowValidator, number: int, ref: dict[str, Any], instances: CocoFile, photos: "_Photos", no_target: bool
-) -> None:
-    problems, text = [], rows.common["text"]
-    if missing := [key for key in ("ref_id", "ann_id", "image_id", "split", "sentences") if key not in ref]:
-        problems.append(("missing key", f"the referent lacks {', '.join(missing)}"))
-    sentences, image_id = ref.get("sentences"), ref.get("image_id")
-    if not isinstance(sentences, list) or not all(isinstance(sentence, dict) for sentence in sentences):
-        problems.append(("bad value", f"sentences must be a list of dicts, not {str(sentences)[:60]}"))
-        sentences = []
-    lacking = [number for number, sentence in enumerate(sentences) if text not in sentence]
-    problems += [("missing key", f"sentence {number} lacks {text!r}") for number in lacking]
-    values = {
-        "split": ref.get("split"),
-        "image_id": image_id,
-        "ref_id": ref.get("ref_id"),
-        "image": photos.name(image_id, instances.image(image_id).get("file_name"), ref.get("file_name")),
-        "expressions": [sentence.get(text) for sentence in sentences],
-        "kinds": [str(sentence.get("kind", "")) for sentence in sentences],
-    }
-    where = f"ref_id {ref.get('ref_id')} (row {number})"
-    no_target = no_target or "ann_id" not in ref  # which is reported already
-    named = [] if ref.get("no_target") else ref.get("ann_id")
-    ann_ids = [one for one in (named if isinstance(named, list) else [named]) if one not in (None, -1)]
-    instances.add_referent(rows, where, ann_ids, values, problems, no_target, ref.get("category_id"))
+        return "refer"
+    return "grefcoco" if name.startswith("grefs") or folder.name.startswith("grefcoco") else "refer"
 
 
 class _Photos:
@@ -203,12 +138,74 @@ class _Photos:
         return next(there, next(iter(names), ""))
 
 
-REFER = Reader("refer", read_refer, "a folder with <data set>/refs(<split by>).p", "folder", _is_refer)
+def _read(
+    source: Path, dataset: str | None, split_by: str | None, images: str | Path | None, text: Wording, no_target: bool
+) -> ReadResult:
+    if text not in ("sent", "raw"):
+        raise ValueError(f"text must be 'sent' or 'raw', not {text!r}")
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source} is no folder that holds data sets")
+    folder, split_by, _ = _choose(source, dataset, split_by)
+    names = ("grefs({}).json", "grefs({}).p", "refs({}).json", "refs({}).p") if no_target else ("refs({}).p",)
+    files = [folder / name.format(split_by) for name in names]
+    file = next((path for path in files if path.is_file()), None)
+    if file is None:
+        raise FileNotFoundError(f"{files[0]} does not exist")
+    refs = load_plain(file) if file.suffix == ".p" else read_json(file, object)
+    if not isinstance(refs, list):
+        raise ValueError(f"{file} must hold a list of referents, not a {type(refs).__name__}")
+    if not (folder / "instances.json").is_file():
+        raise FileNotFoundError(f"{folder / 'instances.json'} does not exist: it holds the masks of the referents")
+    coco = CocoFile(folder / "instances.json")
+    candidates = [folder.parent / name for name in IMAGE_FOLDERS] if images is None else [Path(images)]
+    photos = _Photos(next((path for path in candidates if path.is_dir()), candidates[0]))
+    rows = RowValidator(file, photos.folder, folder.name, root=folder.parent, split_by=split_by, text=text)
+    for number, ref in enumerate(refs):
+        if isinstance(ref, dict):
+            _add(rows, number, ref, coco, photos, text, no_target)
+        else:
+            rows.reject(f"row {number}", "bad value", f"a referent is a dict, not a {type(ref).__name__}")
+    return rows.result
 
+
+def _add(
+    rows: RowValidator, number: int, ref: dict[str, Any], coco: CocoFile, photos: _Photos, text: str, no_target: bool
+) -> None:
+    problems = []
+    if missing := [key for key in ("ref_id", "ann_id", "image_id", "split", "sentences") if key not in ref]:
+        problems.append(("missing key", f"the referent lacks {', '.join(missing)}"))
+    sentences, image_id = ref.get("sentences"), ref.get("image_id")
+    if not isinstance(sentences, list) or not all(isinstance(sentence, dict) for sentence in sentences):
+        problems.append(("bad value", f"sentences must be a list of dicts, not {str(sentences)[:60]}"))
+        sentences = []
+    lacking = [number for number, sentence in enumerate(sentences) if text not in sentence]
+    problems += [("missing key", f"sentence {number} lacks {text!r}") for number in lacking]
+    values = {
+        "split": ref.get("split"),
+        "image_id": image_id,
+        "ref_id": ref.get("ref_id"),
+        "image": photos.name(image_id, coco.image(image_id).get("file_name"), ref.get("file_name")),
+        "expressions": [sentence.get(text) for sentence in sentences],
+        "kinds": [str(sentence.get("kind", "")) for sentence in sentences],
+    }
+    where = f"ref_id {ref.get('ref_id')} (row {number})"
+    no_target = no_target or "ann_id" not in ref  # which is reported already
+    named = [] if ref.get("no_target") else ref.get("ann_id")
+    ann_ids = [one for one in (named if isinstance(named, list) else [named]) if one not in (None, -1)]
+    coco.add_referent(rows, where, ann_ids, values, problems, no_target, ref.get("category_id"))
+
+
+REFER = Reader(
+    "refer",
+    read_refer,
+    "a folder with <data set>/refs(<split by>).p",
+    "folder",
+    lambda *given: _layout(*given) == "refer",
+)
 GREFCOCO = Reader(
     "grefcoco",
     partial(read_grefcoco, dataset=None, split_by=None),
     "a folder with <data set>/grefs(<split by>).json",
     "folder",
-    _is_grefcoco,
+    lambda *given: _layout(*given) == "grefcoco",
 )

@@ -129,7 +129,7 @@ class RowValidator:
     ) -> None:
         self.file = file
         self.result = ReadResult([], [], Path(images_root))
-        self.common = {
+        self._common = {
             "dataset": dataset or file.stem,
             "split_by": split_by,
             "text": text,
@@ -160,7 +160,7 @@ class RowValidator:
                 there is no mask for one of the `problems`.
             problems: Kinds and messages of what the reader has found itself.
         """
-        row = {**self.common, **values}
+        row = {**self._common, **values}
         self.result.rows.append(row)
         self.result.places.append((str(self.file), where))
         found = [*problems, *_problems_of_text(row), *self._problems_of_ids(where, row)]
