@@ -178,7 +178,17 @@ class Rotation(Augmentation):
         return sample if lost.any() else replace(sample, image=image, masks=masks)
 
 
-class ColorJitter(Augmentation):
+class _OfPhoto:
+    """Change of the photo alone by a `_transform` of torchvision."""
+
+    _transform: Callable[..., Any]
+
+    def apply(self, sample: Sample, rng: random.Random) -> Sample:
+        """Change the photo."""
+        return replace(sample, image=_draw(self._transform, rng, sample.image))
+
+
+class ColorJitter(_OfPhoto, Augmentation):
     """Change of brightness, contrast, saturation and hue, in random order. Color words may become false.
 
     Args:
@@ -196,27 +206,21 @@ class ColorJitter(Augmentation):
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
         self._transform = v2.ColorJitter(brightness, contrast, saturation, hue)
 
-    def apply(self, sample: Sample, rng: random.Random) -> Sample:
-        """Change the photo."""
-        return replace(sample, image=_draw(self._transform, rng, sample.image))
 
-
-class Grayscale(Augmentation):
+class Grayscale(_OfPhoto, Augmentation):
     """Photo without colors. Color words lose their meaning.
 
     Args:
         p: How often.
     """
 
+    _transform = v2.Grayscale(3)
+
     def __init__(self, p: float = 0.2) -> None:
         super().__init__(p)
 
-    def apply(self, sample: Sample, rng: random.Random) -> Sample:
-        """Change the photo."""
-        return replace(sample, image=v2.functional.rgb_to_grayscale(sample.image, num_output_channels=3))
 
-
-class GaussianBlur(Augmentation):
+class GaussianBlur(_OfPhoto, Augmentation):
     """Blurred photo.
 
     Args:
@@ -233,12 +237,8 @@ class GaussianBlur(Augmentation):
         self.sigma = sigma
         self._transform = v2.GaussianBlur(2 * math.ceil(3 * sigma[1]) + 1, list(sigma))
 
-    def apply(self, sample: Sample, rng: random.Random) -> Sample:
-        """Change the photo."""
-        return replace(sample, image=_draw(self._transform, rng, sample.image))
 
-
-class CutOut(Augmentation):
+class CutOut(_OfPhoto, Augmentation):
     """Rectangle of one color over the photo (random erasing). The masks keep what is under it.
 
     Args:
@@ -259,10 +259,6 @@ class CutOut(Augmentation):
         _check_range(self, "ratio", ratio, math.inf)
         self.scale, self.ratio, self.fill = scale, ratio, fill
         self._transform = v2.RandomErasing(1.0, scale, ratio, list(fill))
-
-    def apply(self, sample: Sample, rng: random.Random) -> Sample:
-        """Change the photo."""
-        return replace(sample, image=_draw(self._transform, rng, sample.image))
 
 
 def _draw(transform: Callable[..., Any], rng: random.Random, *inputs: Tensor) -> Any:

@@ -1,8 +1,8 @@
 """Expressions of the embedded data set: every one is true of exactly one object, by a clear margin."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 from maskris.data.shapes.scene import COLORS, SHAPES, TEXTURES, UNITS, Scene, Thing
 from maskris.utils.rng import KeyedRandom
@@ -23,14 +23,12 @@ VARIANTS = ("shapes", "shapes+", "shapesg")
 """Short, with location words; without any; long sentences: as RefCOCO, RefCOCO+ and RefCOCOg differ."""
 
 _SIDES = {"left": ("x", 1), "right": ("x", -1), "top": ("y", 1), "bottom": ("y", -1)}
-
 _RELATIONS = {
     "left of": ("x", 1, "to the left of"),
     "right of": ("x", -1, "to the right of"),
     "above": ("y", 1, "somewhere above"),
     "below": ("y", -1, "somewhere below"),
 }
-
 _ORDINALS = ("second", "third", "fourth")  # the first and the last are a matter of location
 
 _FILLED = {"circle": 79, "square": 77, "triangle": 44, "diamond": 50, "cross": 64, "ring": 63, "star": 38}
@@ -99,31 +97,20 @@ def vocabulary() -> list[str]:
         "thing the of in on from to that with has same color as side corner picture all lies can be seen you see "
         "somewhere above below furthest counted largest smallest bigger smaller"
     )
-    words = {*glue.split(), *SHAPES, *COLORS, *TEXTURES, *_SIDES, *_ORDINALS}
-    return sorted(words)
+    return sorted({*glue.split(), *SHAPES, *COLORS, *TEXTURES, *_SIDES, *_ORDINALS})
 
 
 def _descriptions(thing: Thing) -> Iterator[Description]:
     """All noun phrases that are true of an object, from the shortest."""
-    yield Description()
-    yield Description(shape=thing.shape)
-    yield Description(color=thing.color)
-    yield Description(shape=thing.shape, color=thing.color)
-    if thing.texture != "plain":
-        yield Description(texture=thing.texture)
-        yield Description(shape=thing.shape, texture=thing.texture)
-        yield Description(color=thing.color, texture=thing.texture)
-    yield Description(thing.shape, thing.color, thing.texture)
+    for texture, color, shape in product((None, thing.texture), (None, thing.color), (None, thing.shape)):
+        if texture != "plain" or (color and shape):  # that an object is plain is said last of all
+            yield Description(shape, color, texture)
 
 
 def _candidates(scene: Scene, number: int, variant: str) -> Iterator[Expression]:
     """Everything of a variant that is true of one object alone."""
     long = variant == "shapesg"
-    makers: list[tuple[str, Callable[[Scene, int, Description, list[int], bool], Iterator[str]]]] = [
-        ("attribute", _attribute),
-        ("comparison", _comparison),
-        ("relation", _same_color),
-    ]
+    makers = [("attribute", _attribute), ("comparison", _comparison), ("relation", _same_color)]
     if variant != "shapes+":
         makers += [("location", _location), ("relation", _relation), ("ordinal", _ordinal)]
     for description in _descriptions(scene.things[number]):
@@ -173,21 +160,18 @@ def _location(scene: Scene, number: int, what: Description, group: list[int], lo
                 yield f"the {what.words()} that you can see on the {side} side of the picture"
             else:
                 yield from (f"{side} {what.words()}", f"{what.words()} on the {side}")
-    vertical, horizontal = _corner(scene.things[number], UNITS * 7 // 20)
-    if vertical and horizontal and others:
-        corner = f"{vertical} {horizontal}"
-        if not any(" ".join(filter(None, _corner(scene.things[i], UNITS * 9 // 20))) == corner for i in others):
-            yield (
-                f"the {what.words()} that lies in the {corner} corner of the picture"
-                if long
-                else f"{what.words()} in the {corner} corner"
-            )
+    corner = _corner(scene.things[number], UNITS * 7 // 20)
+    if corner and others and not any(_corner(scene.things[i], UNITS * 9 // 20) == corner for i in others):
+        if long:
+            yield f"the {what.words()} that lies in the {corner} corner of the picture"
+        else:
+            yield f"{what.words()} in the {corner} corner"
 
 
-def _corner(thing: Thing, reach: int) -> tuple[str | None, str | None]:
+def _corner(thing: Thing, reach: int) -> str | None:
     vertical = "top" if thing.y < reach else "bottom" if thing.y > UNITS - reach else None
     horizontal = "left" if thing.x < reach else "right" if thing.x > UNITS - reach else None
-    return vertical, horizontal
+    return f"{vertical} {horizontal}" if vertical and horizontal else None
 
 
 def _anchors(scene: Scene, number: int) -> Iterator[tuple[int, Description]]:
@@ -205,11 +189,8 @@ def _relation(scene: Scene, number: int, what: Description, group: list[int], lo
         return  # the noun alone would do
     for anchor, by in _anchors(scene, number):
         for relation, (axis, sign, long_relation) in _RELATIONS.items():
-            distance = {
-                i: sign * (getattr(scene.things[anchor], axis) - getattr(scene.things[i], axis))
-                for i in group
-                if i != anchor
-            }
+            place = sign * getattr(scene.things[anchor], axis)
+            distance = {i: place - sign * getattr(scene.things[i], axis) for i in group if i != anchor}
             # The others must not stand on that side at all.
             if distance[number] >= CLEAR and all(d <= 0 for i, d in distance.items() if i != number):
                 if long:

@@ -24,25 +24,11 @@ COLORS: dict[str, tuple[int, int, int]] = {
 }
 
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring", "star")
-
 TEXTURES = ("plain", "striped", "dotted")
 
-
-# Corners of a stout five-pointed star of radius 1000, y downwards.
-_STAR = np.array(
-    [
-        (0, -1000),
-        (306, -421),
-        (951, -309),
-        (494, 161),
-        (588, 809),
-        (0, 520),
-        (-588, 809),
-        (-494, 161),
-        (-951, -309),
-        (-306, -421),
-    ]
-)
+# Corners of a stout five-pointed star of radius 1000, y downwards: the right half and its mirror image.
+_HALF_STAR = [(0, -1000), (306, -421), (951, -309), (494, 161), (588, 809), (0, 520)]
+_STAR = np.array([*_HALF_STAR, *((-x, y) for x, y in _HALF_STAR[-2:0:-1])])
 
 MIN_VISIBLE = 0.75
 """An object shows at least this share of itself; scenes where one does not are drawn again."""
@@ -177,8 +163,7 @@ def _in_star(dx: np.ndarray, dy: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _paint(thing: Thing, size: int) -> np.ndarray:
-    dx, dy = _offsets(thing, size)
-    dx, dy = np.broadcast_arrays(dx, dy)
+    dx, dy = np.broadcast_arrays(*_offsets(thing, size))
     color = np.array(COLORS[thing.color], dtype=np.int64)
     period = max(8, thing.radius * 2 // 3)
     if thing.texture == "striped":
@@ -189,8 +174,7 @@ def _paint(thing: Thing, size: int) -> np.ndarray:
     else:
         marked = np.zeros(dx.shape, dtype=bool)
     dark = color * 2 // 5  # of the same hue, so that a texture does not turn one color into another
-    # Lit from above, by an eighth.
-    shade = np.clip(256 - dy * 32 // thing.radius, 208, 288)[..., None]
+    shade = np.clip(256 - dy * 32 // thing.radius, 208, 288)[..., None]  # lit from above, by an eighth
     painted: np.ndarray = np.minimum(np.where(marked[..., None], dark, color) * shade // 256, 255)
     return painted
 
