@@ -94,27 +94,15 @@ def prepare_dataset(
     table.save(out)
     rejects = write_rejects([result], out)
     first = table.row(0)
-    return PrepareReport(
-        first.dataset,
-        first.split_by,
-        out,
-        count(table),
-        published_sizes(first.dataset, first.split_by),
-        result.problems,
-        rejects,
-        first.text,
-    )
+    name = first.dataset, first.split_by
+    return PrepareReport(*name, out, count(table), published_sizes(*name), result.problems, rejects, first.text)
 
 
 def count(table: ReferringTable) -> dict[str, Counts]:
     """Images, referents and expressions of each split, in the order of `SPLITS`."""
-    counts = {}
-    for name in sorted(
-        table.splits, key=lambda split: (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)
-    ):
-        split = table.split(name)
-        counts[name] = Counts(split.num_images, len(split), split.num_expressions)
-    return counts
+    order = dict.fromkeys([*SPLITS, *sorted(table.splits)])
+    parts = {name: table.split(name) for name in order if name in table.splits}
+    return {name: Counts(part.num_images, len(part), part.num_expressions) for name, part in parts.items()}
 
 
 def checked_tables(
@@ -126,7 +114,7 @@ def checked_tables(
         InvalidData: If there are problems in any of them.
     """
     if check_images:
-        report_images(results, progress=progress)
+        _report_images(results, progress)
     tables: list[ReferringTable] = []
     problems: list[Problem] = []
     for result in results:
@@ -142,22 +130,15 @@ def checked_tables(
     return tables
 
 
-def report_images(results: Sequence[ReadResult], *, progress: bool = True) -> None:
-    """Decode every image once and report its problems for its rows.
-
-    Args:
-        results: Get ``"missing image"``, ``"undecodable image"`` and ``"size mismatch"``.
-        progress: Whether to show a progress bar.
-    """
+def _report_images(results: Sequence[ReadResult], progress: bool) -> None:
+    """Decode every image once and add its problems to the results, for each of its rows."""
     rows: dict[Path, list[tuple[ReadResult, int]]] = defaultdict(list)
     for result in results:
         if not result.images_root.is_dir():
             message = f"there is no folder of images at {result.images_root}; say where it is with --images"
             result.problems.append(Problem(str(result.images_root), "", "missing image", message, None, fatal=True))
             continue
-        reported = {
-            problem.row for problem in result.problems if problem.kind in ("missing image", "undecodable image")
-        }
+        reported = {one.row for one in result.problems if one.kind in ("missing image", "undecodable image")}
         for number, row in enumerate(result.rows):
             if row.get("image") and number not in reported:
                 rows[result.images_root / row["image"]].append((result, number))

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from maskris.data import masks
-from maskris.utils.files import atomic_path
+from maskris.utils.files import atomic_file
 
 SPLITS = ("train", "val", "test", "testA", "testB", "testC")
 """Names that a split may have; anything else is more likely a slip than a split. (testC is RefCLEF's.)"""
@@ -24,7 +24,6 @@ TRAIN = SPLITS[0]
 """The split to train on; all others are for evaluation."""
 
 MASK_SOURCES = ("annotated", "pseudo", "none")
-
 _ROOT_KEY = b"maskris.images_root"
 
 
@@ -155,8 +154,7 @@ class ReferringTable:
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is not a Parquet file: {error}") from error
         if images_root is None:
-            stored = (table.schema.metadata or {}).get(_ROOT_KEY, b".").decode()
-            images_root = path.parent / stored
+            images_root = path.parent / (table.schema.metadata or {}).get(_ROOT_KEY, b".").decode()
         try:
             opened = cls(table, images_root)
         except (ValueError, pa.ArrowInvalid) as error:
@@ -174,7 +172,7 @@ class ReferringTable:
         root, folder = self.images_root.resolve(), path.parent.resolve()
         stored = root.relative_to(folder).as_posix() if root.is_relative_to(folder) else root.as_posix()
         table = self.arrow.replace_schema_metadata({_ROOT_KEY: stored.encode()})
-        with atomic_path(path) as partial, partial.open("wb") as file:  # pyarrow would take "a:b.parquet" for a URI
+        with atomic_file(path, "wb") as file:  # pyarrow would take "a:b.parquet" for a URI
             pq.write_table(table, file, compression="zstd", use_dictionary=_REPEATED)
 
     @classmethod
@@ -189,9 +187,9 @@ class ReferringTable:
         if not tables:
             raise ValueError("Expected at least one table to concatenate")
         root = tables[0].images_root
-        if all(table.images_root == root for table in tables):
-            return cls(pa.concat_tables([table.arrow for table in tables]), root)
-        return cls(pa.concat_tables([table._with_absolute_images() for table in tables]), root)
+        alike = all(table.images_root == root for table in tables)
+        parts = [table.arrow if alike else table._with_absolute_images() for table in tables]
+        return cls(pa.concat_tables(parts), root)
 
     def __len__(self) -> int:
         """The number of rows, that is of referents."""
@@ -209,7 +207,7 @@ class ReferringTable:
     @property
     def expressions_per_row(self) -> np.ndarray:
         """Expressions of each referent: ``[rows]`` int64."""
-        return _numpy(pc.list_value_length(self.arrow["expressions"])).astype(np.int64)
+        return np.asarray(pc.list_value_length(self.arrow["expressions"]), dtype=np.int64)
 
     @property
     def num_images(self) -> int:
@@ -231,8 +229,7 @@ class ReferringTable:
         Raises:
             IndexError: If there is no such row.
         """
-        i = self._check(i)
-        values = ((name, self.arrow[name][i].as_py()) for name in SCHEMA.names)
+        values = ((name, self._value(name, i)) for name in SCHEMA.names)
         plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values}
         return Referent(**plain)
 
@@ -241,20 +238,19 @@ class ReferringTable:
 
     def expressions(self, i: int) -> tuple[str, ...]:
         """The expressions of row `i`."""
-        return tuple(self.arrow["expressions"][self._check(i)].as_py())
+        return tuple(self._value("expressions", i))
 
     def size(self, i: int) -> tuple[int, int]:
         """Height and width of the image of row `i`."""
-        i = self._check(i)
-        return self.arrow["height"][i].as_py(), self.arrow["width"][i].as_py()
+        return self._value("height", i), self._value("width", i)
 
     def mask(self, i: int) -> np.ndarray:
         """The mask of row `i`: ``[height, width]`` bool at the image's original size."""
-        return masks.decode(self.arrow["mask"][self._check(i)].as_py(), *self.size(i))
+        return masks.decode(self._value("mask", i), *self.size(i))
 
     def image_path(self, i: int) -> Path:
         """Where the image of row `i` lies."""
-        return self.images_root / str(self.arrow["image"][self._check(i)])
+        return self.images_root / str(self._value("image", i))
 
     def split(self, names: str | Sequence[str]) -> "ReferringTable":
         """The rows of one split or several, in the order of this table.
@@ -268,7 +264,7 @@ class ReferringTable:
             raise ValueError(f"Name at least one split; the table has {', '.join(self.splits) or 'none'}")
         if unknown := [name for name in wanted if name not in self.splits]:
             raise KeyError(f"The table has no split {', '.join(unknown)}; it has {', '.join(self.splits) or 'none'}")
-        return self.take(np.flatnonzero(_numpy(pc.is_in(self.arrow["split"], pa.array(wanted)))))
+        return self.take(np.flatnonzero(pc.is_in(self.arrow["split"], pa.array(wanted))))
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "ReferringTable":
         """The rows with these numbers, in this order."""
@@ -287,8 +283,7 @@ class ReferringTable:
 
     def by_image(self) -> list[np.ndarray]:
         """The row numbers of each image, images in the order of their first rows."""
-        encoded = self.arrow["image"].combine_chunks().dictionary_encode()
-        image = _numpy(encoded.indices)
+        image = np.asarray(self.arrow["image"].combine_chunks().dictionary_encode().indices)
         order = np.argsort(image, kind="stable")
         return np.split(order, np.flatnonzero(np.diff(image[order])) + 1) if len(order) else []
 
@@ -302,10 +297,10 @@ class ReferringTable:
             return ReferringTable, (self.arrow, self.images_root)
         return _reopen, self._origin
 
-    def _check(self, i: int) -> int:
+    def _value(self, name: str, i: int) -> Any:
         if not -len(self) <= i < len(self):
             raise IndexError(f"Row {i} does not exist: the table has {len(self)}")
-        return int(i) % len(self)
+        return self.arrow[name][int(i)].as_py()
 
     def _with_absolute_images(self) -> pa.Table:
         images = [(self.images_root / image).absolute().as_posix() for image in self.column("image")]
@@ -330,11 +325,6 @@ def read_parquet(path: Path) -> pa.Table:
     with pa.memory_map(str(path)) as file:
         # One thread is as fast for a local file, and leaves no threads behind for workers to be forked from.
         return pq.read_table(file, use_threads=False)
-
-
-def _numpy(array: Any) -> np.ndarray:
-    values: np.ndarray = array.to_numpy(zero_copy_only=False) if isinstance(array, pa.Array) else array.to_numpy()
-    return values
 
 
 def _complete(number: int, row: Mapping[str, Any], image_ids: dict[str, int]) -> dict[str, Any]:
@@ -367,18 +357,13 @@ def _complete(number: int, row: Mapping[str, Any], image_ids: dict[str, int]) ->
         "mask_source": "annotated",
     }
     complete = {**defaults, **given, "image": image, "ann_ids": ann_ids}
-    if len(complete["kinds"]) != len(complete["expressions"]):
-        raise ValueError(
-            f"Row {number} has {len(complete['expressions'])} expressions but {len(complete['kinds'])} kinds"
-        )
-    if len(complete["origins"]) not in (0, len(complete["expressions"])):
-        raise ValueError(
-            f"Row {number} has {len(complete['expressions'])} expressions but {len(complete['origins'])} origins"
-        )
-    if complete["mask_source"] not in MASK_SOURCES:
-        raise ValueError(
-            f"Row {number}: mask_source must be one of {', '.join(MASK_SOURCES)}, not {complete['mask_source']!r}"
-        )
+    texts, kinds, origins = (len(complete[name]) for name in ("expressions", "kinds", "origins"))
+    if kinds != texts:
+        raise ValueError(f"Row {number} has {texts} expressions but {kinds} kinds")
+    if origins not in (0, texts):
+        raise ValueError(f"Row {number} has {texts} expressions but {origins} origins")
+    if (mask_source := complete["mask_source"]) not in MASK_SOURCES:
+        raise ValueError(f"Row {number}: mask_source must be one of {', '.join(MASK_SOURCES)}, not {mask_source!r}")
     if "box" not in given:
         complete["box"] = masks.box_of_counts(given["mask"], *size)
     if "area" not in given:
@@ -408,9 +393,8 @@ def choose_splits(table: "ReferringTable", names: list[str] | None, option: str)
     Raises:
         ValueError: If one of them does not exist.
     """
-    names = names or [name for name in table.splits if name != TRAIN] or table.splits
-    if missing := [name for name in names if name not in table.splits]:
-        raise ValueError(
-            f"The data has no split {', '.join(missing)}, but {', '.join(table.splits)}; choose with {option}"
-        )
+    splits = table.splits
+    names = names or [name for name in splits if name != TRAIN] or splits
+    if missing := [name for name in names if name not in splits]:
+        raise ValueError(f"The data has no split {', '.join(missing)}, but {', '.join(splits)}; choose with {option}")
     return table.split(names)
