@@ -68,6 +68,11 @@ def test_saving_keeps_everything(tmp_path, protocol):
     assert about["model"]["name"] == "toy"
 
 
+def test_a_relative_name_may_have_a_colon(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # pyarrow would take such a name for a URI
+    assert Evaluation.load(made_up().save("refcoco:val.parquet")) == made_up()
+
+
 def test_other_files_are_refused(tmp_path):
     pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
     with pytest.raises(ValueError, match="no saved evaluation"):

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from maskris.data.table import read_parquet
 from maskris.evaluation.metrics import Counts, Outcomes, Scores
 from maskris.evaluation.protocol import Protocol
-from maskris.utils.files import atomic_path
+from maskris.utils.files import atomic_file
 
 COUNTS = ("intersection", "prediction_pixels", "target_pixels", "box_intersection", "box_union")
 """Columns in the order of the fields of `Counts`."""
@@ -176,8 +177,8 @@ class Evaluation:
         path = Path(path)
         about = {"protocol": self.protocol.to_dict(), "model": self.model, "data": self.data, "settings": self.settings}
         rows = self.rows.replace_schema_metadata({_METADATA: json.dumps(about, default=str).encode()})
-        with atomic_path(path) as partial:
-            pq.write_table(rows, partial, compression="zstd")
+        with atomic_file(path, "wb") as file:  # by its name alone, pyarrow would take "a:b.parquet" for a URI
+            pq.write_table(rows, file, compression="zstd")
         return path
 
     @classmethod
@@ -187,7 +188,7 @@ class Evaluation:
         Raises:
             ValueError: If the file is no saved evaluation.
         """
-        rows = pq.read_table(Path(path))
+        rows = read_parquet(Path(path))
         about = (rows.schema.metadata or {}).get(_METADATA)
         if about is None:
             raise ValueError(f"{path} is a Parquet file, but no saved evaluation (was it written by Evaluation.save?)")
