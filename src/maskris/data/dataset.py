@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice, zip_longest
 from typing import Any, TypeVar
 
 import numpy as np
@@ -109,11 +110,10 @@ class ReferringDataset(Dataset[LoadedItem]):
             raise ValueError("The table has no rows; does the split exist that it was reduced to?")
         if (empty := np.flatnonzero(np.array(self._counts) == 0)).size:
             raise ValueError(f"{self._name_rows(empty)} without any expression; remove them")
-        if self.augment and not (self.training and self.masks):
-            raise ValueError("Augmentations are for training, and move the masks with the image; leave augment out")
         if not (self.training and self.masks):
-            return
-        if (without := np.flatnonzero(np.array(self.table.column("mask_source")) == "none")).size:
+            if self.augment:
+                raise ValueError("Augmentations are for training, and move the masks with the image; leave augment out")
+        elif (without := np.flatnonzero(np.array(self.table.column("mask_source")) == "none")).size:
             raise ValueError(
                 f"{self._name_rows(without)} without a mask (mask_source 'none'), which training needs; "
                 "give them masks, remove these rows, or pass masks=False"
@@ -170,12 +170,10 @@ class ReferringDataset(Dataset[LoadedItem]):
         rows = sorted(self._images[item], key=lambda _: rng.random())
         if len(rows) >= k:
             return [(row, int(rng.random() * self._counts[row])) for row in rows[:k]]
-        orders = [sorted(range(self._counts[row]), key=lambda _: rng.random()) for row in rows]
-        rounds = range(max(len(order) for order in orders))
-        pairs = [
-            (row, order[i]) for i in rounds for row, order in zip(rows, orders, strict=True) if i < len(order)
-        ]  # every referent once, then second expressions, then third ones
-        return [pairs[i % len(pairs)] for i in range(k)]
+        orders = [[(row, n) for n in sorted(range(self._counts[row]), key=lambda _: rng.random())] for row in rows]
+        # Every referent once, then second expressions, then third ones.
+        pairs = [pair for round_ in zip_longest(*orders) for pair in round_ if pair is not None]
+        return list(islice(cycle(pairs), k))
 
     def _augment(self, loaded: LoadedItem, epoch: int, item: int) -> LoadedItem:
         if not self.augment or loaded.masks is None:
@@ -186,14 +184,11 @@ class ReferringDataset(Dataset[LoadedItem]):
 
     def _load(self, pairs: list[tuple[int, int]]) -> LoadedItem:
         rows = [row for row, _ in pairs]
-        masks = None
-        if self.masks:
-            planes = {row: self._mask(row) for row in dict.fromkeys(rows)}
-            masks = torch.stack([planes[row] for row in rows])
+        planes = {row: self._mask(row) for row in dict.fromkeys(rows)} if self.masks else {}
         return LoadedItem(
             image=self._image(rows[0]),
             expressions=tuple(self._expressions(row)[number] for row, number in pairs),
-            masks=masks,
+            masks=torch.stack([planes[row] for row in rows]) if self.masks else None,
             expression_id=torch.from_numpy(np.array(pairs, dtype=np.int64)),
         )
 
@@ -220,26 +215,23 @@ class ReferringDataset(Dataset[LoadedItem]):
         EXIF orientation is not applied: the annotations of COCO, and so of all RefCOCO sets, are in the
         pixel order of the file. (A user's own photo, at prediction, is turned upright by `Predictor`.)
         """
+        path = self.table.image_path(row)
+        name = f"{path} (row {row} of the table, ref_id {self.table.arrow['ref_id'][row]})"
         try:
-            with Image.open(self.table.image_path(row)) as image:
+            with Image.open(path) as image:
                 stored = image.size
                 if self.reduced_decoding:  # only JPEGs can; others stay as they are
                     image.draft(None, self.preprocess.least_size(image.height, image.width)[::-1])
                 image.load()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise OSError(
-                f"Can't read the image {self._name(row)}: {error}. `maskris prepare` finds all such images"
-            ) from error
+            raise OSError(f"Can't read the image {name}: {error}. `maskris prepare` finds all such images") from error
         height, width = self.table.size(row)
         if stored != (width, height):
             raise OSError(
-                f"The image {self._name(row)} has {stored[0]} x {stored[1]} pixels (width x height), but its "
+                f"The image {name} has {stored[0]} x {stored[1]} pixels (width x height), but its "
                 f"annotations are for {width} x {height}: it isn't the annotated file; run `maskris prepare` again"
             )
         return image
-
-    def _name(self, row: int) -> str:
-        return f"{self.table.image_path(row)} (row {row} of the table, ref_id {self.table.row(row).ref_id})"
 
     def _encode(self, expressions: list[str]) -> list[list[int]]:
         if not self.cache_images:
@@ -316,9 +308,7 @@ def training_loader(
     Raises:
         ValueError: If the data set is for evaluation.
     """
-    if not dataset.training:
-        raise ValueError("training_loader needs a ReferringDataset with training=True")
-    return _loader(dataset, batches, workers, prefetch_factor)
+    return _loader(dataset, batches, workers, prefetch_factor, training=True)
 
 
 def evaluation_loader(
@@ -329,14 +319,15 @@ def evaluation_loader(
     Raises:
         ValueError: If the data set is for training.
     """
-    if dataset.training:
-        raise ValueError("evaluation_loader needs a ReferringDataset with training=False")
-    return _loader(dataset, batches, workers)
+    return _loader(dataset, batches, workers, training=False)
 
 
 def _loader(
-    dataset: ReferringDataset, batches: Iterable[list[Any]], workers: int, prefetch_factor: int = 2
+    dataset: ReferringDataset, batches: Iterable[list[Any]], workers: int, prefetch_factor: int = 2, *, training: bool
 ) -> DataLoader[LoadedItem]:
+    if dataset.training != training:
+        kind = "training" if training else "evaluation"
+        raise ValueError(f"{kind}_loader needs a ReferringDataset with training={training}")
     workers = usable_workers(workers)
     if workers:
         # Tokenizers are used before the fork and after it; without this they warn of deadlocks and switch threads off.
