@@ -14,11 +14,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -68,11 +65,7 @@ class Preprocess:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        """Check the values (a recipe may have them wrong).
-
-        Raises:
-            ValueError: If a size or a deviation is not positive, or the kind of resizing is unknown.
-        """
+        """Check the values, of which a recipe may have some wrong, and raise a `ValueError`."""
         for name in ("mean", "std"):  # a list from JSON or YAML becomes a tuple: equality and hashing depend on it
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         if self.height < 1 or self.width < 1:
@@ -98,9 +91,9 @@ class Preprocess:
         Raises:
             ValueError: If a key is unknown.
         """
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"Preprocess has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        known = sorted(field.name for field in fields(cls))
+        if unknown := sorted(values.keys() - known):
+            raise ValueError(f"Preprocess has no {', '.join(unknown)}; it has {', '.join(known)}")
         return cls(**values)
 
     def least_size(self, height: int, width: int) -> tuple[int, int]:

@@ -49,16 +49,7 @@ class ExpressionTokenizer:
         self.max_length = max_length
 
     def __call__(self, expressions: Sequence[str], pad_to: int | None = None) -> Tokens:
-        """Tokenize expressions.
-
-        Args:
-            expressions: Any number of sentences.
-            pad_to: Length to pad to; by default that of the longest sentence. Never changes what a model computes.
-
-        Raises:
-            TypeError: If `expressions` is one string instead of several, or holds something else than strings.
-            ValueError: If a sentence is longer than `pad_to`.
-        """
+        """Tokenize any number of sentences: `encode` and `pad` in one."""
         encoded, truncated = self.encode(expressions)
         return Tokens(*self.pad(encoded, pad_to), torch.tensor(truncated, dtype=torch.bool))
 
@@ -85,7 +76,7 @@ class ExpressionTokenizer:
 
         Args:
             encoded: Ids of `N` expressions, as `encode` gives them.
-            pad_to: Length to pad to; by default that of the longest.
+            pad_to: Length to pad to; by default that of the longest. Never changes what a model computes.
 
         Returns:
             ``input_ids`` and ``attention_mask``, both ``[N, L]`` int64.
@@ -93,26 +84,22 @@ class ExpressionTokenizer:
         Raises:
             ValueError: If a sentence is longer than `pad_to`.
         """
-        longest = max((len(ids) for ids in encoded), default=0)
+        lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
+        longest = lengths.max(initial=0)
         length = longest if pad_to is None else pad_to
         if length < longest:
             raise ValueError(f"Can't pad to {length} tokens: a sentence has {longest} (max_length = {self.max_length})")
+        attention_mask = np.arange(length) < lengths[:, None]
         input_ids = np.full((len(encoded), length), self.pad_id, dtype=np.int64)
-        attention_mask = np.zeros_like(input_ids)
-        for i, ids in enumerate(encoded):
-            input_ids[i, : len(ids)] = ids
-            attention_mask[i, : len(ids)] = 1
-        return torch.from_numpy(input_ids), torch.from_numpy(attention_mask)
+        input_ids[attention_mask] = [token for ids in encoded for token in ids]
+        return torch.from_numpy(input_ids), torch.from_numpy(attention_mask.astype(np.int64))
 
     def _truncate(self, ids: list[int]) -> list[int]:
         if len(ids) <= self.max_length:
             return ids
-        end = ids[-1:] if ids[-1] in self._end_ids else []
+        # BERT ends with the first, CLIP with the second.
+        end = ids[-1:] if ids[-1] in (self.tokenizer.sep_token_id, self.tokenizer.eos_token_id) else []
         return ids[: self.max_length - len(end)] + end
-
-    @property
-    def _end_ids(self) -> set[int | None]:
-        return {self.tokenizer.sep_token_id, self.tokenizer.eos_token_id}  # BERT ends with the first, CLIP the second
 
     @property
     def pad_id(self) -> int:
