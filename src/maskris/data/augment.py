@@ -1,16 +1,9 @@
 """Conventional augmentations of photo, masks and expressions together, for training.
 
-MaskRIS trains without any (ordinary ones harm the meaning of phrases, see docs/data.md), so recipes have none unless
-they name them:
-
-    data:
-      augment:
-      - class_path: maskris.data.augment.HorizontalFlip
-        init_args: {swap_words: true}
-
-They follow the model's resizing: their sizes are in pixels of its input, their cost does not depend on the photo's
-size, and resized photos can be cached. Masks move with the photo by nearest neighbors, so that they hold no new values.
-Draws are a function of (seed, epoch, item, place in the list) alone.
+MaskRIS trains without any, since ordinary ones harm the meaning of phrases; recipes name them under ``data.augment``
+(see docs/data.md). They follow the model's resizing: their sizes are in pixels of its input, their cost does not depend
+on the photo's size, and resized photos can be cached. Masks move with the photo by nearest neighbors, so that they hold
+no new values. Draws are a function of (seed, epoch, item, place in the list) alone.
 """
 
 import math
@@ -18,6 +11,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -125,9 +119,7 @@ class RandomResizedCrop(Augmentation):
 
     def __init__(self, p: float = 1.0, scale: Range = (0.5, 1.0), ratio: Range = (0.75, 4 / 3)) -> None:
         super().__init__(p)
-        _check_range(self, "scale", scale, 1.0)
-        _check_range(self, "ratio", ratio, math.inf)
-        self.scale, self.ratio = scale, ratio
+        self.scale, self.ratio = _checked(self, "scale", scale, 1.0), _checked(self, "ratio", ratio)
 
     def apply(self, sample: Sample, rng: random.Random) -> Sample:
         """Cut photo and masks, and bring them back to their size."""
@@ -138,10 +130,7 @@ class RandomResizedCrop(Augmentation):
         top, h = _window(rng, height * math.sqrt(share / shape), covered.any(1))
         left, w = _window(rng, width * math.sqrt(share * shape), covered.any(0))
 
-        def crop(part: Tensor) -> Tensor:
-            cut: Tensor = v2.functional.resized_crop(part, top, left, h, w, [height, width])
-            return cut
-
+        crop = partial(v2.functional.resized_crop, top=top, left=left, height=h, width=w, size=[height, width])
         return replace(sample, image=crop(sample.image), masks=crop(sample.masks))
 
 
@@ -193,9 +182,9 @@ class ColorJitter(_OfPhoto, Augmentation):
 
     Args:
         p: How often.
-        brightness: Largest relative change; the same for the next two.
-        contrast: See above.
-        saturation: See above.
+        brightness: Largest relative change.
+        contrast: Largest relative change.
+        saturation: Largest relative change.
         hue: Largest shift in turns of the color circle, at most 0.5.
     """
 
@@ -233,8 +222,7 @@ class GaussianBlur(_OfPhoto, Augmentation):
 
     def __init__(self, p: float = 0.5, sigma: Range = (0.1, 2.0)) -> None:
         super().__init__(p)
-        _check_range(self, "sigma", sigma, math.inf)
-        self.sigma = sigma
+        self.sigma = _checked(self, "sigma", sigma)
         self._transform = v2.GaussianBlur(2 * math.ceil(3 * sigma[1]) + 1, list(sigma))
 
 
@@ -255,9 +243,8 @@ class CutOut(_OfPhoto, Augmentation):
         self, p: float = 0.5, scale: Range = (0.02, 0.2), ratio: Range = (0.3, 3.3), fill: tuple[int, int, int] = GRAY
     ) -> None:
         super().__init__(p)
-        _check_range(self, "scale", scale, 1.0)
-        _check_range(self, "ratio", ratio, math.inf)
-        self.scale, self.ratio, self.fill = scale, ratio, fill
+        self.scale, self.ratio = _checked(self, "scale", scale, 1.0), _checked(self, "ratio", ratio)
+        self.fill = fill
         self._transform = v2.RandomErasing(1.0, scale, ratio, list(fill))
 
 
@@ -268,7 +255,8 @@ def _draw(transform: Callable[..., Any], rng: random.Random, *inputs: Tensor) ->
         return transform(*inputs)
 
 
-def _check_range(owner: Augmentation, name: str, values: Range, most: float) -> None:
+def _checked(owner: Augmentation, name: str, values: Range, most: float = math.inf) -> Range:
     if not 0 < values[0] <= values[1] <= most:
         limit = f", at most {most:g}" if math.isfinite(most) else ""
         raise ValueError(f"{type(owner).__name__}: {name} must be two positive numbers, rising{limit}, not {values}")
+    return values

@@ -274,8 +274,8 @@ def _annotation(row: Row) -> tuple[Hashable, tuple[int, ...]]:
 
 def _join(rows: Sequence[Row]) -> Row:
     """Rows about the same referent as one: the first, with the expressions of all."""
-    whose = list(dict.fromkeys((row["dataset"], row["split_by"]) for row in rows))
-    files = list(dict.fromkeys((row["source"], row["source_sha256"]) for row in rows))
+    whose = dict.fromkeys((row["dataset"], row["split_by"]) for row in rows)
+    files = dict.fromkeys((row["source"], row["source_sha256"]) for row in rows)
     kinds: dict[str, str] = {}
     origins: dict[str, dict[str, None]] = defaultdict(dict)
     for row in rows:
@@ -358,10 +358,7 @@ def prepare_combined(
         check_images: See `prepare_dataset`; those of Parquet files were checked when they were written.
         progress: Whether to show a progress bar.
 
-    Raises:
-        FileNotFoundError: If a member or a file is missing.
-        InvalidData: If there are problems in the members' annotations; the error holds all of them.
-        ValueError: If it isn't clear what to read, a file is damaged or unsafe, or `combine_tables` refuses.
+    Raises as `prepare_dataset` and, with a `ValueError`, as `combine_tables`.
     """
     partitions = _partitions(split_by, members)
     published = None if published_list is None else read_published_list(published_list)
@@ -379,9 +376,8 @@ def prepare_combined(
         raise ValueError("--images is for members that are read from their annotations; Parquet files name theirs")
     tables = {member: ReferringTable.open(member) for member in members if member not in folders}
     results = [
-        read_annotations(source, dataset=member, split_by=partitions.get(member), images=images, text=text)
+        read_annotations(source or "", dataset=member, split_by=partitions.get(member), images=images, text=text)
         for member in folders
-        if source is not None
     ]
     read = checked_tables(results, skip_invalid=skip_invalid, check_images=check_images, progress=progress)
     tables |= zip(folders, read, strict=True)

@@ -109,35 +109,34 @@ def _descriptions(thing: Thing) -> Iterator[Description]:
 
 def _candidates(scene: Scene, number: int, variant: str) -> Iterator[Expression]:
     """Everything of a variant that is true of one object alone."""
-    long = variant == "shapesg"
     makers = [("attribute", _attribute), ("comparison", _comparison), ("relation", _same_color)]
     if variant != "shapes+":
         makers += [("location", _location), ("relation", _relation), ("ordinal", _ordinal)]
     for description in _descriptions(scene.things[number]):
         group = [i for i, thing in enumerate(scene.things) if description.fits(thing)]
         for kind, maker in makers:
-            for text in maker(scene, number, description, group, long):
-                yield Expression(text, kind, number)
+            for sentence, *phrases in maker(scene, number, description, group):
+                for text in [f"the {sentence}"] if variant == "shapesg" else phrases:
+                    yield Expression(text, kind, number)
 
 
-def _attribute(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
+# Of each kind first a long expression without its article, then short ones that say the same about object `number`;
+# `group` holds the objects that fit the description, this one among them.
+_Texts = Iterator[tuple[str, ...]]
+
+
+def _attribute(scene: Scene, number: int, what: Description, group: list[int]) -> _Texts:
     if len(group) == 1 and what != Description():
-        yield f"the {what.words()} that can be seen in the picture" if long else what.words()
+        yield f"{what.words()} that can be seen in the picture", what.words()
 
 
-def _comparison(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
-    own = scene.things[number]
+def _comparison(scene: Scene, number: int, what: Description, group: list[int]) -> _Texts:
+    own, noun = scene.things[number], what.words()
     others = [scene.things[i] for i in group if i != number]
-    if not others:
-        return
-    for larger, words in ((True, ("largest", "bigger")), (False, ("smallest", "smaller"))):
-        if all(_larger(own, other) if larger else _larger(other, own) for other in others):
-            if long:
-                yield f"the {words[0]} {what.words()} of all that can be seen in the picture"
-            else:
-                yield f"{words[0]} {what.words()}"
-                if len(others) == 1:
-                    yield f"{words[1]} {what.words()}"
+    for larger, most, more in ((True, "largest", "bigger"), (False, "smallest", "smaller")):
+        if others and all(_larger(own, other) if larger else _larger(other, own) for other in others):
+            of_two = [f"{more} {noun}"] if len(others) == 1 else []
+            yield f"{most} {noun} of all that can be seen in the picture", f"{most} {noun}", *of_two
 
 
 def _larger(one: Thing, other: Thing) -> bool:
@@ -147,25 +146,19 @@ def _larger(one: Thing, other: Thing) -> bool:
     return below * one.radius >= above * other.radius and below**2 * areas[0] >= above**2 * areas[1]
 
 
-def _location(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
-    others = [i for i in group if i != number]
+def _location(scene: Scene, number: int, what: Description, group: list[int]) -> _Texts:
+    noun, others = what.words(), [i for i in group if i != number]
     for side, (axis, sign) in _SIDES.items():
         own = sign * getattr(scene.things[number], axis)
         # One of its kind is on a side if the picture's middle is clearly elsewhere.
         rivals = [sign * getattr(scene.things[i], axis) for i in others] or [sign * UNITS // 2]
         if (others or what.color) and all(rival - own >= CLEAR for rival in rivals):
-            if long and others:  # it may be the leftmost of its kind, and yet on the right
-                yield f"the {what.words()} that lies furthest to the {side} in the picture"
-            elif long:
-                yield f"the {what.words()} that you can see on the {side} side of the picture"
-            else:
-                yield from (f"{side} {what.words()}", f"{what.words()} on the {side}")
+            # It may be the leftmost of its kind, and yet on the right.
+            where = f"lies furthest to the {side} in" if others else f"you can see on the {side} side of"
+            yield f"{noun} that {where} the picture", f"{side} {noun}", f"{noun} on the {side}"
     corner = _corner(scene.things[number], UNITS * 7 // 20)
     if corner and others and not any(_corner(scene.things[i], UNITS * 9 // 20) == corner for i in others):
-        if long:
-            yield f"the {what.words()} that lies in the {corner} corner of the picture"
-        else:
-            yield f"{what.words()} in the {corner} corner"
+        yield f"{noun} that lies in the {corner} corner of the picture", f"{noun} in the {corner} corner"
 
 
 def _corner(thing: Thing, reach: int) -> str | None:
@@ -184,7 +177,7 @@ def _anchors(scene: Scene, number: int) -> Iterator[tuple[int, Description]]:
                     break
 
 
-def _relation(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
+def _relation(scene: Scene, number: int, what: Description, group: list[int]) -> _Texts:
     if len(group) == 1 and what.color is None:
         return  # the noun alone would do
     for anchor, by in _anchors(scene, number):
@@ -193,32 +186,27 @@ def _relation(scene: Scene, number: int, what: Description, group: list[int], lo
             distance = {i: place - sign * getattr(scene.things[i], axis) for i in group if i != anchor}
             # The others must not stand on that side at all.
             if distance[number] >= CLEAR and all(d <= 0 for i, d in distance.items() if i != number):
-                if long:
-                    yield f"the {what.words()} that lies {long_relation} the {by.words()}"
-                else:
-                    yield f"{what.words()} {relation} {by.words()}"
+                noun, other = what.words(), by.words()
+                yield f"{noun} that lies {long_relation} the {other}", f"{noun} {relation} {other}"
 
 
-def _same_color(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
+def _same_color(scene: Scene, number: int, what: Description, group: list[int]) -> _Texts:
     if len(group) == 1 or what.color is not None:
         return
     for anchor, by in _anchors(scene, number):
         same = [i for i in group if i != anchor and scene.things[i].color == scene.things[anchor].color]
         if by.color is None and same == [number]:
-            phrase = f"same color as the {by.words()}"
-            yield f"the {what.words()} that has the {phrase}" if long else f"{what.words()} with the {phrase}"
+            phrase = f"the same color as the {by.words()}"
+            yield f"{what.words()} that has {phrase}", f"{what.words()} with {phrase}"
 
 
-def _ordinal(scene: Scene, number: int, what: Description, group: list[int], long: bool) -> Iterator[str]:
-    if len(group) < 3:
-        return
+def _ordinal(scene: Scene, number: int, what: Description, group: list[int]) -> _Texts:
     for side, (axis, sign) in _SIDES.items():
         ordered = sorted(group, key=lambda i: sign * getattr(scene.things[i], axis))
         places = [getattr(scene.things[i], axis) for i in ordered]
-        if min(abs(a - b) for a, b in pairwise(places)) < CLEAR * 3 // 5:
+        if len(group) < 3 or min(abs(a - b) for a, b in pairwise(places)) < CLEAR * 3 // 5:
             continue
         for ordinal, i in zip(_ORDINALS, ordered[1:-1], strict=False):
-            if i == number and long:
-                yield f"the {ordinal} {what.words()} counted from the {side} side of the picture"
-            elif i == number:
-                yield f"{ordinal} {what.words()} from the {side}"
+            if i == number:
+                phrase = f"{ordinal} {what.words()}"
+                yield f"{phrase} counted from the {side} side of the picture", f"{phrase} from the {side}"
