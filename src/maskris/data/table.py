@@ -108,10 +108,8 @@ class ReferringTable:
     """
 
     def __init__(self, table: pa.Table, images_root: str | Path) -> None:
-        if missing := [name for name in SCHEMA.names if name not in table.column_names]:
-            raise ValueError(
-                f"This is no table of referents: it lacks the columns {', '.join(missing)}; run `maskris prepare`"
-            )
+        if missing := ", ".join(name for name in SCHEMA.names if name not in table.column_names):
+            raise ValueError(f"This is no table of referents: it lacks the columns {missing}; run `maskris prepare`")
         self.arrow: pa.Table = table.select(SCHEMA.names).cast(SCHEMA).combine_chunks().replace_schema_metadata(None)
         self.images_root = Path(images_root)
         self._origin: tuple[str, str, np.ndarray | None] | None = None  # path, images root and rows, for pickling
@@ -157,7 +155,7 @@ class ReferringTable:
             images_root = path.parent / (table.schema.metadata or {}).get(_ROOT_KEY, b".").decode()
         try:
             opened = cls(table, images_root)
-        except (ValueError, pa.ArrowInvalid) as error:
+        except ValueError as error:  # which Arrow's are too
             raise ValueError(f"{path}: {error}") from error
         opened._origin = (str(path.resolve()), str(images_root), None)
         return opened
@@ -196,8 +194,8 @@ class ReferringTable:
         return int(self.arrow.num_rows)
 
     def __repr__(self) -> str:
-        splits = ", ".join(self.splits)
-        return f"ReferringTable({len(self)} referents, {self.num_expressions} expressions; {splits or 'empty'})"
+        splits = ", ".join(self.splits) or "empty"
+        return f"ReferringTable({len(self)} referents, {self.num_expressions} expressions; {splits})"
 
     @property
     def num_expressions(self) -> int:
@@ -316,11 +314,7 @@ def _reopen(path: str, images_root: str, rows: np.ndarray | None) -> ReferringTa
 
 
 def read_parquet(path: Path) -> pa.Table:
-    """A Parquet file, mapped into memory.
-
-    Raises:
-        pa.ArrowInvalid: If it is none.
-    """
+    """A Parquet file, mapped into memory; raises `pa.ArrowInvalid` if it is none."""
     # By its name alone, pyarrow would take "a:b.parquet" for a URI.
     with pa.memory_map(str(path)) as file:
         # One thread is as fast for a local file, and leaves no threads behind for workers to be forked from.
@@ -343,7 +337,7 @@ def _complete(number: int, row: Mapping[str, Any], image_ids: dict[str, int]) ->
         raise ValueError(f"Row {number} lacks {', '.join(missing)}")
     if isinstance(given["expressions"], str) or not given["expressions"]:
         raise ValueError(f"Row {number}: expressions must be a list with at least one sentence")
-    size = (given["height"], given["width"])
+    counts = given["mask"], given["height"], given["width"]
     image = Path(given["image"]).as_posix()
     ann_ids = list(given.get("ann_ids", [given["ann_id"]] if given.get("ann_id", -1) >= 0 else []))
     defaults: dict[str, Any] = {
@@ -355,6 +349,8 @@ def _complete(number: int, row: Mapping[str, Any], image_ids: dict[str, int]) ->
         "kinds": [""] * len(given["expressions"]),
         "origins": [],
         "mask_source": "annotated",
+        "box": masks.box_of_counts(*counts),
+        "area": masks.area_of(*counts),
     }
     complete = {**defaults, **given, "image": image, "ann_ids": ann_ids}
     texts, kinds, origins = (len(complete[name]) for name in ("expressions", "kinds", "origins"))
@@ -364,34 +360,20 @@ def _complete(number: int, row: Mapping[str, Any], image_ids: dict[str, int]) ->
         raise ValueError(f"Row {number} has {texts} expressions but {origins} origins")
     if (mask_source := complete["mask_source"]) not in MASK_SOURCES:
         raise ValueError(f"Row {number}: mask_source must be one of {', '.join(MASK_SOURCES)}, not {mask_source!r}")
-    if "box" not in given:
-        complete["box"] = masks.box_of_counts(given["mask"], *size)
-    if "area" not in given:
-        complete["area"] = masks.area_of(given["mask"], *size)
     return complete
 
 
 def open_tables(files: list[Path]) -> "ReferringTable":
-    """The rows of one or several Parquet files.
-
-    Raises:
-        FileNotFoundError: If one does not exist.
-        ValueError: If one holds something else.
-    """
+    """The rows of one or several Parquet files; raises as `ReferringTable.open`."""
     tables = [ReferringTable.open(file) for file in files]
     return tables[0] if len(tables) == 1 else ReferringTable.concat(tables)
 
 
 def choose_splits(table: "ReferringTable", names: list[str] | None, option: str) -> "ReferringTable":
-    """Some splits of a table.
-
-    Args:
-        table: All of the data.
-        names: The splits; by default all but train, or train if there is no other.
-        option: Where the names can be changed, for the message.
+    """Some splits of a table, by default all but train, or train if there is no other.
 
     Raises:
-        ValueError: If one of them does not exist.
+        ValueError: If one of them does not exist; names the `option` by which they are chosen.
     """
     splits = table.splits
     names = names or [name for name in splits if name != TRAIN] or splits

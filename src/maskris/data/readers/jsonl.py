@@ -26,9 +26,6 @@ def read_jsonl(source: str | Path, images: str | Path | None = None, *, dataset:
         images: Folder that ``image`` is relative to; by default the file's folder or ``images`` in it.
         dataset: Name for the table; by default the file's name.
 
-    Returns:
-        Rows and problems with line numbers; ``read_jsonl(…).table()`` is the table.
-
     Raises:
         FileNotFoundError: If the file is missing.
     """
@@ -39,17 +36,16 @@ def read_jsonl(source: str | Path, images: str | Path | None = None, *, dataset:
             continue
         try:
             record = json.loads(line)
+            if isinstance(record, dict):
+                records.append((f"line {number}", record))
+            else:
+                unreadable.append((f"line {number}", f"expected an object {{...}}, not {str(record)[:60]}"))
         except (ValueError, RecursionError) as error:
-            unreadable.append((f"line {number}", "bad value", f"no valid JSON: {error}"))
-            continue
-        if isinstance(record, dict):
-            records.append((f"line {number}", record))
-        else:
-            unreadable.append((f"line {number}", "bad value", f"expected an object {{...}}, not {str(record)[:60]}"))
+            unreadable.append((f"line {number}", f"no valid JSON: {error}"))
     names = [str(record.get("image")) for _, record in records]
     rows = RowValidator(file, images_folder(file.parent, images, names), dataset)
-    for problem in unreadable:
-        rows.reject(*problem)
+    for where, message in unreadable:
+        rows.reject(where, "bad value", message)
     image_ids: dict[str, int] = {}
     for where, record in records:
         _add_line(rows, where, record, image_ids)
@@ -79,12 +75,17 @@ def _add_line(rows: RowValidator, where: str, record: dict[str, Any], image_ids:
         except (OSError, ValueError) as error:
             problems.append(("damaged mask", f"the mask {segmentation!r} can't be read: {error}"))
             segmentation = None
-    height, width = _size_of(record, segmentation)
+    # Without a size, neither in the line nor in its mask, it is that of the image file.
+    size = segmentation.get("size") if isinstance(segmentation, dict) else None
+    height, width = size if isinstance(size, list) and len(size) == 2 else (None, None)
+    if "height" in record and "width" in record:
+        height, width = record["height"], record["width"]
+    ref_id = record.get("ref_id", len(rows.result.rows))
     values = {
         "split": record.get("split"),
         "image_id": record.get("image_id", image_ids.setdefault(image, len(image_ids))),
-        "ref_id": record.get("ref_id", len(rows.result.rows)),
-        "ann_ids": [] if no_target else [record.get("ref_id", len(rows.result.rows))],
+        "ref_id": ref_id,
+        "ann_ids": [] if no_target else [ref_id],
         "category": str(record.get("category", "")),
         "image": image,
         "height": height,
@@ -94,14 +95,6 @@ def _add_line(rows: RowValidator, where: str, record: dict[str, Any], image_ids:
         "mask_source": record.get("mask_source", "annotated"),
     }
     rows.add(where, values, [] if no_target else None if segmentation is None else [segmentation], problems)
-
-
-def _size_of(record: dict[str, Any], segmentation: Any) -> tuple[Any, Any]:
-    """Height and width by the line, else by its mask, else unknown; `prepare_dataset` compares them with the image."""
-    if "height" in record and "width" in record:
-        return record["height"], record["width"]
-    size = segmentation.get("size") if isinstance(segmentation, dict) else None
-    return (size[0], size[1]) if isinstance(size, list) and len(size) == 2 else (None, None)
 
 
 def _read_mask(path: Path) -> dict[str, Any]:

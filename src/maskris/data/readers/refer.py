@@ -50,9 +50,6 @@ def read_refer(
         images: Folder of the images; files may be named as in COCO 2014 or as in COCO 2017.
         text: ``"sent"`` is the cleaned sentence, ``"raw"`` what the annotator typed (LAVT trains on the latter).
 
-    Returns:
-        Rows and problems; ``read_refer(…).table()`` is the table.
-
     Raises:
         FileNotFoundError: If an annotation file is missing.
         ValueError: If several data sets or none fit, a file is damaged, or a pickle holds more than plain values.
