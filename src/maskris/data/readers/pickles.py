@@ -68,19 +68,15 @@ def _refuse_extensions(path: Path) -> None:
 def _check_types(value: Any) -> None:
     """Refuse sets and byte arrays, which pickles build without a name. Cycles and shared parts are visited once."""
     seen: set[int] = set()
-    waiting = [[value]]
+    waiting = [value]
     while waiting:
-        parts: Any = waiting.pop()
-        if id(parts) in seen:
-            continue
-        seen.add(id(parts))
-        for part in [*parts, *parts.values()] if isinstance(parts, dict) else parts:
-            if type(part) not in _PLAIN:
-                raise UnsafePickleError(
-                    f"it holds a {type(part).__name__}: only lists, dicts, strings and numbers are read"
-                )
-            if isinstance(part, (list, dict, tuple)):
-                waiting.append(part)  # type: ignore[arg-type]
+        part = waiting.pop()
+        if type(part) not in _PLAIN:
+            kind = type(part).__name__
+            raise UnsafePickleError(f"it holds a {kind}: only lists, dicts, strings and numbers are read")
+        if isinstance(part, (list, dict, tuple)) and id(part) not in seen:
+            seen.add(id(part))
+            waiting += [*part, *part.values()] if isinstance(part, dict) else part
 
 
 def _latin1(error: UnicodeError) -> tuple[str, int]:
@@ -90,6 +86,4 @@ def _latin1(error: UnicodeError) -> tuple[str, int]:
 
 
 _FALLBACK = "maskris.latin1"
-
-
 codecs.register_error(_FALLBACK, _latin1)

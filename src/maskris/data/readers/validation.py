@@ -171,11 +171,10 @@ class RowValidator:
             else:
                 row["height"], row["width"] = size
         sides = row.get("height"), row.get("width")
-        if not all(isinstance(side, int) and side is not True and 0 < side <= masks.MAX_SIDE for side in sides):
+        if not all(_is_whole(side) and 0 < side <= masks.MAX_SIDE for side in sides):
             if sides != (None, None):
-                found.append(
-                    ("bad value", f"height and width must be positive whole numbers: {sides[0]!r}, {sides[1]!r}")
-                )
+                message = f"height and width must be positive whole numbers: {', '.join(map(repr, sides))}"
+                found.append(("bad value", message))
         elif segmentations is not None:
             found += _add_mask(row, segmentations)
         for kind, message in found:
@@ -255,12 +254,10 @@ def _problems_of_text(row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             yield "empty expressions", f"expression {number} is empty"
         elif reason := invalid_text_reason(expression):
             yield "bad value", f"expression {number} {reason}"
-    texts = {"image": row.get("image", ""), "category": row.get("category", "")}
-    if kinds is None:
-        pass
-    elif isinstance(kinds, list) and len(kinds) == len(expressions) and all(isinstance(kind, str) for kind in kinds):
+    texts = {name: row.get(name, "") for name in ("image", "category")}
+    if isinstance(kinds, list) and len(kinds) == len(expressions) and all(isinstance(kind, str) for kind in kinds):
         texts["kinds"] = " ".join(kinds)
-    else:
+    elif kinds is not None:
         yield "bad value", f"kinds must be {len(expressions)} strings, one per expression, not {kinds!r}"
     for name, text in texts.items():
         if reason := invalid_text_reason(text):

@@ -7,6 +7,7 @@ RefCOCO, RefCOCO+ and RefCOCOg do, and every expression carries its kind, so tha
 import json
 import pickle
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,8 @@ def write_shapes(
         ValueError: If a split or data set is unknown, or `size` is below 32.
     """
     images = _DEFAULT_IMAGES if images is None else images
-    if unknown := [name for name in datasets if name not in VARIANTS] + [
-        name for name in images if name not in OBJECTS
-    ]:
+    given = ((datasets, VARIANTS), (images, OBJECTS))
+    if unknown := [name for names, known in given for name in names if name not in known]:
         raise ValueError(f"Unknown: {', '.join(unknown)}; data sets are {VARIANTS}, splits are {tuple(OBJECTS)}")
     if size < 32:
         raise ValueError(f"Below 32 pixels the textures can't be told apart; size = {size}")
@@ -92,14 +92,14 @@ class _Writer:
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
         self.refs: list[dict[str, Any]] = []
-        self.sentences = 0
+        self.sent_ids = count()
 
     def add(self, scene: Scene, split: str, image_id: int, file: str, visible: list[np.ndarray], size: int) -> None:
         by_thing: dict[int, list[dict[str, Any]]] = {}
         for expression in expressions(scene, self.variant, KeyedRandom(*scene.key, self.variant)):
             text = expression.text
             sentence = {"sent": text, "raw": text, "tokens": text.split(), "kind": expression.kind}
-            by_thing.setdefault(expression.thing, []).append(sentence)
+            by_thing.setdefault(expression.thing, []).append({"sent_id": next(self.sent_ids), **sentence})
         self.images.append({"id": image_id, "file_name": file, "height": size, "width": size})
         for number, (thing, mask) in enumerate(zip(scene.things, visible, strict=True)):
             category = SHAPES.index(thing.shape) + 1
@@ -114,8 +114,6 @@ class _Writer:
             }
             self.annotations.append(annotation)
             if sentences := by_thing.get(number):
-                ids = range(self.sentences, self.sentences + len(sentences))
-                self.sentences += len(sentences)
                 ref = {
                     "ref_id": len(self.refs),
                     "ann_id": annotation["id"],
@@ -123,8 +121,8 @@ class _Writer:
                     "file_name": file,
                     "split": split,
                     "category_id": category,
-                    "sent_ids": list(ids),
-                    "sentences": [{"sent_id": i, **sentence} for i, sentence in zip(ids, sentences, strict=True)],
+                    "sent_ids": [sentence["sent_id"] for sentence in sentences],
+                    "sentences": sentences,
                 }
                 self.refs.append(ref)
 
