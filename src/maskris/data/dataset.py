@@ -60,13 +60,11 @@ class ReferringDataset(Dataset[LoadedItem]):
         seed: Seed of the draws.
         referents_per_image: Expressions per image in training, see above.
         masks: Load the ground truth.
-        cache_images: Keep resized images, masks and token ids in memory. It takes ``3 H W`` bytes per image and
-            ``H W`` per referent (four times as much for soft outlines): right for small images or few of them. Worker
-            processes that are forked share it.
+        cache_images: Keep resized images, masks and token ids in memory, which forked workers share. It takes ``3 H W``
+            bytes per image and ``H W`` per referent (four times as much for soft outlines).
         augment: Augmentations in training, see `maskris.data.augment`; all expressions of an item share their draws.
-        reduced_decoding: Decode JPEGs at a half, a quarter or an eighth of their size, as long as that is not below
-            the model's input. Faster for large photos; pixels differ slightly. Nothing changes for photos less than
-            twice as large as the input, such as COCO's (640 x 480) at 448.
+        reduced_decoding: Decode JPEGs at a half, a quarter or an eighth of their size, where that is not below the
+            model's input (COCO's 640 x 480 at 448 are never reduced). Faster for large photos; pixels differ slightly.
 
     Raises:
         ValueError: If the table is empty, a row has no expression, one that is to be trained on has no mask, or there
@@ -180,7 +178,7 @@ class ReferringDataset(Dataset[LoadedItem]):
             return loaded
         sample = Sample(loaded.image, loaded.masks, loaded.expressions)
         sample = apply_augmentations(sample, self.augment, self.seed, "augment", epoch, int(item))
-        return replace(loaded, image=sample.image, masks=sample.masks, expressions=sample.expressions)
+        return replace(loaded, **vars(sample))
 
     def _load(self, pairs: list[tuple[int, int]]) -> LoadedItem:
         rows = [row for row, _ in pairs]
@@ -283,10 +281,7 @@ class ReferringDataset(Dataset[LoadedItem]):
         """Fill the cache at once; does nothing without `cache_images`."""
         if self.cache_images:
             for row in range(len(self.table)):
-                self._image(row)
-                self._expressions(row)
-                if self.masks:
-                    self._mask(row)
+                self._load([(row, 0)])
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the contents of the cache: a spawned worker fills its own."""

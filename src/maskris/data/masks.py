@@ -23,13 +23,7 @@ class SizeMismatchError(ValueError):
 
 
 def encode(mask: np.ndarray) -> bytes:
-    """Compress a mask.
-
-    Args:
-        mask: ``[h, w]`` bool, or any type where nonzero means inside.
-
-    Returns:
-        COCO's compressed counts. The size is not part of them.
+    """COCO's compressed counts, without the size, of a ``[h, w]`` mask: bool, or any type where nonzero means inside.
 
     Raises:
         ValueError: If the mask is not a plane.

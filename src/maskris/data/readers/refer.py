@@ -79,12 +79,7 @@ def partitions(folder: Path) -> list[tuple[str, str]]:
 
 
 def _choose(source: Path, dataset: str | None, split_by: str | None) -> tuple[Path, str, str]:
-    """Folder, partition and name of the annotation file that a folder and two optional names mean.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If several fit, or none of those that there are.
-    """
+    """Folder, partition and name of the one annotation file that a folder and two optional names mean."""
     photos = {Path(folder).parts[0] for folder in IMAGE_FOLDERS}  # which have too many files to be listed
     subfolders = sorted(path for path in source.iterdir() if path.is_dir() and path.name not in photos)
     if partitions(source) and dataset in (None, source.resolve().name):
@@ -175,8 +170,7 @@ def _add(
     if not isinstance(sentences, list) or not all(isinstance(sentence, dict) for sentence in sentences):
         problems.append(("bad value", f"sentences must be a list of dicts, not {str(sentences)[:60]}"))
         sentences = []
-    lacking = [number for number, sentence in enumerate(sentences) if text not in sentence]
-    problems += [("missing key", f"sentence {number} lacks {text!r}") for number in lacking]
+    problems += [("missing key", f"sentence {n} lacks {text!r}") for n, one in enumerate(sentences) if text not in one]
     values = {
         "split": ref.get("split"),
         "image_id": image_id,
