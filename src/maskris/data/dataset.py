@@ -301,7 +301,7 @@ def training_loader(
         prefetch_factor: Batches that each worker prepares ahead.
 
     Raises:
-        ValueError: If the data set is for evaluation.
+        ValueError: If the data set is in the other mode.
     """
     return _loader(dataset, batches, workers, prefetch_factor, training=True)
 
@@ -309,11 +309,7 @@ def training_loader(
 def evaluation_loader(
     dataset: ReferringDataset, batches: Iterable[list[EvaluationItem]], workers: int = 0
 ) -> DataLoader[LoadedItem]:
-    """`training_loader` for a data set in evaluation mode and `EvaluationBatches`.
-
-    Raises:
-        ValueError: If the data set is for training.
-    """
+    """`training_loader` for a data set in evaluation mode and `EvaluationBatches`; raises alike."""
     return _loader(dataset, batches, workers, training=False)
 
 

@@ -108,11 +108,7 @@ def count(table: ReferringTable) -> dict[str, Counts]:
 def checked_tables(
     results: Sequence[ReadResult], *, skip_invalid: bool, check_images: bool, progress: bool
 ) -> list[ReferringTable]:
-    """The tables of the results of one source or several; arguments as in `prepare_dataset`.
-
-    Raises:
-        InvalidData: If there are problems in any of them.
-    """
+    """The tables of one source or several; arguments and errors are those of `prepare_dataset`."""
     if check_images:
         _report_images(results, progress)
     tables: list[ReferringTable] = []
@@ -142,19 +138,16 @@ def _report_images(results: Sequence[ReadResult], progress: bool) -> None:
         for number, row in enumerate(result.rows):
             if row.get("image") and number not in reported:
                 rows[result.images_root / row["image"]].append((result, number))
-    decode = partial(image_size, decode=True)
     with ThreadPoolExecutor(min(16, (os.cpu_count() or 1) + 2)) as pool:  # Pillow decodes outside the interpreter lock
-        sizes = track(pool.map(decode, rows), "Checking images", len(rows), shown=progress)
+        sizes = track(pool.map(partial(image_size, decode=True), rows), "Checking images", len(rows), shown=progress)
         for path, size in zip(rows, sizes, strict=True):
             for result, number in rows[path]:
                 row = result.rows[number]
                 if isinstance(size, ImageProblem):
                     result.report(number, *size)
                 elif row.get("height") is not None and size != (row["height"], row["width"]):
-                    message = (
-                        f"{row['image']} has {size[1]} x {size[0]} pixels, but is annotated as "
-                        f"{row['width']} x {row['height']}"
-                    )
+                    annotated = f"{row['width']} x {row['height']}"
+                    message = f"{row['image']} has {size[1]} x {size[0]} pixels, but is annotated as {annotated}"
                     result.report(number, "size mismatch", message)
 
 

@@ -86,11 +86,7 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
-        """The inverse of `to_dict`.
-
-        Raises:
-            ValueError: If a key is unknown.
-        """
+        """The inverse of `to_dict`; an unknown key is a `ValueError`."""
         known = sorted(field.name for field in fields(cls))
         if unknown := sorted(values.keys() - known):
             raise ValueError(f"Preprocess has no {', '.join(unknown)}; it has {', '.join(known)}")

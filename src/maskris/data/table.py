@@ -166,11 +166,10 @@ class ReferringTable:
         The images root is stored relative to the file where it lies beneath the file's folder (both can then be moved
         together), otherwise absolute.
         """
-        path = Path(path)
-        root, folder = self.images_root.resolve(), path.parent.resolve()
-        stored = root.relative_to(folder).as_posix() if root.is_relative_to(folder) else root.as_posix()
-        table = self.arrow.replace_schema_metadata({_ROOT_KEY: stored.encode()})
-        with atomic_file(path, "wb") as file:  # pyarrow would take "a:b.parquet" for a URI
+        root, folder = self.images_root.resolve(), Path(path).parent.resolve()
+        stored = root.relative_to(folder) if root.is_relative_to(folder) else root
+        table = self.arrow.replace_schema_metadata({_ROOT_KEY: stored.as_posix().encode()})
+        with atomic_file(Path(path), "wb") as file:  # pyarrow would take "a:b.parquet" for a URI
             pq.write_table(table, file, compression="zstd", use_dictionary=_REPEATED)
 
     @classmethod

@@ -53,9 +53,8 @@ class CocoFile:
             self.categories = {one["id"]: str(one["name"]) for one in self.values.get("categories", [])}
             self.file_names = [str(image.get("file_name")) for image in self.images.values()]
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{file} is no COCO file: it needs lists of images, annotations and categories with ids ({error!r})"
-            ) from error
+            needed = "lists of images, annotations and categories with ids"
+            raise ValueError(f"{file} is no COCO file: it needs {needed} ({error!r})") from error
 
     def image(self, image_id: object) -> dict[str, Any]:
         """The image with an id; empty if there is none."""

@@ -140,9 +140,9 @@ def _read(
     folder, split_by, _ = _choose(source, dataset, split_by)
     names = ("grefs({}).json", "grefs({}).p", "refs({}).json", "refs({}).p") if no_target else ("refs({}).p",)
     files = [folder / name.format(split_by) for name in names]
-    file = next((path for path in files if path.is_file()), None)
-    if file is None:
-        raise FileNotFoundError(f"{files[0]} does not exist")
+    file = next((path for path in files if path.is_file()), files[0])
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist")
     refs = load_plain(file) if file.suffix == ".p" else read_json(file, object)
     if not isinstance(refs, list):
         raise ValueError(f"{file} must hold a list of referents, not a {type(refs).__name__}")
