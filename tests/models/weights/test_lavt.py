@@ -11,7 +11,8 @@ from torch import Tensor
 
 from maskris.models.lavt import LAVT
 from maskris.models.weights.convert import load_official
-from maskris.models.weights.lavt import LAVT_RULES, is_lavt, lavt_config
+from maskris.models.weights.lavt import LAVT_RULES, lavt_config
+from maskris.models.weights.networks import kind_of
 from maskris.models.weights.options import ConversionOptions
 from maskris.models.weights.rules import dropped, rename
 
@@ -87,15 +88,16 @@ def test_the_configuration_is_read_off_the_shapes(real: tuple[str, LAVT, dict[st
     assert found["text"]["num_hidden_layers"] == found["text"]["num_attention_heads"] == 12
     assert found["fusion_heads"] == [1, 1, 1, 1]
     assert lavt_config(weights, ConversionOptions(fusion_heads=(2, 2, 4, 4), window=8))["fusion_heads"] == [2, 2, 4, 4]
-    assert is_lavt(weights)
-    assert not is_lavt(model.state_dict())
+    assert kind_of(weights) == "lavt"
+    with pytest.raises(ValueError, match="neither those of a published network"):
+        kind_of(model.state_dict())
     assert literal_lavt.shapes(found) == {name: tuple(value.shape) for name, value in weights.items()}
 
 
 def test_weights_without_their_text_encoder_say_where_it_is(real: tuple[str, LAVT, dict[str, Any]]) -> None:
     weights = empty(real[2])
     alone = {name: value for name, value in weights.items() if not name.startswith("text_encoder.")}
-    assert is_lavt(alone)
+    assert kind_of(alone) == "lavt"
     with pytest.raises(ValueError, match=r"no text encoder.*its dict bert_model holds, with text_encoder\. before"):
         lavt_config(alone)
 

@@ -148,10 +148,18 @@ def resize_positions(table: Tensor, height: int, width: int) -> Tensor:
         raise ValueError(f"A table of positions needs 1 + s² rows, not {len(table)}")
     if (side, side) == (height, width):
         return table
+    return torch.cat([table[:1], resize_grid(table[1:], height, width)])
+
+
+def resize_grid(rows: Tensor, height: int, width: int) -> Tensor:
+    """The rows ``[s², D]`` of a square grid as those of another: ``[height * width, D]``, bicubically."""
+    side = round(len(rows) ** 0.5)
+    if (side, side) == (height, width):
+        return rows
     # Half precision has no bicubic kernel on some devices.
-    grid = table[1:].T.reshape(1, -1, side, side).to(torch.promote_types(table.dtype, torch.float32))
+    grid = rows.T.reshape(1, -1, side, side).to(torch.promote_types(rows.dtype, torch.float32))
     grid = F.interpolate(grid, size=(height, width), mode="bicubic", align_corners=False)
-    return torch.cat([table[:1], grid.flatten(2)[0].T.to(table.dtype)])
+    return grid.flatten(2)[0].T.to(rows.dtype)
 
 
 def _stage(inputs: int, width: int, blocks: int, stride: int) -> nn.Sequential:

@@ -1,7 +1,7 @@
 """The official MaskRIS and CARIS."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import combinations_with_replacement
 from typing import Any
 
@@ -9,11 +9,7 @@ from torch import Tensor
 
 from maskris.models.weights.encoders import SWIN_RULES, bert_config, swin_config
 from maskris.models.weights.options import PUBLISHED, ConversionOptions
-from maskris.models.weights.rules import Dropped, Rule, below, count, inner, ratio, shape, whole
-
-_SWIN_PREFIX = "backbone.vis_encoder."
-
-_BERT_PREFIX = "backbone.lang_encoder."
+from maskris.models.weights.rules import Dropped, Rule, below, count, inner, shape
 
 CARIS_RULES: list[Rule] = [
     (r"criterion\.seg_criterion\.weight", Dropped("class weights of the loss, which belong to the strategy")),
@@ -35,12 +31,6 @@ CARIS_RULES: list[Rule] = [
 ]
 
 
-def is_caris(names: Iterable[str]) -> bool:
-    """Whether these are parameter names of the official MaskRIS or CARIS."""
-    names = list(names)
-    return all(any(name.startswith(prefix) for name in names) for prefix in (_SWIN_PREFIX, "pixel_decoder."))
-
-
 def caris_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBLISHED) -> dict[str, Any]:
     """Arguments of `CARIS` from the official names of the whole network.
 
@@ -49,44 +39,48 @@ def caris_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUB
     """
     levels, width = shape(weights, "pixel_decoder.level_encoding.weight", 2)
     offsets = shape(weights, "pixel_decoder.encoder.0.vis_self_attn.attention_weights.weight", 2)[0]
-    heads = options.heads
-    points, remainder = divmod(offsets, heads * levels)
+    points, remainder = divmod(offsets, options.heads * levels)
     if remainder:
         raise ValueError(
-            f"{heads} heads don't fit: {offsets} attention weights over {levels} levels must divide evenly"
+            f"{options.heads} heads don't fit: {offsets} attention weights over {levels} levels must divide evenly"
         )
     prompt_levels = options.prompt_levels or _prompt_levels(
         count(weights, r"backbone\.conditional_prompts\.in_linears\.(\d+)\."),
         shape(weights, "backbone.conditional_prompts.lang_prompts.weight", 2)[0],
     )
     return {
-        "vision": swin_config(inner(weights, _SWIN_PREFIX), options.window),
-        "text": bert_config(inner(weights, _BERT_PREFIX), options),
+        "vision": swin_config(inner(weights, "backbone.vis_encoder."), options.window),
+        "text": bert_config(inner(weights, "backbone.lang_encoder."), options),
         "width": width,
         "layers": count(weights, r"pixel_decoder\.encoder\.(\d+)\."),
-        "heads": heads,
+        "heads": options.heads,
         "points": points,
         "levels": levels,
         "prompts": shape(weights, "pixel_decoder.vis_prompts.weight", 2)[0],
         "prompt_levels": list(prompt_levels),
-        "ffn_ratio": whole(ratio(weights, "pixel_decoder.encoder.0.vis_mlp.fc1.weight")),
-        "attention_ratio": whole(ratio(weights, "pixel_decoder.encoder.0.v2l_cross_attn.q_proj.weight")),
+        "ffn_ratio": _ratio(weights, "pixel_decoder.encoder.0.vis_mlp.fc1.weight"),
+        "attention_ratio": _ratio(weights, "pixel_decoder.encoder.0.v2l_cross_attn.q_proj.weight"),
     }
+
+
+def _ratio(weights: Mapping[str, Tensor], name: str) -> int:
+    rows, columns = shape(weights, name, 2)
+    if rows % columns:
+        raise ValueError(f"An inner width must be a multiple of the width, not {rows / columns} times")
+    return rows // columns
 
 
 def _prompt_levels(grids: int, prompts: int) -> list[int]:
     """The sides of `grids` grids with `prompts` cells in all: 1, 2, ... if that fits, else the only sides that fit."""
-    usual = tuple(range(1, grids + 1))
+    usual = [*range(1, grids + 1)]
     fitting = [
-        sides
+        [*sides]
         for sides in combinations_with_replacement(range(1, math.isqrt(prompts) + 1), grids)
         if sum(side * side for side in sides) == prompts
     ]
-    if usual in fitting:
-        return list(usual)
-    if len(fitting) == 1:
-        return list(fitting[0])
+    if usual in fitting or len(fitting) == 1:
+        return usual if usual in fitting else fitting[0]
     raise ValueError(
         f"{prompts} conditional prompts from {grids} grids: the sides could be "
-        f"{' or '.join(map(str, map(list, fitting))) or 'nothing that fits'}; give prompt_levels"
+        f"{' or '.join(map(str, fitting)) or 'nothing that fits'}; give prompt_levels"
     )

@@ -13,11 +13,11 @@ from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTok
 
 from maskris.models.base import RISModel
 from maskris.models.encoders.tokenizers import build_clip_tokenizer
-from maskris.models.weights.checkpoint import Checkpoint, read_checkpoint
+from maskris.models.weights.checkpoint import read_checkpoint
 from maskris.models.weights.encoders import SWIN_IMAGENET_RULES, swin_config
-from maskris.models.weights.networks import NETWORKS, Kind, Network, kind_of
+from maskris.models.weights.networks import NETWORKS, Kind, kind_of
 from maskris.models.weights.options import PUBLISHED, ConversionOptions
-from maskris.models.weights.rules import Rule, dropped, load_mapped, rename
+from maskris.models.weights.rules import dropped, load_mapped
 from maskris.utils.files import atomic_folder
 
 
@@ -110,26 +110,29 @@ def convert_checkpoint(
         configuration = swin_config(weights, options.window)
         config = cast(SwinConfig, AutoConfig.for_model(**configuration, out_indices=[1, 2, 3, 4]))
         model = SwinBackbone(config)
-        load_mapped(model, weights, rules, optional=r"(hidden_states_norms|swin\.layernorm)\..+")
+        resized = load_mapped(model, weights, rules, optional=r"(hidden_states_norms|swin\.layernorm)\..+")
     else:
         network = NETWORKS[kind]
         rules = network.rules
         configuration = network.configure(weights, options)
         vocabulary = options.tokenizer or network.tokenizer
-        words = _tokenizer(network, vocabulary)
+        words = build_clip_tokenizer(vocabulary) if network.tokenizer.startswith("openai/") else _bert(vocabulary)
         known = configuration["text" if "text" in configuration else "clip"]["vocab_size"]
         if len(words) > known:
             raise ValueError(
                 f"The tokenizer {vocabulary} knows {len(words)} tokens, the text encoder only {known}: it must be the "
                 "one of the training"
             )
-        side = options.image_size or _image_size(checkpoint) or network.preprocess.height
+        # Of the arguments of the training script: MaskRIS and LAVT have the one, CRIS and ETRIS the other.
+        sides = (checkpoint.arguments.get(name) for name in ("img_size", "input_size"))
+        trained = (side for side in sides if isinstance(side, int) and side > 0)
+        side = options.image_size or next(trained, network.preprocess.height)
         preprocess = replace(network.preprocess, height=side, width=side)
         longest = options.max_tokens or network.max_tokens
         arguments = {**configuration, "tokenizer": words, "max_tokens": longest, "preprocess": preprocess}
         model = network.model(**arguments)
         configuration |= {"max_tokens": longest, "preprocess": preprocess.to_dict()}
-        load_mapped(model, weights, rules)
+        resized = load_mapped(model, weights, rules)
     left = dropped(weights, rules)
     if checkpoint.others:
         left["the state of a training that is over"] = list(checkpoint.others)
@@ -142,18 +145,11 @@ def convert_checkpoint(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         configuration=configuration,
         dropped=left,
-        resized=_resized(model, weights, rules),
+        resized=resized,
     )
 
 
-def _image_size(checkpoint: Checkpoint) -> int | None:
-    sides = (checkpoint.arguments.get(name) for name in ("img_size", "input_size"))  # MaskRIS and LAVT; CRIS and ETRIS
-    return next((side for side in sides if isinstance(side, int) and side > 0), None)
-
-
-def _tokenizer(network: Network, source: str) -> PreTrainedTokenizerBase:
-    if network.tokenizer.startswith("openai/"):
-        return build_clip_tokenizer(source)
+def _bert(source: str) -> PreTrainedTokenizerBase:
     if source.endswith(".txt"):
         words = Path(source).read_text(encoding="utf-8").splitlines()
         return BertTokenizer(vocab={word: i for i, word in enumerate(words)})
@@ -164,10 +160,3 @@ def _tokenizer(network: Network, source: str) -> PreTrainedTokenizerBase:
             f"The tokenizer {source} could not be loaded; without a network, give a folder or the vocab.txt of the "
             f"text encoder: {error}"
         ) from error
-
-
-def _resized(model: nn.Module, weights: Mapping[str, Tensor], rules: list[Rule]) -> tuple[str, ...]:
-    """The published names of the bias tables that have another length in our model."""
-    ours = model.state_dict()
-    tables = {name: rename(name, rules) for name in weights if name.endswith("relative_position_bias_table")}
-    return tuple(name for name, new in tables.items() if new and len(ours[new[0]]) != len(weights[name]))

@@ -16,7 +16,7 @@ from maskris.models.clip.towers import CLIP, CLIPVisionTransformer
 from maskris.models.encoders.sources import Source, read_config
 from maskris.models.weights.checkpoint import is_torchscript, read_checkpoint, read_torchscript
 from maskris.models.weights.options import PUBLISHED, ConversionOptions
-from maskris.models.weights.rules import Dropped, Rule, below, count, load_mapped, map_state, ratio, shape
+from maskris.models.weights.rules import Dropped, Rule, below, count, load_mapped, map_state, shape
 
 SWIN_RULES: list[Rule] = [
     (r"mask_token", Dropped("a dead parameter: the masking of tokens inside Swin is never switched on")),
@@ -71,7 +71,7 @@ def swin_config(weights: Mapping[str, Tensor], window: int | None = None) -> dic
         "window_size": window or (side + 1) // 2,
         "patch_size": patch,
         "num_channels": channels,
-        "mlp_ratio": ratio(weights, "layers.0.blocks.0.mlp.fc1.weight"),
+        "mlp_ratio": shape(weights, "layers.0.blocks.0.mlp.fc1.weight", 2)[0] / width,
         "qkv_bias": "layers.0.blocks.0.attn.qkv.bias" in weights,
     }
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
+from maskris.models.etris.encoder import STAGES
+from maskris.models.weights.cris import check_heads, decoder_config
 from maskris.models.weights.encoders import CLIP_RULES, clip_config
 from maskris.models.weights.options import PUBLISHED, ConversionOptions
-from maskris.models.weights.rules import Rule, below, count, inner, shape
-
-STAGES = 3
+from maskris.models.weights.rules import Rule, below, inner, shape
 
 ETRIS_RULES: list[Rule] = [
     *below(r"backbone\.", "encoders.clip.", CLIP_RULES),
@@ -34,11 +34,6 @@ ETRIS_RULES: list[Rule] = [
 ]
 
 
-def is_etris(names: Mapping[str, Tensor]) -> bool:
-    """Whether these are the names of the whole official network."""
-    return "neck.f3_proj.0.weight" in names and any(name.startswith("bridger.") for name in names)
-
-
 def etris_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBLISHED) -> dict[str, Any]:
     """Arguments of `ETRIS` from the official names of the whole network.
 
@@ -51,17 +46,12 @@ def etris_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUB
         raise ValueError(f"The bridges must be at the last stages, not at {fused}")
     ladder_dim = shape(weights, f"bridger.linear1.{fused[0]}.weight", 2)[0]
     nhead = options.bridge_heads or (4 if clip["vision_patch_size"] is None else 8)
-    dim_ffn, width = shape(weights, "decoder.layers.0.ffn.0.weight", 2)
-    for heads, part, inside in ((nhead, "bridges'", ladder_dim), (options.heads, "decoder's", width)):
-        if inside % heads:
-            raise ValueError(f"{heads} heads don't fit: they must divide the {part} width {inside}")
+    check_heads(nhead, "bridges'", ladder_dim)
     return {
         "clip": clip,
         "ladder_dim": ladder_dim,
         "nhead": nhead,
         "multi_stage": len(fused),
         "stride": [shape(weights, f"neck.f{i + 3}_proj.0.weight", 4)[3] for i in range(STAGES)],
-        "num_layers": count(weights, r"decoder\.layers\.(\d+)\."),
-        "num_head": options.heads,
-        "dim_ffn": dim_ffn,
+        **decoder_config(weights, options.heads),
     }

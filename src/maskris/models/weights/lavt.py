@@ -7,7 +7,7 @@ beside the network, and checkpoints hold two dicts, ``model`` and ``bert_model``
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -24,7 +24,6 @@ _PWAM = {
     "image_lang_att.W.0": "output",
     "project_mm.0": "merge",
 }
-
 _DECODER = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}
 
 LAVT_RULES: list[Rule] = [
@@ -50,12 +49,6 @@ LAVT_RULES: list[Rule] = [
     (r"classifier\.conv1_1\.(.+)", r"decoder.last.\1"),
     (r"text_encoder\.(.+)", r"text.model.\1"),
 ]
-
-
-def is_lavt(names: Iterable[str]) -> bool:
-    """Whether these are parameter names of the official LAVT."""
-    names = set(names)
-    return "classifier.conv1_4.weight" in names and any(name.startswith("backbone.layers.0.fusion.") for name in names)
 
 
 def lavt_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBLISHED) -> dict[str, Any]:

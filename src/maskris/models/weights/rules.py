@@ -4,20 +4,17 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from maskris.models.clip.resnet import resize_grid
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """What takes the place of our name where a published parameter is knowingly left behind.
-
-    Attributes:
-        reason: Why nothing is lost.
-    """
+    """What takes the place of our name where a published parameter is knowingly left behind."""
 
     reason: str
+    """Why nothing is lost."""
 
 
 Rule = tuple[str, str | Dropped]
@@ -29,6 +26,14 @@ def below(old: str, new: str, rules: list[Rule]) -> list[Rule]:
     return [(old + pattern, target if isinstance(target, Dropped) else new + target) for pattern, target in rules]
 
 
+def _apply(name: str, rules: list[Rule]) -> str | Dropped | None:
+    """What the first rule that matches makes of a published name; ``None`` if none matches."""
+    for pattern, new in rules:
+        if match := re.fullmatch(pattern, name):
+            return new if isinstance(new, Dropped) else match.expand(new)
+    return None
+
+
 def rename(name: str, rules: list[Rule]) -> list[str] | None:
     """Our names for one published parameter: one, three for a fused projection, none if it is knowingly dropped.
 
@@ -36,24 +41,19 @@ def rename(name: str, rules: list[Rule]) -> list[str] | None:
         ``None`` if no rule matches. An empty name stands for a third of a fused projection that has no place:
         ``"{,,v}"`` in a rule keeps the values alone, where ``"{q,k,v}"`` keeps all three.
     """
-    for pattern, new in rules:
-        match = re.fullmatch(pattern, name)
-        if match:
-            if isinstance(new, Dropped):
-                return []
-            ours = match.expand(new)
-            if "{,,v}" in ours:
-                return ["", "", ours.replace("{,,v}", "v")]
-            return [ours.replace("{q,k,v}", part) for part in "qkv"] if "{q,k,v}" in ours else [ours]
-    return None
+    ours = _apply(name, rules)
+    if not isinstance(ours, str):
+        return None if ours is None else []
+    if "{,,v}" in ours:
+        return ["", "", ours.replace("{,,v}", "v")]
+    return [ours.replace("{q,k,v}", part) for part in "qkv"] if "{q,k,v}" in ours else [ours]
 
 
 def dropped(names: Iterable[str], rules: list[Rule]) -> dict[str, list[str]]:
     """Of these published names those that are left behind, under the reason."""
     found: dict[str, list[str]] = {}
     for name in names:
-        target = next((new for pattern, new in rules if re.fullmatch(pattern, name)), None)
-        if isinstance(target, Dropped):
+        if isinstance(target := _apply(name, rules), Dropped):
             found.setdefault(target.reason, []).append(name)
     return found
 
@@ -82,7 +82,9 @@ def map_state(
     return ours, origin, unknown
 
 
-def load_mapped(model: nn.Module, state_dict: Mapping[str, Tensor], rules: list[Rule], optional: str = "") -> None:
+def load_mapped(
+    model: nn.Module, state_dict: Mapping[str, Tensor], rules: list[Rule], optional: str = ""
+) -> tuple[str, ...]:
     """Load published weights into a model, strictly.
 
     Args:
@@ -91,9 +93,12 @@ def load_mapped(model: nn.Module, state_dict: Mapping[str, Tensor], rules: list[
         rules: How published names become ours; the first pattern that matches counts.
         optional: A pattern of our names that may be absent and then keep their values.
 
+    Returns:
+        The published names of the bias tables that were resized to another window.
+
     Raises:
         ValueError: Naming every published key that no rule matches, every parameter of ours that got nothing, and every
-            shape that differs. Nothing is loaded then. (Bias tables of another window are resized, not refused.)
+            shape that differs. Nothing is loaded then.
     """
     ours, origin, unknown = map_state(state_dict, rules)
     target = model.state_dict()
@@ -101,9 +106,11 @@ def load_mapped(model: nn.Module, state_dict: Mapping[str, Tensor], rules: list[
     problems += [f"{origin[name]} has no place in this model (as {name})" for name in ours.keys() - target.keys()]
     missing = [name for name in target.keys() - ours.keys() if not (optional and re.fullmatch(optional, name))]
     problems += [f"nothing was found for {name}" for name in missing]
-    for name in ours.keys() & target.keys():
-        if name.endswith("relative_position_bias_table"):
-            ours[name] = resize_bias_table(ours[name], target[name].shape[0])
+    resized = []
+    for name in [name for name in ours if name in target]:
+        if name.endswith("relative_position_bias_table") and len(ours[name]) != len(target[name]):
+            ours[name] = resize_bias_table(ours[name], len(target[name]))
+            resized.append(origin[name])
         if ours[name].shape != target[name].shape:
             problems.append(
                 f"{origin[name]} has shape {list(ours[name].shape)}, {name} needs {list(target[name].shape)}"
@@ -112,6 +119,7 @@ def load_mapped(model: nn.Module, state_dict: Mapping[str, Tensor], rules: list[
         listed = "\n  ".join(sorted(problems))
         raise ValueError(f"These weights do not fit {type(model).__name__} ({len(problems)} problem(s)):\n  {listed}")
     model.load_state_dict(ours, strict=False)
+    return tuple(resized)
 
 
 def resize_bias_table(table: Tensor, length: int) -> Tensor:
@@ -122,14 +130,10 @@ def resize_bias_table(table: Tensor, length: int) -> Tensor:
         length: ``(2 w' - 1)²`` of the new window w'.
 
     Returns:
-        ``[length, heads]``; the same tensor if the length is the same.
+        ``[length, heads]``; the same tensor if the length is the same, or one of the two is no square.
     """
-    old, new = round(table.shape[0] ** 0.5), round(length**0.5)
-    if old == new or old * old != table.shape[0] or new * new != length:
-        return table
-    grid = table.T.reshape(1, -1, old, old).to(torch.float32)
-    resized = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
-    return resized.reshape(-1, length).T.to(table.dtype)
+    old, new = round(len(table) ** 0.5), round(length**0.5)
+    return resize_grid(table, new, new) if old * old == len(table) and new * new == length else table
 
 
 def inner(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -149,23 +153,6 @@ def shape(weights: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[in
     if len(found) != dimensions:
         raise ValueError(f"{name} must have {dimensions} dimensions, not the shape {list(found)}")
     return found
-
-
-def ratio(weights: Mapping[str, Tensor], name: str) -> float:
-    """Outputs over inputs of a linear layer's weight."""
-    rows, columns = shape(weights, name, 2)
-    return rows / columns
-
-
-def whole(value: float) -> int:
-    """A ratio that must be a whole number.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if value != int(value):
-        raise ValueError(f"An inner width must be a multiple of the width, not {value} times")
-    return int(value)
 
 
 def count(weights: Mapping[str, Tensor], pattern: str) -> int:
