@@ -20,7 +20,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from maskris.batch import Batch
 from maskris.models.base import RISModel
 from maskris.models.caris.model import CARIS
-from maskris.models.clip.towers import PRESETS
 from maskris.models.clipseg import CLIPSeg
 from maskris.models.cris.model import CRIS
 from maskris.models.etris.model import ETRIS
@@ -43,6 +42,12 @@ def swin(embed_dim: int, depths: list[int], heads: list[int], window: int) -> di
 
 SWIN_T = swin(96, [2, 2, 6, 2], [3, 6, 12, 24], window=7)
 SWIN_B = swin(128, [2, 2, 18, 2], [4, 8, 16, 32], window=12)
+RN50 = {"embed_dim": 1024, "vision_layers": [3, 4, 6, 3], "vision_width": 64}
+RN101 = {"embed_dim": 512, "vision_layers": [3, 4, 23, 3], "vision_width": 64}
+VIT_B = {
+    **{"embed_dim": 512, "vision_layers": 12, "vision_width": 768, "vision_patch_size": 16},
+    "image_resolution": 416,
+}
 REFINED = {  # CIDAS/clipseg-rd64-refined
     **{"model_type": "clipseg", "vision_config": {"patch_size": 16}, "use_complex_transposed_convolution": True}
 }
@@ -50,9 +55,9 @@ MODELS: dict[str, Callable[[], RISModel]] = {
     "CARIS Swin-T": lambda: CARIS(SWIN_T, BERT, tokenizer=WORDPIECES),
     "CARIS Swin-B": lambda: CARIS(SWIN_B, BERT, tokenizer=WORDPIECES),
     "LAVT Swin-B": lambda: LAVT(SWIN_B, BERT, tokenizer=WORDPIECES),
-    "CRIS RN50": lambda: CRIS(PRESETS["RN50"], tokenizer=CLIP_TOKENS),
-    "ETRIS RN101": lambda: ETRIS(PRESETS["RN101"], tokenizer=CLIP_TOKENS),
-    "ETRIS ViT-B/16": lambda: ETRIS({**PRESETS["ViT-B/16"], "image_resolution": 416}, tokenizer=CLIP_TOKENS),
+    "CRIS RN50": lambda: CRIS(RN50, tokenizer=CLIP_TOKENS),
+    "ETRIS RN101": lambda: ETRIS(RN101, tokenizer=CLIP_TOKENS),
+    "ETRIS ViT-B/16": lambda: ETRIS(VIT_B, tokenizer=CLIP_TOKENS),
     "CLIPSeg ViT-B/16": lambda: CLIPSeg(REFINED, tokenizer=CLIP_TOKENS),
 }
 

@@ -2,7 +2,6 @@
 
 A short name needs no table. ``lavt`` is the class of `maskris.models.lavt` whose name is LAVT in any spelling,
 ``ema_teacher`` is EMATeacher of `maskris.strategies.ema_teacher`: a new model or strategy is a file, and nothing else.
-Modules are imported by their names, so this file depends on none of them.
 """
 
 import importlib
@@ -32,9 +31,6 @@ def find_class(kind: str, name: str, base: type[T] = object) -> type[T]:  # type
             dotted path (``my_module.MyModel``); modules in the working folder are found too.
         base: What the class must derive from.
 
-    Returns:
-        The class.
-
     Raises:
         ValueError: If there is no such class, or it doesn't derive from `base`; names what there is.
         ImportError: If the module is there, but can't be imported.
@@ -55,12 +51,7 @@ def find_class(kind: str, name: str, base: type[T] = object) -> type[T]:  # type
 
 def short_names(kind: str, base: type = object) -> list[str]:
     """The short names of all classes of a kind that derive from `base`."""
-    module = importlib.import_module(PACKAGES[kind])
-    if hasattr(module, "__path__"):
-        names = sorted(info.name for info in pkgutil.iter_modules(module.__path__))
-    else:
-        names = [re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() for name in vars(module) if name[0] != "_"]
-    classes = {name: _by_short_name(kind, name) for name in names}
+    classes = {name: _by_short_name(kind, name) for name in _modules(kind)}
     return [name for name, found in classes.items() if found not in (None, base) and issubclass(found, base)]
 
 
@@ -69,26 +60,34 @@ def has_short_name(kind: str, found: type) -> bool:
     return _by_short_name(kind, found.__name__) is found
 
 
-def _by_short_name(kind: str, name: str) -> type | None:
-    """The class of a package's module with its name, or of the one module."""
+def _modules(kind: str) -> dict[str, str]:
+    """Every name that may be a short name, with the module that may hold its class."""
     package = PACKAGES[kind]
     module = importlib.import_module(package)
     if hasattr(module, "__path__"):
-        modules = {_plain(info.name): info.name for info in pkgutil.iter_modules(module.__path__)}
-        if _plain(name) not in modules:
-            return None
-        module = importlib.import_module(f"{package}.{modules[_plain(name)]}")
-    for attribute, value in vars(module).items():
-        if isinstance(value, type) and value.__module__.startswith(package) and _plain(attribute) == _plain(name):
+        return {info.name: f"{package}.{info.name}" for info in pkgutil.iter_modules(module.__path__)}
+    names = (name for name in vars(module) if name[0] != "_")
+    return {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower(): package for name in names}
+
+
+def _by_short_name(kind: str, name: str) -> type | None:
+    """The class with this name in the module with this name, each in any spelling."""
+    module = {_plain(short): module for short, module in _modules(kind).items()}.get(_plain(name))
+    for attribute, value in vars(importlib.import_module(module)).items() if module else ():
+        if (
+            isinstance(value, type)
+            and value.__module__.startswith(PACKAGES[kind])
+            and _plain(attribute) == _plain(name)
+        ):
             return value
     return None
 
 
 def load_by_path(path: str) -> Any:
-    """What a dotted path names, such as ``my_module.read``; modules in the working folder are found too.
+    """The class or function of a dotted path, such as ``my_module.read``; modules in the working folder are found too.
 
     Returns:
-        A class, a function, …; ``None`` if the module has nothing of that name.
+        ``None`` if the module has nothing of that name.
 
     Raises:
         ValueError: If there is no such module.

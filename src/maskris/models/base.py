@@ -29,9 +29,7 @@ Features = Any
 
 Model = TypeVar("Model", bound="RISModel")
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-
-TOKENIZER = "tokenizer"
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer"
 
 
 class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tags=["referring-image-segmentation"]):
@@ -101,9 +99,6 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
     def token_features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Features of patches and words before they are merged, for methods that compare the two.
 
-        Args:
-            batch: `N` expressions with normalized images; masks are not needed.
-
         Returns:
             Patches ``[N, h, w, Dv]`` of the image of each expression, and words ``[N, L, Dw]`` in the order of
             ``batch.input_ids``. Padding and special tokens have vectors too, which the caller leaves out.
@@ -135,18 +130,14 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
 
     def set_config(self, **resolved: Any) -> None:
         """Complete `config`: the constructor's arguments with `resolved` in place of Hub ids and folders."""
+        given = cast(dict[str, Any], self._hub_mixin_config or {})
         # The tokenizer is saved as its own files and the preprocessing as resolved.
-        arguments = {
-            key: value
-            for key, value in cast(dict[str, Any], self._hub_mixin_config or {}).items()
-            if key != "tokenizer"
-        }
-        arguments |= {"preprocess": self.preprocess.to_dict(), "max_tokens": self.tokenizer.max_length, **resolved}
-        self.config = arguments
+        known = {"preprocess": self.preprocess.to_dict(), "max_tokens": self.tokenizer.max_length, **resolved}
+        self.config = {key: value for key, value in given.items() if key != "tokenizer"} | known
         described = {"model_class": type(self).__name__}
         if not has_short_name("model", type(self)):
             described["model_module"] = type(self).__module__
-        self._hub_mixin_config = {**described, **arguments}
+        self._hub_mixin_config = {**described, **self.config}
 
     def _save_pretrained(self, save_directory: Path) -> None:
         with atomic_path(save_directory / WEIGHTS) as partial:
@@ -176,33 +167,20 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         cls,
         *,
         model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
         map_location: str = "cpu",
         strict: bool = True,
         config: dict[str, Any] | None = None,
         **arguments: Any,
     ) -> "RISModel":
+        hub = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+        download = {key: arguments.pop(key) for key in hub}
         folder = Path(model_id)
         if config is None:
             raise FileNotFoundError(f"{model_id} holds no model: there is no {CONFIG} in it")
         if config.get("model_class", cls.__name__) != cls.__name__:
             raise ValueError(f"{model_id} holds a {config['model_class']}, not a {cls.__name__}")
         if not folder.is_dir():
-            folder = Path(
-                snapshot_download(
-                    model_id,
-                    revision=revision,
-                    cache_dir=cache_dir,
-                    force_download=force_download,
-                    local_files_only=local_files_only,
-                    token=token,
-                    allow_patterns=[WEIGHTS, f"{TOKENIZER}/*"],
-                )
-            )
+            folder = Path(snapshot_download(model_id, allow_patterns=[WEIGHTS, f"{TOKENIZER}/*"], **download))
         if not (folder / WEIGHTS).is_file():
             raise FileNotFoundError(f"{model_id} holds no model: there is no {WEIGHTS} beside its {CONFIG}")
         if "tokenizer" not in arguments:

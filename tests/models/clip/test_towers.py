@@ -1,6 +1,7 @@
 """CLIP's encoders against those of transformers, step by step, and what is special to the maps of CRIS."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +10,15 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
 from maskris.models.clip.resnet import AttentionPool2d, ModifiedResNet, resize_positions
-from maskris.models.clip.towers import CLIP, PRESETS, CLIPVisionTransformer
+from maskris.models.clip.towers import CLIP, CLIPVisionTransformer
 from maskris.models.weights.encoders import build_clip
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "RN50": {"embed_dim": 1024, "vision_layers": [3, 4, 6, 3], "vision_width": 64},
+    "RN101": {"embed_dim": 512, "vision_layers": [3, 4, 23, 3], "vision_width": 64},
+    "ViT-B/16": {"embed_dim": 512, "vision_layers": 12, "vision_width": 768, "vision_patch_size": 16},
+}
+"""OpenAI's configurations."""
 VIT = {"embed_dim": 24, "image_resolution": 32, "vision_layers": 2, "vision_width": 128, "vision_patch_size": 8}
 RESNET = {"embed_dim": 24, "image_resolution": 64, "vision_layers": [1, 2, 1, 1], "vision_width": 4}
 TEXT = {"context_length": 12, "vocab_size": 30, "transformer_width": 64, "transformer_layers": 3}
@@ -69,13 +76,13 @@ def test_step_by_step_is_the_same_as_at_once() -> None:
     images, ids = torch.randn(2, 3, 32, 48), torch.randint(0, 30, (3, 7))
     x = clip.text.embed(ids)
     for i in range(3):
-        x = clip.text.run(clip.text.blocks[i : i + 1], x)
+        x = clip.text.run(x, slice(i, i + 1))
     for ours, whole in zip(clip.text.finish(x, ids), clip.text(ids), strict=True):
         assert torch.equal(ours, whole)
     y = clip.visual.embed(images)
     assert y.shape == (2, 1 + 4 * 6, 128)
     for i in range(2):
-        y = clip.visual.run(clip.visual.blocks[i : i + 1], y)
+        y = clip.visual.run(y, slice(i, i + 1))
     assert torch.equal(clip.visual.finish(y), clip.visual(images))
 
     resnet = random(CLIP(**RESNET, **TEXT)).visual

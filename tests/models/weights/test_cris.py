@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 from models import literal_cris
+from models.clip.test_towers import PRESETS
 from models.small_cris import arguments, configuration, golden
 
-from maskris.models.clip.towers import PRESETS
 from maskris.models.cris.model import CRIS
 from maskris.models.weights.cris import CRIS_RULES, cris_config
 from maskris.models.weights.networks import kind_of

@@ -5,7 +5,7 @@ other parameters have OpenAI's names, those of the text encoder below ``text.``.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,23 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from maskris.models.clip.resnet import ModifiedResNet, resize_positions
 
 
-class CLIPVisionTransformer(nn.Module):
+class _Transformer(nn.Module):
+    """What the two transformers share: the run through their blocks."""
+
+    blocks: nn.ModuleList
+    causal = False
+
+    def run(self, x: Tensor, blocks: slice = slice(None)) -> Tensor:
+        """Some of the blocks, all by default: ``[N, L, D]`` to the same shape."""
+        for block in self.blocks[blocks]:
+            x = block(x, None, is_causal=self.causal)
+        return x
+
+
+class CLIPVisionTransformer(_Transformer):
     """CLIP's vision transformer. Tokens are ``[I, 1 + h w, D]``: the class token, then the patches row by row.
 
-    Whole: ``tokens = vit(images)``. Step by step: `embed`, every one of `blocks`, `finish`.
+    Whole: ``tokens = vit(images)``. Step by step: `embed`, `run`, `finish`.
 
     Args:
         input_resolution: Side of the images for which positions are stored; for others they are resized bicubically.
@@ -47,33 +60,23 @@ class CLIPVisionTransformer(nn.Module):
         """Normalized images ``[I, 3, H, W]`` to tokens ``[I, 1 + h w, D]`` with ``h = H // patch_size``."""
         patches = self.conv1(images)  # [I, D, h, w]
         positions = resize_positions(self.positional_embedding, *patches.shape[-2:])
-        tokens = torch.cat(
-            [self.class_embedding.to(patches.dtype).expand(len(images), 1, -1), patches.flatten(2).transpose(1, 2)], 1
-        )
-        embedded: Tensor = self.ln_pre(tokens + positions.to(tokens.dtype))
-        return embedded
-
-    @staticmethod
-    def run(blocks: nn.ModuleList, x: Tensor) -> Tensor:
-        """Some of the blocks: ``[I, 1 + h w, D]`` to the same shape."""
-        for block in blocks:
-            x = block(x, None)
-        return x
+        token = self.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
+        tokens = torch.cat([token, patches.flatten(2).transpose(1, 2)], dim=1)
+        return cast(Tensor, self.ln_pre(tokens + positions.to(tokens.dtype)))
 
     def finish(self, x: Tensor) -> Tensor:
         """What the last block leaves ``[I, 1 + h w, D]`` to projected tokens ``[I, 1 + h w, output_dim]``."""
-        projected: Tensor = self.ln_post(x) @ self.proj
-        return projected
+        return cast(Tensor, self.ln_post(x) @ self.proj)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalized images ``[I, 3, H, W]`` to projected tokens ``[I, 1 + h w, output_dim]``."""
-        return self.finish(self.run(self.blocks, self.embed(images)))
+        return self.finish(self.run(self.embed(images)))
 
 
-class CLIPTextTransformer(nn.Module):
+class CLIPTextTransformer(_Transformer):
     """Words and a sentence vector from token ids; padding needs no mask, since attention is causal.
 
-    Whole: ``words, state = text(input_ids)``. Step by step: `embed`, `run` for all blocks in turn, `finish`.
+    Whole: ``words, state = text(input_ids)``. Step by step: `embed`, `run`, `finish`.
 
     Args:
         embed_dim: Channels E of the sentence vector.
@@ -83,6 +86,8 @@ class CLIPTextTransformer(nn.Module):
         heads: Heads of every attention.
         layers: Number of blocks.
     """
+
+    causal = True
 
     def __init__(
         self, embed_dim: int, context_length: int, vocab_size: int, width: int, heads: int, layers: int
@@ -104,15 +109,7 @@ class CLIPTextTransformer(nn.Module):
         length, most = input_ids.shape[1], self.positional_embedding.shape[0]
         if length > most:
             raise ValueError(f"CLIP's text encoder takes at most {most} tokens, not {length}")
-        embedded: Tensor = self.token_embedding(input_ids) + self.positional_embedding[:length]
-        return embedded
-
-    @staticmethod
-    def run(blocks: nn.ModuleList, x: Tensor) -> Tensor:
-        """Some of the blocks, with causal attention: ``[N, L, D]`` to the same shape."""
-        for block in blocks:
-            x = block(x, None, is_causal=True)
-        return x
+        return cast(Tensor, self.token_embedding(input_ids) + self.positional_embedding[:length])
 
     def finish(self, x: Tensor, input_ids: Tensor) -> tuple[Tensor, Tensor]:
         """What the last block leaves ``[N, L, D]`` to words ``[N, L, D]`` and the sentence vector ``[N, E]``.
@@ -125,19 +122,14 @@ class CLIPTextTransformer(nn.Module):
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids ``[N, L]`` to words ``[N, L, D]`` and the sentence vector ``[N, E]``."""
-        return self.finish(self.run(self.blocks, self.embed(input_ids)), input_ids)
+        return self.finish(self.run(self.embed(input_ids)), input_ids)
 
 
 def _blocks(width: int, layers: int, heads: int) -> nn.ModuleList:
     """Blocks of `transformers` with OpenAI's activation and initial weights."""
     if width % heads:
         raise ValueError(f"CLIP's {heads} heads must divide the width {width}")
-    config = CLIPVisionConfig(
-        hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-    )
+    config = CLIPVisionConfig(hidden_size=width, intermediate_size=4 * width, num_attention_heads=heads)
     config._attn_implementation = "sdpa"
     blocks = nn.ModuleList(CLIPEncoderLayer(config) for _ in range(layers))
     for name, parameter in blocks.named_parameters():
@@ -150,14 +142,6 @@ def _blocks(width: int, layers: int, heads: int) -> nn.ModuleList:
         elif name.endswith("fc1.weight"):
             nn.init.normal_(parameter, std=(2 * width) ** -0.5)
     return blocks
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "RN50": {"embed_dim": 1024, "vision_layers": [3, 4, 6, 3], "vision_width": 64, "vision_patch_size": None},
-    "RN101": {"embed_dim": 512, "vision_layers": [3, 4, 23, 3], "vision_width": 64, "vision_patch_size": None},
-    "ViT-B/16": {"embed_dim": 512, "vision_layers": 12, "vision_width": 768, "vision_patch_size": 16},
-}
-"""OpenAI's configurations, as arguments of `CLIP`; the text encoder and 224 pixels are its defaults."""
 
 
 class CLIP(nn.Module):
@@ -230,13 +214,9 @@ class CLIP(nn.Module):
             raise ValueError(f"A ResNet has four stages; vision_layers is {vision_layers}")
         else:
             self.visual = ModifiedResNet(vision_layers, embed_dim, heads, image_resolution, vision_width)
+        heads = self.config["transformer_heads"]
         self.text = CLIPTextTransformer(
-            embed_dim,
-            context_length,
-            vocab_size,
-            transformer_width,
-            self.config["transformer_heads"],
-            transformer_layers,
+            embed_dim, context_length, vocab_size, transformer_width, heads, transformer_layers
         )
 
 

@@ -5,7 +5,7 @@ blocks. The text encoder's blocks are dealt out to the same three.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ class ImageState(NamedTuple):
 
     map: Tensor
     """``[I, C, h, w]``; a transformer's patches."""
-    token: Tensor | None
+    token: Tensor | None = None
     """The class token ``[I, 1, C]`` of a transformer, which has no part in the bridges."""
 
 
@@ -67,15 +67,12 @@ class BridgedCLIP(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        resnet = isinstance(clip.visual, ModifiedResNet)
-        first = clip.config["vision_width"]
+        first, patch = clip.config["vision_width"], clip.config["vision_patch_size"]
+        resnet = patch is None
         self.channels = (first * 8, first * 16, first * 32) if resnet else (first,) * 3
-        patch = clip.config["vision_patch_size"]
         cells = (8, 16, 32) if resnet else (patch,) * 3
-        check_strides(strides, cells)
-        blocks = {"text": len(clip.text.blocks)}
-        if not isinstance(clip.visual, ModifiedResNet):
-            blocks["image"] = len(clip.visual.blocks)
+        _check_strides(strides, cells)
+        blocks = {"text": clip.config["transformer_layers"], "image": 0 if resnet else clip.config["vision_layers"]}
         for name, number in blocks.items():
             if number % STAGES:
                 raise ValueError(f"{number} blocks of the {name} encoder can't be dealt out to {STAGES} stages")
@@ -103,23 +100,14 @@ class BridgedCLIP(nn.Module):
                 f"The sides of an image must be multiples of {self.divisor} pixels for this model, not "
                 f"{images.shape[-2]} x {images.shape[-1]}"
             )
-        state = self._begin(images)
-        states = []
+        states = [self._begin(images)]
         for stage in range(self.bridger.first + 1):
-            state = self._advance(stage, state)
-            states.append(state)
-        return states
+            states.append(self._advance(stage, states[-1]))
+        return states[1:]
 
     def forward(self, states: Sequence[ImageState], input_ids: Tensor, image_index: Tensor) -> BridgedFeatures:
-        """Encode expressions together with their images.
-
-        Args:
-            states: What `encode_image` returned for `I` images.
-            input_ids: ``[N, L]``.
-            image_index: ``[N]``.
-        """
+        """Encode expressions ``[N, L]`` together with their images, the states that `encode_image` returned."""
         text = self.clip.text
-        share = len(text.blocks) // STAGES
         words = text.embed(input_ids)  # [N, L, T]
         previous: Exchange | None = None
         maps = []
@@ -129,7 +117,7 @@ class BridgedCLIP(nn.Module):
                 state = ImageState(image[image_index], None if token is None else token[image_index])
             else:
                 state = self._advance(stage, state)
-            words = text.run(text.blocks[stage * share : (stage + 1) * share], words)
+            words = text.run(words, _share(text.blocks, stage))
             if stage >= self.bridger.first:
                 seen, read, previous = self.bridger(stage, state.map, words, previous)
                 state = ImageState(state.map + seen, state.token)
@@ -140,37 +128,27 @@ class BridgedCLIP(nn.Module):
     def _begin(self, images: Tensor) -> ImageState:
         visual = self.clip.visual
         if isinstance(visual, ModifiedResNet):
-            return ImageState(visual.layer1(visual.stem(images)), None)
-        size = [side // visual.patch_size for side in images.shape[-2:]]
-        return _split(visual.embed(images), size)
+            return ImageState(visual.layer1(visual.stem(images)))
+        return _split(visual.embed(images), [side // visual.patch_size for side in images.shape[-2:]])
 
     def _advance(self, stage: int, state: ImageState) -> ImageState:
         visual = self.clip.visual
         if isinstance(visual, ModifiedResNet):
-            return ImageState((visual.layer2, visual.layer3, visual.layer4)[stage](state.map), None)
+            return ImageState((visual.layer2, visual.layer3, visual.layer4)[stage](state.map))
         assert state.token is not None
-        share = len(visual.blocks) // STAGES
         tokens = torch.cat([state.token, state.map.flatten(2).transpose(1, 2)], dim=1)  # [I, 1 + h w, C]
-        tokens = visual.run(visual.blocks[stage * share : (stage + 1) * share], tokens)
-        return _split(tokens, state.map.shape[-2:])
+        return _split(visual.run(tokens, _share(visual.blocks, stage)), state.map.shape[-2:])
 
     def _finish(self, last: Tensor) -> Tensor:
         visual = self.clip.visual
         if isinstance(visual, ModifiedResNet):
-            pooled: Tensor = visual.attnpool(last)
-            return pooled
+            return cast(Tensor, visual.attnpool(last))
         patches = visual.finish(last.flatten(2).transpose(1, 2))  # [N, h w, E]
-        projected: Tensor = patches.transpose(1, 2).unflatten(2, last.shape[-2:])
-        return projected
+        return cast(Tensor, patches.transpose(1, 2).unflatten(2, last.shape[-2:]))
 
 
-def check_strides(strides: Sequence[int], cells: Sequence[int]) -> None:
-    """Raise a ValueError unless all stages meet at one resolution.
-
-    Args:
-        strides: How far the first two stages are zoomed out, and the last one in.
-        cells: Stride of each stage in pixels of the image.
-    """
+def _check_strides(strides: Sequence[int], cells: Sequence[int]) -> None:
+    """Raise a ValueError unless stages of `cells` pixels meet: two zoomed out by their strides, the last one in."""
     if len(strides) != STAGES or min(strides) < 1:
         raise ValueError(f"stride needs {STAGES} positive numbers, not {list(strides)}")
     if not cells[0] * strides[0] == cells[1] * strides[1] == cells[2] / strides[2]:
@@ -179,6 +157,12 @@ def check_strides(strides: Sequence[int], cells: Sequence[int]) -> None:
             f"{cells[2] / strides[2]:g} pixels per cell, which must be one number: [2, 1, 2] for a ResNet, [1, 1, 1] "
             "for a vision transformer"
         )
+
+
+def _share(blocks: nn.ModuleList, stage: int) -> slice:
+    """The third of a transformer's blocks that belongs to a stage."""
+    number = len(blocks) // STAGES
+    return slice(stage * number, (stage + 1) * number)
 
 
 def _split(tokens: Tensor, size: Sequence[int]) -> ImageState:

@@ -21,9 +21,7 @@ from torch import Tensor
 from maskris.utils.files import read_tensors
 
 _WEIGHTS = ("model", "state_dict")
-
-# A part of the network that training scripts keep beside the rest, and the name under which others have it inside.
-_BESIDE = {"bert_model": "text_encoder."}
+_BESIDE = {"bert_model": "text_encoder."}  # a part kept beside the rest, and the name under which others have it inside
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,6 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     or ``state_dict``, beside optimizer states, numpy scalars and an `argparse.Namespace`. A text encoder of its own
     (``bert_model``, the variant `lavt` of LAVT) joins them as ``text_encoder.*``, its name in `lavt_one`.
 
-    Args:
-        path: The file.
-
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no checkpoint, is damaged, holds no weights, or asks for code to be run.
@@ -62,8 +57,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         return Checkpoint(_strip(read_tensors(path)))
     contents = _load(path)
     arguments: dict[str, Any] = {}
-    others: list[str] = []
     beside: dict[str, Tensor] = {}
+    others: list[str] = []
     while not _is_state_dict(contents):
         if not isinstance(contents, Mapping):
             raise ValueError(f"{path} holds a {type(contents).__name__}, not a dictionary with weights")
@@ -89,7 +84,7 @@ def _load(path: Path) -> Any:
     with path.open("rb") as file:
         zipped = file.read(4) == b"PK\x03\x04"
     try:
-        with torch.serialization.safe_globals(_allowed()):
+        with torch.serialization.safe_globals(_ALLOWED):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # a damaged or hostile pickle can fail in any way
         message = str(error)
@@ -104,12 +99,6 @@ def _load(path: Path) -> Any:
         raise ValueError(f"{path} is damaged or no PyTorch checkpoint: {type(error).__name__} {message}") from error
 
 
-def _allowed() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """What may be built besides tensors and plain values: the script's arguments and numpy scalars."""
-    numeric = [type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"]
-    return [argparse.Namespace, np.dtype, *dict.fromkeys(numeric), *_SCALARS]
-
-
 def _scalar_under(module: str) -> Callable[..., Any]:
     """The function that rebuilds a numpy scalar from its bytes, under the name by which old or new files call it."""
 
@@ -122,7 +111,12 @@ def _scalar_under(module: str) -> Callable[..., Any]:
     return scalar
 
 
-_SCALARS = [_scalar_under(module) for module in ("numpy.core.multiarray", "numpy._core.multiarray")]
+_ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    *(argparse.Namespace, np.dtype),
+    *{type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"},
+    *(_scalar_under(module) for module in ("numpy.core.multiarray", "numpy._core.multiarray")),
+]
+"""What may be built besides tensors and plain values: the script's arguments and numpy scalars."""
 
 
 def _is_state_dict(contents: Any) -> TypeGuard[Mapping[str, Tensor]]:
@@ -150,13 +144,9 @@ def is_torchscript(path: Path) -> bool:
 
 
 def read_torchscript(path: str | Path) -> dict[str, Tensor]:
-    """The parameters and buffers of a module saved by `torch.jit.save`, on the CPU.
+    """The parameters and buffers of a module saved by `torch.jit.save`, on the CPU, named as in ``state_dict()``.
 
-    Args:
-        path: The archive.
-
-    Returns:
-        Tensors by their names as in ``state_dict()``; tensors that are attributes without being parameters count too.
+    Tensors that are attributes without being parameters count too.
 
     Raises:
         ValueError: If the file is damaged, or asks for anything but modules, plain values and tensors.
@@ -197,17 +187,11 @@ class _ArchiveUnpickler(pickle.Unpickler):
         self.storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == "__torch__" or module.startswith("__torch__."):
+        if module.partition(".")[0] == "__torch__":
             return _Module
-        if module == "collections" and name == "OrderedDict":
-            return OrderedDict
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]  # a dtype: nothing can be called on it
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
-        if module == "torch.jit._pickle" and name in _PLAIN:
-            return _PLAIN[name]
-        raise _RefusedError(f"{module}.{name}")
+        if (module, name) not in _STAND_INS:
+            raise _RefusedError(f"{module}.{name}")
+        return _STAND_INS[module, name]
 
     def persistent_load(self, pid: Any) -> Tensor:
         """A storage: ``("storage", dtype, key, device, elements)``; its bytes lie under ``data/key``."""
@@ -219,21 +203,9 @@ class _ArchiveUnpickler(pickle.Unpickler):
             if info.file_size != elements * dtype.itemsize:
                 raise ValueError(f"storage {key} has {info.file_size} bytes, not {elements} of {dtype}")
             # Bytes that can be written to: PyTorch warns of others.
-            self.storages[str(key)] = (
-                torch.frombuffer(bytearray(self.archive.read(info)), dtype=dtype) if elements else torch.empty(0)
-            )
+            data = bytearray(self.archive.read(info))
+            self.storages[str(key)] = torch.frombuffer(data, dtype=dtype) if elements else torch.empty(0)
         return self.storages[str(key)]
-
-
-_STORAGES = {"ByteStorage": torch.uint8, "CharStorage": torch.int8} | {
-    f"{name}Storage": getattr(torch, name.lower())
-    for name in ("Half", "BFloat16", "Float", "Double", "Short", "Int", "Long", "Bool")
-}
-
-_PLAIN: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist"), list),
-    "restore_type_tag": lambda value, _: value,
-}
 
 
 def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
@@ -241,6 +213,22 @@ def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) 
         raise _RefusedError(f"a tensor made of {type(storage).__name__}")
     # as_strided checks that it stays inside the storage.
     return torch.as_strided(storage, size, stride, offset)
+
+
+_STAND_INS: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch.jit._pickle", "restore_type_tag"): lambda value, _: value,
+    **{("torch.jit._pickle", f"build_{kind}list"): list for kind in ("int", "tensor", "double", "bool")},
+    # Storages are named by their dtypes, on which nothing can be called.
+    ("torch", "ByteStorage"): torch.uint8,
+    ("torch", "CharStorage"): torch.int8,
+    **{
+        ("torch", f"{kind}Storage"): getattr(torch, kind.lower())
+        for kind in ("Half", "BFloat16", "Float", "Double", "Short", "Int", "Long", "Bool")
+    },
+}
+"""What the archive may name besides its own classes, and what it gets."""
 
 
 def _tensors(module: Any, prefix: str) -> Any:

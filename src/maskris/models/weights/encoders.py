@@ -44,29 +44,21 @@ SWIN_IMAGENET_RULES: list[Rule] = [
 
 
 def swin_config(weights: Mapping[str, Tensor], window: int | None = None) -> dict[str, Any]:
-    """Values for `transformers.SwinConfig` from official names.
-
-    Args:
-        weights: Names and tensors of a Swin.
-        window: Another window size than that of the bias tables.
+    """Values for `transformers.SwinConfig` from official names; `window` replaces that of the bias tables.
 
     Raises:
         ValueError: If a name is missing or a shape makes no sense.
     """
     width, channels, patch, _ = shape(weights, "patch_embed.proj.weight", 4)
-    depths = [
-        count(weights, rf"layers\.{stage}\.blocks\.(\d+)\.") for stage in range(count(weights, r"layers\.(\d+)\."))
-    ]
-    tables = [
-        shape(weights, f"layers.{stage}.blocks.0.attn.relative_position_bias_table", 2) for stage in range(len(depths))
-    ]
+    stages = range(count(weights, r"layers\.(\d+)\."))
+    tables = [shape(weights, f"layers.{i}.blocks.0.attn.relative_position_bias_table", 2) for i in stages]
     side = math.isqrt(tables[0][0])
     if side * side != tables[0][0] or side % 2 == 0:
         raise ValueError(f"A bias table needs (2 window - 1)² rows, not {tables[0][0]}")
     return {
         "model_type": "swin",
         "embed_dim": width,
-        "depths": depths,
+        "depths": [count(weights, rf"layers\.{i}\.blocks\.(\d+)\.") for i in stages],
         "num_heads": [heads for _, heads in tables],
         "window_size": window or (side + 1) // 2,
         "patch_size": patch,
@@ -77,11 +69,7 @@ def swin_config(weights: Mapping[str, Tensor], window: int | None = None) -> dic
 
 
 def bert_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBLISHED) -> dict[str, Any]:
-    """Values for `transformers.BertConfig`.
-
-    Args:
-        weights: Names and tensors of a BERT.
-        options: Its heads, or the configuration that gives them and what else the shapes don't (activation, ...).
+    """Values for `transformers.BertConfig`; `options` give the heads and what else the shapes don't (activation, ...).
 
     Raises:
         ValueError: If a name is missing, the configuration can't be found or contradicts the shapes, or the heads must
@@ -125,7 +113,6 @@ OPENAI = {
 """Hub ids of OpenAI's weights by OpenAI's names for them."""
 
 _LAYOUTS = (("open_clip_model.safetensors", "open_clip_config.json"), ("model.safetensors", "config.json"))
-
 _TRANSPOSED = ("text_projection.weight", "visual_projection.weight")
 
 
@@ -167,7 +154,7 @@ def build_clip(
     """
     if isinstance(source, dict):
         try:
-            clip = CLIP(**(source if image_resolution is None else source | {"image_resolution": image_resolution}))
+            clip = CLIP(**source | ({"image_resolution": image_resolution} if image_resolution else {}))
         except TypeError as error:  # a missing or misspelt key
             raise ValueError(f"This is no configuration of CLIP: {error}") from error
     else:
@@ -187,28 +174,24 @@ def build_clip(
             positions = resize_positions(clip.visual.positional_embedding.detach(), side, side)
             clip.visual.positional_embedding = nn.Parameter(positions)
             clip.config["image_resolution"] = image_resolution
-    if tokenizer is not None:
-        _check(clip, tokenizer)
-    return clip
-
-
-def _check(clip: CLIP, tokenizer: ExpressionTokenizer) -> None:
     vocabulary, length = clip.config["vocab_size"], clip.config["context_length"]
-    if tokenizer.vocabulary_size > vocabulary:
-        raise ValueError(
-            f"The tokenizer knows {tokenizer.vocabulary_size} tokens, CLIP's text encoder only {vocabulary}"
-        )
-    if tokenizer.max_length > length:
-        raise ValueError(
-            f"max_tokens = {tokenizer.max_length} is more than the {length} that CLIP's text encoder reads"
-        )
+    if tokenizer is not None and tokenizer.vocabulary_size > vocabulary:
+        known = tokenizer.vocabulary_size
+        raise ValueError(f"The tokenizer knows {known} tokens, CLIP's text encoder only {vocabulary}")
+    if tokenizer is not None and tokenizer.max_length > length:
+        most = tokenizer.max_length
+        raise ValueError(f"max_tokens = {most} is more than the {length} that CLIP's text encoder takes")
+    return clip
 
 
 def _read_repository(name: str) -> dict[str, Tensor]:
     for weights_file, config_file in _LAYOUTS:
         weights, config = _fetch(name, weights_file), _fetch(name, config_file)
         if weights is not None and config is not None:
-            _check_activation(name, json.loads(config.read_text(encoding="utf-8")))
+            if not _quick_gelu(name, json.loads(config.read_text(encoding="utf-8"))):
+                raise ValueError(
+                    f"{name} was trained with the exact GELU; only CLIPs with OpenAI's approximation are supported"
+                )
             return read_checkpoint(weights).weights
     files = " or ".join(f"{weights} with {config}" for weights, config in _LAYOUTS)
     raise FileNotFoundError(f"{name} holds no CLIP: there is no {files} in it")
@@ -228,17 +211,12 @@ def _fetch(name: str, file: str) -> Path | None:
         raise FileNotFoundError(f"There is no folder {name}, nor can it be had from the Hub: {error}") from error
 
 
-def _check_activation(name: str, config: Mapping[str, Any]) -> None:
-    """Many CLIPs by others use the exact GELU; with OpenAI's approximation they would be silently wrong."""
+def _quick_gelu(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether a CLIP uses OpenAI's approximation of GELU; with it many CLIPs by others would be silently wrong."""
     if "model_cfg" in config:  # OpenCLIP; the oldest repositories of OpenAI's weights leave the flag out
-        fits = bool(config["model_cfg"].get("quick_gelu", name.endswith(".openai")))
-    else:
-        parts = [config.get(part) or {} for part in ("text_config", "vision_config")]
-        fits = all(part.get("hidden_act", "quick_gelu") == "quick_gelu" for part in parts)
-    if not fits:
-        raise ValueError(
-            f"{name} was trained with the exact GELU; only CLIPs with OpenAI's approximation are supported"
-        )
+        return bool(config["model_cfg"].get("quick_gelu", name.endswith(".openai")))
+    parts = (config.get(part) or {} for part in ("text_config", "vision_config"))
+    return all(part.get("hidden_act", "quick_gelu") == "quick_gelu" for part in parts)
 
 
 _BLOCK = (
@@ -250,10 +228,7 @@ _BLOCK = (
 )
 
 CLIP_RULES: list[Rule] = [
-    (
-        r"logit_scale|logit_bias",
-        Dropped("the temperature of CLIP's contrastive loss, which has no part in the features"),
-    ),
+    (r"logit_scale|logit_bias", Dropped("the temperature of CLIP's contrastive loss, unused in the features")),
     (r"input_resolution|context_length|vocab_size", Dropped("numbers that follow from the shapes")),
     *[(rf"visual\.transformer\.resblocks\.(\d+)\.{old}", rf"visual.blocks.\1.{new}") for old, new in _BLOCK],
     *[(rf"transformer\.resblocks\.(\d+)\.{old}", rf"text.blocks.\1.{new}") for old, new in _BLOCK],
@@ -281,11 +256,7 @@ _TRANSFORMERS_RULES: list[Rule] = [
 
 
 def clip_config(weights: Mapping[str, Tensor], rules: list[Rule] = CLIP_RULES) -> dict[str, Any]:
-    """Arguments of `CLIP`; heads have 64 channels, as in all that OpenAI has published.
-
-    Args:
-        weights: Names and tensors.
-        rules: The names as those of `CLIP`; by default they are OpenAI's.
+    """Arguments of `CLIP`; `rules` map the names to its own. Heads have 64 channels, as in all of OpenAI's.
 
     Raises:
         ValueError: If a name is missing or a shape makes no sense.
