@@ -82,12 +82,10 @@ class LAVT(RISModel):
         return cast(Tensor, self.text(input_ids, attention_mask))
 
     def fuse(self, images: Tensor, words: Tensor, attention_mask: Tensor) -> list[Tensor]:
-        """The language-aware vision encoder (sections 3.1 and 3.2): four maps ``[N, c, h, w]``, finest first.
+        """The language-aware vision encoder (sections 3.1 and 3.2).
 
-        Args:
-            images: ``[N, 3, H, W]``, normalized; one for each expression.
-            words: ``[N, L, T]``.
-            attention_mask: ``[N, L]``.
+        Normalized images ``[N, 3, H, W]``, one for each expression, words ``[N, L, T]`` and their mask ``[N, L]`` to
+        four maps ``[N, c, h, w]``, finest first.
         """
         maps = []
         stages = self.vision.iterate_stages(images)
@@ -174,11 +172,7 @@ class PixelWordFusion(nn.Module):
 
 
 class LanguageGate(nn.Module):
-    """Gate of the fused map, channel by channel, before the next stage (section 3.3).
-
-    Args:
-        width: Channels C of the map.
-    """
+    """Gate of the fused map, channel by channel, before the next stage (section 3.3)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -189,16 +183,11 @@ class LanguageGate(nn.Module):
 
     def forward(self, fused: Tensor) -> Tensor:
         """``[N, C, h, w]`` to factors between -1 and 1 of the same shape."""
-        gate = torch.tanh(self.outer(F.relu(self.inner(fused.movedim(1, -1)))))
-        return gate.movedim(-1, 1)
+        return torch.tanh(self.outer(F.relu(self.inner(fused.movedim(1, -1))))).movedim(-1, 1)
 
 
 class LAVTDecoder(nn.Module):
-    """Top-down decoder: the coarser map is upsampled and joins the finer one (section 3.4).
-
-    Args:
-        channels: Channels of the four maps, finest first.
-    """
+    """Top-down decoder: the coarser map is upsampled and joins the finer one (section 3.4)."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()

@@ -245,10 +245,10 @@ def test_token_features_are_those_of_every_expression(model: ETRIS) -> None:
     vit = model.config["clip"]["vision_patch_size"] is not None
     assert patches.shape == ((3, 4, 6, 24) if vit else (3, 2, 3, 24))
     assert words.shape == (3, batch.input_ids.shape[1], 32)
-    found = model.encoders(model.encode_image(batch.images), *model._whole(batch.input_ids, batch.attention_mask)[:1],
-                           batch.image_index)  # fmt: skip
-    assert torch.equal(patches, found.maps[2].permute(0, 2, 3, 1))
-    assert torch.equal(words, found.words[:, : words.shape[1]])
+    ids, _ = model._whole(batch.input_ids, batch.attention_mask)
+    maps, found, _ = model.encoders(model.encode_image(batch.images), ids, batch.image_index)
+    assert torch.equal(patches, maps[2].permute(0, 2, 3, 1))
+    assert torch.equal(words, found[:, : words.shape[1]])
     longer = batch_of(model, batch.images, ["the red circle", "left", "right"], [1, 0, 1], pad_to=13)
     again, padded = model.token_features(longer)
     assert torch.equal(again, patches)

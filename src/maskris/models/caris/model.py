@@ -161,13 +161,7 @@ def _uses_weight_decay(name: str, module: nn.Module) -> bool:
 
 
 class ConditionalPrompts(nn.Module):
-    """Vectors for the text encoder that depend on the image (CARIS section 3.2).
-
-    Args:
-        channels: Channels of the coarsest map.
-        text_width: Channels of the text encoder.
-        sides: Sides of the grids to which the map is pooled; a grid of side s gives s * s prompts.
-    """
+    """Vectors for the text encoder that depend on the image (CARIS section 3.2): `side`² for each pooled grid."""
 
     def __init__(self, channels: int, text_width: int, sides: Sequence[int]) -> None:
         super().__init__()

@@ -54,13 +54,7 @@ class ModifiedResNet(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution with a residual; a stride is an average pool after the second one.
-
-    Args:
-        inputs: Channels of the input.
-        width: Channels inside; the output has 4 times as many.
-        stride: 1 or 2.
-    """
+    """1x1, 3x3 and 1x1 convolution with a residual; a stride is an average pool after the second one."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -73,15 +67,8 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(width * 4)
         self.downsample: nn.Module = nn.Identity()
         if stride > 1 or inputs != width * 4:
-            self.downsample = nn.Sequential(
-                OrderedDict(
-                    [
-                        ("pool", nn.AvgPool2d(stride) if stride > 1 else nn.Identity()),
-                        ("0", nn.Conv2d(inputs, width * 4, 1, bias=False)),
-                        ("1", nn.BatchNorm2d(width * 4)),
-                    ]
-                )
-            )
+            shortcut = {"pool": self.pool, "0": nn.Conv2d(inputs, width * 4, 1, bias=False)}
+            self.downsample = nn.Sequential(OrderedDict({**shortcut, "1": nn.BatchNorm2d(width * 4)}))
         nn.init.zeros_(self.bn3.weight)  # as OpenAI does: every block begins as its shortcut
 
     def forward(self, x: Tensor) -> Tensor:

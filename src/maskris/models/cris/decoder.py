@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Convolution without bias, batch norm and ReLU; keeps the size where the stride is 1."""
-    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+def conv_norm(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    """Convolution without bias, batch norm and ReLU; keeps the size."""
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
@@ -42,11 +42,7 @@ def sine_positions(length: int, channels: int, device: torch.device | None = Non
 
 
 def sine_grid(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:
-    """`sine_positions` of the column in the first half of the channels, of the row in the second, row by row.
-
-    Returns:
-        ``[height * width, channels]``.
-    """
+    """``[height * width, channels]``: `sine_positions` of the column in the first half, of the row in the second."""
     column = sine_positions(width, channels // 2, device).expand(height, -1, -1)
     row = sine_positions(height, channels // 2, device)[:, None].expand(-1, width, -1)
     return torch.cat([column, row], dim=2).flatten(0, 1)
@@ -74,24 +70,14 @@ class CRISDecoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, vis: Tensor, words: Tensor, visible: Tensor) -> Tensor:
-        """Refine a map by the words.
-
-        Args:
-            vis: ``[N, D, h, w]``.
-            words: ``[N, L, D]``.
-            visible: ``[N, L]`` bool, false for padding.
-
-        Returns:
-            ``[N, D, h, w]``.
-        """
+        """A map ``[N, D, h, w]`` refined by words ``[N, L, D]``; `visible` ``[N, L]`` bool is false for padding."""
         h, w = vis.shape[-2:]
         x = vis.flatten(2).transpose(1, 2)  # [N, h w, D]
         pixel_positions = sine_grid(h, w, x.shape[2], x.device).to(x.dtype)
         keys = words + sine_positions(words.shape[1], words.shape[2], words.device).to(words.dtype)
         for layer in self.layers:
             x = layer(x, words, keys, ~visible, pixel_positions)
-        refined: Tensor = self.norm(x).transpose(1, 2).unflatten(2, (h, w))
-        return refined
+        return cast(Tensor, self.norm(x).transpose(1, 2).unflatten(2, (h, w)))
 
 
 class CRISDecoderLayer(nn.Module):
@@ -110,14 +96,14 @@ class CRISDecoderLayer(nn.Module):
         self.dropout1, self.dropout2, self.dropout3 = (nn.Dropout(dropout) for _ in range(3))
 
     def forward(self, x: Tensor, words: Tensor, keys: Tensor, padding: Tensor, positions: Tensor) -> Tensor:
-        """Pixels ``[N, S, D]`` with positions ``[S, D]`` to the same, refined.
+        """Pixels ``[N, S, D]`` refined by the words.
 
         Args:
             x: Pixels.
             words: ``[N, L, D]``.
             keys: The words with their positions ``[N, L, D]``.
             padding: ``[N, L]`` bool, true for words that must not be seen.
-            positions: Of the pixels.
+            positions: Of the pixels, ``[S, D]``.
         """
         y = self.norm1(x)
         y, _ = self.self_attn(y + positions, y + positions, y, need_weights=False)
@@ -129,12 +115,7 @@ class CRISDecoderLayer(nn.Module):
 
 
 class Projector(nn.Module):
-    """Dynamic 3x3 convolution made from the sentence, over the map at four times its size (section 3.4).
-
-    Args:
-        state_width: Channels E of the sentence vector.
-        width: Channels D of the map, a multiple of 2.
-    """
+    """Dynamic 3x3 convolution made from the sentence, over the map at four times its size (section 3.4)."""
 
     def __init__(self, state_width: int, width: int) -> None:
         super().__init__()

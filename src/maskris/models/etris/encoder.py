@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from maskris.models.clip.resnet import ModifiedResNet
 from maskris.models.clip.towers import CLIP
-from maskris.models.etris.bridger import Bridger, Exchange
+from maskris.models.etris.bridger import Bridge, Exchange
 
 STAGES = 3
 
@@ -26,26 +26,15 @@ class ImageState(NamedTuple):
     """The class token ``[I, 1, C]`` of a transformer, which has no part in the bridges."""
 
 
-class BridgedFeatures(NamedTuple):
-    """Features of `N` expressions and their images."""
-
-    maps: tuple[Tensor, Tensor, Tensor]
-    """Image features ``[N, C, h, w]`` after the first and the second stage, and the projected last ones."""
-    words: Tensor
-    """``[N, L, T]``."""
-    state: Tensor
-    """Sentence vector ``[N, E]``."""
-
-
 class BridgedCLIP(nn.Module):
-    """Both encoders of CLIP, and the bridger between them.
+    """Both encoders of CLIP, and a bridge between them after each of the last stages.
 
     Args:
         clip: The encoders.
-        width: Channels of the bridges.
+        width: Channels of the bridges, see `Bridge`.
         heads: Heads of their attentions.
         fused: How many of the three stages have a bridge, from the last.
-        strides: See `Bridger`.
+        strides: How far each bridge is zoomed in (the last one: out), so that all meet at one resolution.
         dropout: Of the bridges of a ResNet.
 
     Attributes:
@@ -53,18 +42,18 @@ class BridgedCLIP(nn.Module):
 
     Raises:
         ValueError: If the blocks of a transformer can't be dealt out to three stages, the stages would not meet at one
-            resolution, or as `Bridger`.
+            resolution, no such number of them can be fused, or the heads don't divide the width.
     """
 
     def __init__(
         self,
         clip: CLIP,
         *,
-        width: int = 64,
-        heads: int = 4,
-        fused: int = 3,
-        strides: Sequence[int] = (2, 1, 2),
-        dropout: float = 0.1,
+        width: int,
+        heads: int,
+        fused: int,
+        strides: Sequence[int],
+        dropout: float,
     ) -> None:
         super().__init__()
         first, patch = clip.config["vision_width"], clip.config["vision_patch_size"]
@@ -76,17 +65,28 @@ class BridgedCLIP(nn.Module):
         for name, number in blocks.items():
             if number % STAGES:
                 raise ValueError(f"{number} blocks of the {name} encoder can't be dealt out to {STAGES} stages")
+        if not 1 <= fused <= STAGES:
+            raise ValueError(f"Of {STAGES} stages 1 to {STAGES} can be fused, not {fused}")
+        if width % heads:
+            raise ValueError(f"The bridges' width {width} must be a multiple of their {heads} heads")
         self.divisor = max(cells[-1], cells[0] * strides[0])
         self.clip = clip
-        self.bridger = Bridger(
-            self.channels,
-            clip.config["transformer_width"],
-            width=width,
-            heads=heads,
-            fused=fused,
-            strides=strides,
-            gated=not resnet,
-            dropout=dropout,
+        self.first = STAGES - fused  # the first stage with a bridge
+        self.bridger = nn.ModuleDict(
+            {
+                str(i): Bridge(
+                    self.channels[i],
+                    clip.config["transformer_width"],
+                    width=width,
+                    heads=heads,
+                    stride=strides[i],
+                    last=i == STAGES - 1,
+                    gated=not resnet,
+                    dropout=dropout,
+                    follows=i > self.first,
+                )
+                for i in range(self.first, STAGES)
+            }
         )
 
     def encode_image(self, images: Tensor) -> list[ImageState]:
@@ -101,12 +101,19 @@ class BridgedCLIP(nn.Module):
                 f"{images.shape[-2]} x {images.shape[-1]}"
             )
         states = [self._begin(images)]
-        for stage in range(self.bridger.first + 1):
+        for stage in range(self.first + 1):
             states.append(self._advance(stage, states[-1]))
         return states[1:]
 
-    def forward(self, states: Sequence[ImageState], input_ids: Tensor, image_index: Tensor) -> BridgedFeatures:
-        """Encode expressions ``[N, L]`` together with their images, the states that `encode_image` returned."""
+    def forward(
+        self, states: Sequence[ImageState], input_ids: Tensor, image_index: Tensor
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
+        """Encode expressions ``[N, L]`` together with their images, the states that `encode_image` returned.
+
+        Returns:
+            Image features ``[N, C, h, w]`` after the first and the second stage, and the projected last ones; words
+            ``[N, L, T]``; sentence vectors ``[N, E]``.
+        """
         text = self.clip.text
         words = text.embed(input_ids)  # [N, L, T]
         previous: Exchange | None = None
@@ -118,12 +125,12 @@ class BridgedCLIP(nn.Module):
             else:
                 state = self._advance(stage, state)
             words = text.run(words, _share(text.blocks, stage))
-            if stage >= self.bridger.first:
-                seen, read, previous = self.bridger(stage, state.map, words, previous)
+            if stage >= self.first:
+                seen, read, previous = self.bridger[str(stage)](state.map, words, previous)
                 state = ImageState(state.map + seen, state.token)
                 words = words + read
             maps.append(state.map)
-        return BridgedFeatures((maps[0], maps[1], self._finish(maps[2])), *text.finish(words, input_ids))
+        return (maps[0], maps[1], self._finish(maps[2])), *text.finish(words, input_ids)
 
     def _begin(self, images: Tensor) -> ImageState:
         visual = self.clip.visual

@@ -98,11 +98,7 @@ class ETRIS(RISModel):
         self.set_config(clip=model.config, nhead=nhead, stride=stride)
 
     def encode_image(self, images: Tensor) -> list[ImageState]:
-        """Normalized images ``[I, 3, H, W]`` to CLIP's stages up to the first bridge.
-
-        Raises:
-            ValueError: If the size isn't a multiple of 32 (ResNet) or of the patch size.
-        """
+        """Normalized images ``[I, 3, H, W]`` to CLIP's stages up to the first bridge, as `BridgedCLIP.encode_image`."""
         return self.encoders.encode_image(images)
 
     def segment(
@@ -161,9 +157,8 @@ class ETRISNeck(nn.Module):
 
     def __init__(self, inputs: Sequence[int], width: int, state_width: int, strides: Sequence[int]) -> None:
         super().__init__()
-        last = len(inputs) - 1
         self.zooms = nn.ModuleList(
-            Zoom(channels, width, stride, transposed=i == last, norm=True)
+            Zoom(channels, width, stride, transposed=i == 2, norm=True)
             for i, (channels, stride) in enumerate(zip(inputs, strides, strict=True))
         )
         self.txt_proj = nn.Linear(state_width, width)
@@ -183,9 +178,6 @@ class Gate(nn.Module):
 
     With a single key every attention weight is 1, whatever the query: the published queries, keys and heads have no
     influence and no gradient, and are left out.
-
-    Args:
-        width: Channels D.
     """
 
     def __init__(self, width: int) -> None:

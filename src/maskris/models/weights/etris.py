@@ -14,15 +14,15 @@ from maskris.models.weights.rules import Rule, below, inner, shape
 ETRIS_RULES: list[Rule] = [
     *below(r"backbone\.", "encoders.clip.", CLIP_RULES),
     # A convolution alone in the bridges of a ResNet; with batch norm and ReLU in those of a vision transformer.
-    (r"bridger\.(zoom_in|zoom_out)\.(\d)\.weight", r"encoders.bridger.stages.\2.\1.0.weight"),
-    (r"bridger\.(zoom_in|zoom_out)\.(\d)\.(\d\..+)", r"encoders.bridger.stages.\2.\1.\3"),
-    (r"bridger\.linear1\.(\d)\.(.+)", r"encoders.bridger.stages.\1.text_in.\2"),
-    (r"bridger\.linear2\.(\d)\.(.+)", r"encoders.bridger.stages.\1.text_out.\2"),
-    (r"bridger\.fusion_v\.(\d)\.(.+)", r"encoders.bridger.stages.\1.read_words.\2"),
-    (r"bridger\.fusion_t\.(\d)\.(.+)", r"encoders.bridger.stages.\1.read_pixels.\2"),
+    (r"bridger\.(zoom_in|zoom_out)\.(\d)\.weight", r"encoders.bridger.\2.\1.0.weight"),
+    (r"bridger\.(zoom_in|zoom_out)\.(\d)\.(\d\..+)", r"encoders.bridger.\2.\1.\3"),
+    (r"bridger\.linear1\.(\d)\.(.+)", r"encoders.bridger.\1.text_in.\2"),
+    (r"bridger\.linear2\.(\d)\.(.+)", r"encoders.bridger.\1.text_out.\2"),
+    (r"bridger\.fusion_v\.(\d)\.(.+)", r"encoders.bridger.\1.read_words.\2"),
+    (r"bridger\.fusion_t\.(\d)\.(.+)", r"encoders.bridger.\1.read_pixels.\2"),
     # The first bridge has no norm, so that the published numbers of the norms are one behind.
-    *[(rf"bridger\.ln_v\.{i}\.(.+)", rf"encoders.bridger.stages.{i + 1}.vision_norm.\1") for i in range(STAGES - 1)],
-    *[(rf"bridger\.ln_t\.{i}\.(.+)", rf"encoders.bridger.stages.{i + 1}.text_norm.\1") for i in range(STAGES - 1)],
+    *[(rf"bridger\.ln_v\.{i}\.(.+)", rf"encoders.bridger.{i + 1}.vision_norm.\1") for i in range(STAGES - 1)],
+    *[(rf"bridger\.ln_t\.{i}\.(.+)", rf"encoders.bridger.{i + 1}.text_norm.\1") for i in range(STAGES - 1)],
     # Attention to a single key: queries and keys influence nothing (see `maskris.models.etris.model.Gate`).
     *[
         (rf"neck\.fusion{i + 3}\.multihead_attn\.in_proj_(.+)", rf"neck.gates.{i}.{{,,v}}_proj.\1")
