@@ -21,7 +21,8 @@ from maskris.data.preprocess import Preprocess
 from maskris.models.base import RISModel, evaluation_mode, foreground_logit
 from maskris.models.caris.model import CARIS
 from maskris.models.encoders.sources import build_tokenizer
-from maskris.models.loading import load_model, model_folder
+from maskris.models.folder import model_folder
+from maskris.models.loading import load_model
 from maskris.registry import find_class
 
 LETTERBOX = {"height": 48, "width": 80, "resize": "letterbox", "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25]}

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from maskris.experiments.recipe import SECTIONS, Recipe, RecipeError, merge, read_recipe, read_yaml, shipped
+from maskris.models.folder import may_be_model
 
 _VARIANT_KEYS = {"recipe", "paper", "reference", "same_compute", *SECTIONS}
 
@@ -269,8 +270,6 @@ def check_variant(variant: Variant, file: Path, overrides: Sequence[str]) -> Rec
     Raises:
         StudyError: If the recipe is refused, or the model to start from is not there; names the variant.
     """
-    from maskris.models.loading import may_be_model
-
     file.parent.mkdir(parents=True, exist_ok=True)
     text = f"# {variant.name}\n{yaml.safe_dump(dict(variant.recipe), sort_keys=False)}"
     file.write_text(text, encoding="utf-8")

@@ -7,9 +7,9 @@ from .encoders.sources import build_tokenizer as build_tokenizer
 from .encoders.text import TextEncoder as TextEncoder
 from .encoders.vision import VisionEncoder as VisionEncoder
 from .etris import ETRIS as ETRIS
+from .folder import model_folder as model_folder
 from .lavt import LAVT as LAVT
 from .loading import load_model as load_model
-from .loading import model_folder as model_folder
 from .weights.convert import ConversionReport as ConversionReport
 from .weights.convert import convert_checkpoint as convert_checkpoint
 from .weights.convert import load_official as load_official

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,15 +21,14 @@ from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.data.tokenizer import ExpressionTokenizer
 from maskris.models.encoders.tokenizers import read_tokenizer
+from maskris.models.folder import CONFIG
 from maskris.registry import find_class, has_short_name, short_names
 from maskris.utils.files import atomic_path, read_json, read_tensors
 
 Features = Any
 """What `RISModel.encode_image` returns: any nesting of tuples, lists, dicts and tensors; private to its model."""
 
-Model = TypeVar("Model", bound="RISModel")
-
-CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer"
+WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer"
 
 
 class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tags=["referring-image-segmentation"]):
@@ -145,7 +144,7 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         self.tokenizer.save_pretrained(save_directory / TOKENIZER)
 
     @classmethod
-    def from_pretrained(cls: type[Model], pretrained_model_name_or_path: str | Path, **arguments: Any) -> Model:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> Self:
         """Load a model of this class from a folder or the Hub, in evaluation mode.
 
         Args:
@@ -171,7 +170,7 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         strict: bool = True,
         config: dict[str, Any] | None = None,
         **arguments: Any,
-    ) -> "RISModel":
+    ) -> Self:
         hub = ("revision", "cache_dir", "force_download", "local_files_only", "token")
         download = {key: arguments.pop(key) for key in hub}
         folder = Path(model_id)

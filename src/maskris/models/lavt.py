@@ -126,11 +126,7 @@ class LAVT(RISModel):
 class PixelWordFusion(nn.Module):
     """Pixel-word attention module, PWAM (section 3.2): cross-attention of the pixels to the words.
 
-    Args:
-        width: Channels C of the map.
-        text_width: Channels T of the words.
-        heads: Heads of the attention.
-        dropout: Dropout before and after pixels and words are multiplied.
+    There is dropout before and after pixels and words are multiplied.
 
     Raises:
         ValueError: If `heads` does not divide `width`.

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from huggingface_hub import hf_hub_download
 
-from maskris.models.base import CONFIG, RISModel
+from maskris.models.base import RISModel
+from maskris.models.folder import BEST, CONFIG, LAST, may_be_model, model_folder
 from maskris.registry import PACKAGES, find_class
 from maskris.utils.files import read_json
 
@@ -29,7 +30,7 @@ def load_model(source: str | Path, model_class: type[RISModel] | str | None = No
     if path.is_dir():
         folder = model_folder(path)
         if folder is None:
-            raise FileNotFoundError(f"{path} holds no model: there is no {CONFIG} in it, nor in its best/ or last/")
+            raise FileNotFoundError(f"{path} holds no model: there is no {CONFIG} in it, nor in its {BEST}/ or {LAST}/")
         source, config = folder, folder / CONFIG
     elif not may_be_model(source):
         raise FileNotFoundError(f"There is no folder {path}; a model is a folder or a Hub id (owner/name)")
@@ -39,22 +40,6 @@ def load_model(source: str | Path, model_class: type[RISModel] | str | None = No
         except OSError as error:
             raise FileNotFoundError(f"There is no folder {path}, nor can it be had from the Hub: {error}") from error
     return (model_class or _class_named_by(config)).from_pretrained(str(source))
-
-
-def model_folder(path: str | Path) -> Path | None:
-    """The folder with the model of a run or a model folder: the folder itself, else its ``best``, else its ``last``.
-
-    Returns:
-        ``None`` if none of them holds a model.
-    """
-    folders = (Path(path) / name for name in ("", "best", "last"))
-    return next((folder for folder in folders if (folder / CONFIG).is_file()), None)
-
-
-def may_be_model(source: str | Path) -> bool:
-    """Whether it is a folder or has the form of a Hub id, owner/name; else it isn't worth a look at the network."""
-    path, name = Path(source), str(source)
-    return path.is_dir() or (not path.is_absolute() and not name.startswith(".") and name.count("/") == 1)
 
 
 def _class_named_by(config: Path) -> type[RISModel]:

@@ -16,10 +16,11 @@ from torch.optim import Optimizer
 
 from maskris.data.dataset import ReferringDataset
 from maskris.models.base import RISModel
+from maskris.models.folder import BEST, LAST
 from maskris.strategies.base import Strategy
 from maskris.training.checkpoint import CheckpointError, load_checkpoint, load_state, save_checkpoint
 from maskris.training.config import TrainingConfig
-from maskris.training.run_record import BEST, LAST, METRICS
+from maskris.training.run_record import METRICS
 from maskris.utils.files import atomic_file, atomic_folder, recover_folder
 from maskris.utils.runstore import FolderInUseError, lock_folder, require_same_run
 

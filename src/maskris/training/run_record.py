@@ -9,10 +9,9 @@ from typing import Any
 
 import yaml
 
-from maskris.models.loading import model_folder
+from maskris.models.folder import BEST, LAST, model_folder
 from maskris.utils.files import read_json
 
-LAST, BEST = "last", "best"  # folders: the checkpoint to continue from, and the model with the best evaluation
 RECIPE = "recipe.yaml"  # the resolved recipe
 METRICS = "metrics.jsonl"  # the measurements, one JSON object a line
 STATE = "state.json"  # in the folder `LAST`: the counters and all that determines the results

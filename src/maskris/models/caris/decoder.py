@@ -92,17 +92,12 @@ class CARISDecoder(nn.Module):
         """
         shapes: Shapes = [(level.shape[2], level.shape[3]) for level in levels]
         vis = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)  # [N, S, D]
-        position = torch.cat(
-            [
-                sine_encoding(h, w, vis.shape[2], vis.device) + self.level_encoding.weight[i]
-                for i, (h, w) in enumerate(shapes)
-            ]
-        )  # [S, D]
+        encodings = (sine_encoding(h, w, vis.shape[2], vis.device) for h, w in shapes)
+        position = torch.cat([x + y for x, y in zip(encodings, self.level_encoding.weight, strict=True)])  # [S, D]
         reference = pixel_centers(shapes, vis.device)
         n, length, _ = words.shape
-        text = torch.cat(
-            [self.lang_in_norm(self.lang_in_linear(words)), self.vis_prompts.weight.expand(n, -1, -1)], dim=1
-        )
+        text = self.lang_in_norm(self.lang_in_linear(words))
+        text = torch.cat([text, self.vis_prompts.weight.expand(n, -1, -1)], dim=1)
         visible = torch.cat([visible, visible.new_ones(n, text.shape[1] - length)], dim=1)
         for i, layer in enumerate(self.layers, 1):
             wanted = vis.shape[1] if i < len(self.layers) else math.prod(shapes[-1])  # only the finest level is used
@@ -124,8 +119,7 @@ class CARISDecoder(nn.Module):
         last = cast(nn.Conv2d, self.mask_feature[-1])
         kernel = classes @ last.weight.flatten(1)  # [N, 2, D]
         bias = classes @ cast(Tensor, last.bias)  # [N, 2]
-        logits: Tensor = torch.einsum("nqc,nchw->nqhw", kernel, y) + bias[..., None, None]
-        return logits
+        return cast(Tensor, torch.einsum("nqc,nchw->nqhw", kernel, y) + bias[..., None, None])
 
 
 class DecoderLayer(nn.Module):

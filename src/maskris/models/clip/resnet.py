@@ -12,15 +12,8 @@ class ModifiedResNet(nn.Module):
     """CLIP's ResNet: three convolutions in the stem, average pools instead of strides, attention pool at the end.
 
     Whole: ``c3, c4, c5 = resnet(images)`` of strides 8, 16 and 32. Step by step: `stem` (stride 4), `layer1` (4),
-    `layer2` (8), `layer3` (16), `layer4` (32) and `attnpool`.
-
-    Args:
-        layers: Bottlenecks of each of the four stages.
-        output_dim: Channels of the attention pool's output.
-        heads: Heads of the attention pool.
-        image_resolution: Side of the images for which the positions of the attention pool are stored; others are
-            resized to.
-        width: Channels of the stem; the stages have 4, 8, 16 and 32 times as many.
+    `layer2` (8), `layer3` (16), `layer4` (32) and `attnpool`. The stem has `width` channels, the stages have 4, 8, 16
+    and 32 times as many. Positions of the attention pool are stored for images with this resolution, as in `CLIP`.
     """
 
     def __init__(
@@ -81,12 +74,7 @@ class Bottleneck(nn.Module):
 class AttentionPool2d(nn.Module):
     """CLIP's attention pool as CRIS changed it: all positions attend to each other, and a convolution joins their map.
 
-    Args:
-        side: Side of the grid for which positions are stored (after a first row that stands for OpenAI's mean token
-            and isn't used).
-        width: Channels of the input.
-        heads: Heads of the attention.
-        output_dim: Channels of the output.
+    Positions are stored for a grid with this side, after a first row for OpenAI's mean token, which isn't used.
     """
 
     def __init__(self, side: int, width: int, heads: int, output_dim: int) -> None:

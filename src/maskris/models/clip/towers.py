@@ -31,15 +31,8 @@ class _Transformer(nn.Module):
 class CLIPVisionTransformer(_Transformer):
     """CLIP's vision transformer. Tokens are ``[I, 1 + h w, D]``: the class token, then the patches row by row.
 
-    Whole: ``tokens = vit(images)``. Step by step: `embed`, `run`, `finish`.
-
-    Args:
-        input_resolution: Side of the images for which positions are stored; for others they are resized bicubically.
-        patch_size: Side of a patch.
-        width: Channels D.
-        layers: Number of blocks.
-        heads: Heads of every attention.
-        output_dim: Channels of the output.
+    Whole: ``tokens = vit(images)``. Step by step: `embed`, `run`, `finish`. Positions are stored for images with this
+    resolution; for others they are resized bicubically.
     """
 
     def __init__(
@@ -77,14 +70,6 @@ class CLIPTextTransformer(_Transformer):
     """Words and a sentence vector from token ids; padding needs no mask, since attention is causal.
 
     Whole: ``words, state = text(input_ids)``. Step by step: `embed`, `run`, `finish`.
-
-    Args:
-        embed_dim: Channels E of the sentence vector.
-        context_length: Most tokens of a sentence.
-        vocab_size: Number of token ids.
-        width: Channels D of the words.
-        heads: Heads of every attention.
-        layers: Number of blocks.
     """
 
     causal = True

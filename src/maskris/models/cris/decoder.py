@@ -51,13 +51,6 @@ def sine_grid(height: int, width: int, channels: int, device: torch.device | Non
 class CRISDecoder(nn.Module):
     """Self-attention of the pixels and cross-attention to the words (section 3.3).
 
-    Args:
-        layers: Number of layers.
-        width: Channels D of pixels and words.
-        heads: Heads of every attention.
-        ffn: Inner width of the feed-forward networks.
-        dropout: Of attentions, feed-forward networks and residuals.
-
     Raises:
         ValueError: If the heads don't divide the width, or it is no multiple of 4, which the positions need.
     """
@@ -96,14 +89,9 @@ class CRISDecoderLayer(nn.Module):
         self.dropout1, self.dropout2, self.dropout3 = (nn.Dropout(dropout) for _ in range(3))
 
     def forward(self, x: Tensor, words: Tensor, keys: Tensor, padding: Tensor, positions: Tensor) -> Tensor:
-        """Pixels ``[N, S, D]`` refined by the words.
+        """Pixels ``[N, S, D]``, with positions ``[S, D]``, refined by the words ``[N, L, D]``.
 
-        Args:
-            x: Pixels.
-            words: ``[N, L, D]``.
-            keys: The words with their positions ``[N, L, D]``.
-            padding: ``[N, L]`` bool, true for words that must not be seen.
-            positions: Of the pixels, ``[S, D]``.
+        Keys are the words with their positions; `padding` ``[N, L]`` bool is true for words that must not be seen.
         """
         y = self.norm1(x)
         y, _ = self.self_attn(y + positions, y + positions, y, need_weights=False)

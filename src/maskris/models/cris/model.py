@@ -125,10 +125,7 @@ class CRIS(RISModel):
 class CRISNeck(nn.Module):
     """Three maps and the sentence become one map of stride 16 (section 3.2).
 
-    Args:
-        inputs: Channels of the maps at strides 8, 16 and 32.
-        outputs: Channels of their projections; the result has as many as the second.
-        state_width: Channels E of the sentence vector.
+    The channels of the maps, and of their projections, are those at strides 8, 16 and 32.
     """
 
     def __init__(self, inputs: Sequence[int], outputs: Sequence[int], state_width: int) -> None:

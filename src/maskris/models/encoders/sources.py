@@ -20,7 +20,7 @@ _UNDECLARED = {
         *("attention_head_size", "embedding_size"),
     )
 }
-"""Keys that a model of `transformers` reads though its configuration doesn't declare them."""
+"""Keys that a model of `transformers` uses though its configuration doesn't declare them."""
 
 
 def read_config(source: Source, **options: Any) -> Any:

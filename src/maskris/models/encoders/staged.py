@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from maskris.models.encoders.sources import Source
-from maskris.models.encoders.vision import VisionEncoder
+from maskris.models.encoders.vision import VisionEncoder, channels_last
 
 StageIterator = Generator[Tensor, Tensor, None]
 """Yields the map ``[I, c, h, w]`` that leaves a stage, and is sent the input of the next stage in its place."""
@@ -21,10 +21,6 @@ class StagedVisionEncoder(VisionEncoder):
 
     These are Swin (V1, V2), ConvNeXt (V1, V2, DINOv3), ResNet, HGNetV2, PVTv2, the vision transformers of DINOv2 and
     DINOv3, and those of timm that are chains of modules (ResNet, ConvNeXt, EfficientNet and many more).
-
-    Args:
-        source: Hub id, local folder or configuration.
-        drop_path: Stochastic depth of the last block, growing linearly from 0 at the first.
 
     Raises:
         ValueError: If the backbone is none for `VisionEncoder`, or it is not known how its stages follow each other.
@@ -134,12 +130,11 @@ def _vit(backbone: Any, images: Tensor) -> StageIterator:
 
 def _timm(backbone: Any, images: Tensor) -> StageIterator:
     network: nn.ModuleDict = backbone._backbone
-    channels_last = str(getattr(network.output_fmt, "value", network.output_fmt)) == "NHWC"
     x = images
     for name, module in network.items():
         x = module(x)
         if name in cast(Any, network).return_layers:
-            x = (yield x.movedim(-1, 1)).movedim(1, -1) if channels_last else (yield x)
+            x = (yield x.movedim(-1, 1)).movedim(1, -1) if channels_last(backbone) else (yield x)
 
 
 def _map(tokens: Tensor, size: tuple[int, int]) -> Tensor:

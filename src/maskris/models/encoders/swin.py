@@ -26,11 +26,7 @@ def replace_blocks(backbone: nn.Module) -> None:
 
 
 class SwinBlock(nn.Module):
-    """A block of Swin whose windows are always padded and shifted, as in its authors' detection code.
-
-    Args:
-        layer: The block of `transformers`, whose parts are taken over; its `mlp` may have a `drop_path` of its own.
-    """
+    """A block of Swin whose windows are always padded and shifted, as in its authors' detection code."""
 
     def __init__(self, layer: SwinLayer) -> None:
         super().__init__()

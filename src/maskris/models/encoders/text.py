@@ -18,7 +18,6 @@ TEXT_ENCODERS = (*WITH_POOLER, "clip_text_model", "deberta-v2", "distilbert", "e
 _MEASURES = (
     "its layers measure how far words are apart, and extra vectors would be farther away the more padding there is"
 )
-
 _WHY_NOT = {
     "albert": "its layers begin with a projection, which vectors that join the words would have to go through",
     "deberta": "of the DeBERTas only v2 and v3 let the caller say how far words are apart",
@@ -56,27 +55,21 @@ class TextEncoder(nn.Module):
         self.causal = self.config["model_type"] == "clip_text_model"
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, extra: Tensor | None = None) -> Tensor:
-        """Encode words, followed by extra vectors where there are any.
+        """Words, and extra vectors where there are any, to their features ``[N, L + P, T]``.
 
         Args:
             input_ids: ``[N, L]`` int64.
             attention_mask: ``[N, L]``, 1 for tokens and 0 for padding.
             extra: ``[N, P, T]`` vectors appended after the padding, without position, visible to every word.
-
-        Returns:
-            ``[N, L + P, T]``.
         """
-        words = cast(Any, self.model).embeddings(input_ids=input_ids)  # [N, L, T]
-        if hasattr(self.model, "embeddings_project"):  # ELECTRA, where words are narrower than layers
-            words = cast(Any, self.model).embeddings_project(words)
+        model = cast(Any, self.model)
+        words = model.embeddings(input_ids=input_ids)  # [N, L, T]
+        if hasattr(model, "embeddings_project"):  # ELECTRA, where words are narrower than layers
+            words = model.embeddings_project(words)
         extra = words[:, :0] if extra is None else extra.to(words.dtype)
         hidden = torch.cat([words, extra], dim=1)
         visible = torch.cat([attention_mask.bool(), attention_mask.new_ones(extra.shape[:2]).bool()], dim=1)
-        return self._layers(hidden, visible, input_ids.shape[1])
-
-    def _layers(self, hidden: Tensor, visible: Tensor, length: int) -> Tensor:
-        """The second half: `length` words and the extra vectors ``[N, L + P, T]`` to the same, encoded."""
-        model = cast(Any, self.model)
+        length = input_ids.shape[1]
         if self.config["model_type"] == "deberta-v2":
             distances = self._distances(hidden[:, :length], hidden.shape[1])
             encoded = model.encoder(hidden, visible.long(), output_hidden_states=False, relative_pos=distances)
@@ -102,20 +95,12 @@ class TextEncoder(nn.Module):
         return distances
 
     def summary_index(self, attention_mask: Tensor) -> Tensor:
-        """Where the features of the whole sentence stand: ``[N, L]`` to ``[N]`` int64.
-
-        At the first token (``[CLS]``), or, with causal attention, at the last (end of text).
-        """
+        """The token with the features of the sentence, ``[N]`` int64: the first (``[CLS]``) or, if causal, the last."""
         last = attention_mask.long().sum(1).sub(1).clamp_min(0)
         return last if self.causal else torch.zeros_like(last)
 
     def uses_weight_decay(self, name: str, module: nn.Module) -> bool:
-        """Whether a parameter should decay: not those of norms and of tables of words, positions and distances.
-
-        Args:
-            name: The parameter's full name in this encoder.
-            module: The module it belongs to.
-        """
+        """Whether a parameter of a module should decay: not those of norms and of tables of words or positions."""
         return not isinstance(module, (nn.LayerNorm, nn.Embedding))
 
 

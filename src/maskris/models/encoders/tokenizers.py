@@ -15,15 +15,9 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from maskris.utils.files import damage, is_lfs_pointer
 
-START, END = "<|startoftext|>", "<|endoftext|>"
-
-MASK_STAND_IN = "*</w>"
-
-OPENAI = "openai/clip-vit-base-patch16"
-"""All of OpenAI's CLIPs share this tokenizer."""
-
-_MERGES = 49152 - 256 - 2
-"""How many merges of OpenAI's file belong to CLIP."""
+START, END, MASK_STAND_IN = "<|startoftext|>", "<|endoftext|>", "*</w>"
+OPENAI = "openai/clip-vit-base-patch16"  # all of OpenAI's CLIPs share this tokenizer
+_MERGES = 49152 - 256 - 2  # of OpenAI's file, those that belong to CLIP
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -46,15 +40,10 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def default_tokenizer(kind: str, source: dict[str, Any] | str | Path, published: str | None = None) -> str:
-    """Where the tokenizer of an encoder lies, if no other is named.
-
-    Args:
-        kind: What `source` is, for the error.
-        source: Hub id, folder or configuration of the encoder.
-        published: The tokenizer that all published weights share; by default it lies where the weights lie.
+    """Where the tokenizer of an encoder, such as a text encoder, lies: at `published`, else where the weights lie.
 
     Raises:
-        ValueError: If it is a configuration, which names no tokenizer.
+        ValueError: If the source is a configuration, which names no tokenizer.
     """
     if isinstance(source, dict):
         raise ValueError(f"A {kind} given as a configuration needs a tokenizer: a list of words or a folder")
@@ -62,15 +51,12 @@ def default_tokenizer(kind: str, source: dict[str, Any] | str | Path, published:
 
 
 def build_clip_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """A tokenizer for CLIP's text encoder.
+    """A tokenizer for CLIP's text encoder, whose padding has id 0 and whose end of text has the largest id.
 
     Args:
         source: Hub id or folder; a file of merges (``merges.txt``, or OpenAI's ``bpe_simple_vocab_16e6.txt.gz``), from
             which the vocabulary follows; a list of words, which becomes a lower-case WordPiece tokenizer with a mask
             token of its own; or a tokenizer, which is copied.
-
-    Returns:
-        A tokenizer whose padding has id 0 and whose end of text has the largest id.
 
     Raises:
         OSError: If there is no such tokenizer.
@@ -81,8 +67,10 @@ def build_clip_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBas
         vocabulary = {token: i for i, token in enumerate(tokens)}
         return BertTokenizer(vocab=vocabulary, cls_token=START, sep_token=END, bos_token=START, eos_token=END)
     if isinstance(source, (str, Path)):
-        merges = _merges_file(Path(source))
-        tokenizer = _from_merges(merges) if merges else cast(Any, AutoTokenizer.from_pretrained(source))
+        merges = Path(source)
+        if merges.is_dir() and not (merges / "tokenizer_config.json").is_file():  # nothing else about the tokenizer
+            merges /= "merges.txt"
+        tokenizer = _from_merges(merges) if merges.is_file() else cast(Any, AutoTokenizer.from_pretrained(source))
     else:
         tokenizer = copy.deepcopy(source)
     if tokenizer.eos_token_id is None or tokenizer.eos_token_id != len(tokenizer) - 1:
@@ -95,13 +83,6 @@ def build_clip_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBas
     if tokenizer.mask_token is None and MASK_STAND_IN in tokenizer.get_vocab():
         tokenizer.mask_token = MASK_STAND_IN
     return tokenizer
-
-
-def _merges_file(path: Path) -> Path | None:
-    """The merges, if they are a file or in a folder that says nothing else of the tokenizer."""
-    if path.is_dir() and not (path / "tokenizer_config.json").is_file():
-        path = path / "merges.txt"
-    return path if path.is_file() else None
 
 
 def _from_merges(path: Path) -> PreTrainedTokenizerBase:

@@ -14,12 +14,12 @@ from transformers.models.swin.modeling_swin import SwinLayer, SwinMLP
 from maskris.models.encoders.sources import Source, describe, read_config
 from maskris.models.encoders.swin import SwinBlock, replace_blocks
 
-PADDING = ("swin", "swinv2", "maskformer-swin")
-"""Backbones that pad images of any size themselves, as published."""
-
-UNIFORM = ("dinov2", "dinov2_with_registers", "dinov3_vit")
-"""Backbones to which `transformers` gives the same stochastic depth in every layer."""
-
+_PADDING = ("swin", "swinv2", "maskformer-swin")  # they pad images of any size themselves, as published
+_UNIFORM = (
+    "dinov2",
+    "dinov2_with_registers",
+    "dinov3_vit",
+)  # in transformers, with one stochastic depth for all layers
 _UNDECAYED = (  # single vectors and tables of the families: positions, tokens without a patch, scales of layers
     *("relative_position", "position_embeddings", "absolute_pos_embed", "pos_embed"),
     *("cls_token", "mask_token", "register_tokens", "reg_token"),
@@ -61,7 +61,7 @@ class VisionEncoder(nn.Module):
                 if isinstance(layer, SwinLayer):
                     layer.mlp = cast(Any, SwinMLPWithDropPath(layer.mlp, layer.drop_path))
             replace_blocks(self.backbone)
-        if self.config["model_type"] in UNIFORM:
+        if self.config["model_type"] in _UNIFORM:
             paths = [module for module in self.backbone.modules() if hasattr(module, "drop_prob")]  # one in each layer
             for i, path in enumerate(paths):
                 cast(Any, path).drop_prob = drop_path * i / max(len(paths) - 1, 1)
@@ -72,7 +72,7 @@ class VisionEncoder(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Normalized images ``[I, 3, H, W]`` to four maps, finest first (strides 4, 8, 16 and 32 for Swin)."""
         maps = self.backbone(self.fit(images)).feature_maps
-        return tuple(x.movedim(-1, 1) for x in maps) if _channels_last(self.backbone) else tuple(maps)
+        return tuple(x.movedim(-1, 1) for x in maps) if channels_last(self.backbone) else tuple(maps)
 
     def fit(self, images: Tensor) -> Tensor:
         """Images at the next size that the coarsest stride divides, bilinearly; so every map covers the whole image.
@@ -80,7 +80,7 @@ class VisionEncoder(nn.Module):
         Backbones cut off what doesn't fill a patch, and each map would show another part of the image. Swin pads by
         itself, as published: its images pass unchanged.
         """
-        if self.config["model_type"] in PADDING:
+        if self.config["model_type"] in _PADDING:
             return images
         return resize_to_multiple(images, max(self.strides))
 
@@ -100,12 +100,7 @@ class VisionEncoder(nn.Module):
                 raise ValueError(f"A {self.config['model_type']} has no gradient checkpointing: {error}") from error
 
     def uses_weight_decay(self, name: str, module: nn.Module) -> bool:
-        """Whether a parameter should decay: not those of norms, position tables, lone tokens and scales of layers.
-
-        Args:
-            name: The parameter's full name in this encoder.
-            module: The module it belongs to.
-        """
+        """Whether a parameter of a module should decay: not norms, position tables, lone tokens, scales of layers."""
         norm = isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _BatchNorm))
         return not (norm or any(part in name for part in _UNDECAYED))
 
@@ -121,9 +116,7 @@ def resize_to_multiple(images: Tensor, step: int) -> Tensor:
 class SwinMLPWithDropPath(nn.Module):
     """The MLP of a Swin block with stochastic depth, which `transformers` applies to the attention alone.
 
-    Args:
-        mlp: The block's MLP, whose parameters keep their names.
-        drop_path: The block's stochastic depth; both residuals use the same rate, as in the official code of Swin.
+    Both residuals use the same rate, as in the official code of Swin; the parameters keep their names.
     """
 
     def __init__(self, mlp: SwinMLP, drop_path: nn.Module) -> None:
@@ -179,7 +172,8 @@ def _build_timm(source: Source, config: Any, drop_path: float) -> nn.Module:
     return cast(nn.Module, backbone)
 
 
-def _channels_last(backbone: nn.Module) -> bool:
+def channels_last(backbone: nn.Module) -> bool:
+    """Whether the maps of a backbone are ``[I, h, w, c]``."""
     layout = getattr(getattr(backbone, "_backbone", None), "output_fmt", "")  # of timm's networks: Swin has NHWC
     return str(getattr(layout, "value", layout)) == "NHWC"
 
@@ -212,5 +206,5 @@ def _probe(
     finally:
         backbone.train(training)
     unused = [name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None]
-    channels, rows = (3, 1) if _channels_last(backbone) else (1, 2)
+    channels, rows = (3, 1) if channels_last(backbone) else (1, 2)
     return [x.shape[channels] for x in maps], [round(height / x.shape[rows]) for x in maps], unused

@@ -146,14 +146,7 @@ class ETRIS(RISModel):
 
 
 class ETRISNeck(nn.Module):
-    """Hierarchical alignment (section 3.3): three maps, each gated by the sentence, are merged.
-
-    Args:
-        inputs: Channels of the maps, finest first.
-        width: Channels D of the result.
-        state_width: Channels E of the sentence vector.
-        strides: How far the first two maps are zoomed out, and the last one in.
-    """
+    """Hierarchical alignment (section 3.3): three maps, finest first, each gated by the sentence, are merged."""
 
     def __init__(self, inputs: Sequence[int], width: int, state_width: int, strides: Sequence[int]) -> None:
         super().__init__()

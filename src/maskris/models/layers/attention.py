@@ -1,6 +1,7 @@
 """Attention whose inner width may exceed the features', and the sine encoding of positions."""
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,6 @@ class Attention(nn.Module):
 
     The scores are not clamped (the official code clamps them at 50,000, which fp32 and bf16 never reach).
 
-    Args:
-        width: Channels of queries, keys, values and output.
-        heads: Number of heads.
-        ratio: Inner width over `width`.
-
     Raises:
         ValueError: If the inner width is not a multiple of `heads`.
     """
@@ -29,7 +25,7 @@ class Attention(nn.Module):
         inner = width * ratio
         if inner % heads:
             raise ValueError(f"The attention's inner width {inner} must be a multiple of its {heads} heads")
-        self.heads = heads
+        self.heads, self.scale = heads, float((inner // heads) ** -0.5)
         self.q_proj = nn.Linear(width, inner)
         self.k_proj = nn.Linear(width, inner)
         self.v_proj = nn.Linear(width, inner)
@@ -38,24 +34,19 @@ class Attention(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
         """Attend, in whichever of three forms takes the fewest operations; all compute the same function.
 
-        Args:
-            query: ``[N, Q, D]``.
-            key: ``[N, K, D]``.
-            value: ``[N, K, D]``.
-            visible: ``[N, K]`` bool, false for keys that must not be attended to; all may by default.
-
-        Returns:
-            ``[N, Q, D]``.
+        Queries ``[N, Q, D]``, keys and values ``[N, K, D]`` to ``[N, Q, D]``; `visible` ``[N, K]`` bool is false for
+        keys that must not be attended to.
         """
         if _exporting():  # an exported program can't choose by the shapes it will meet
             return self.wide(query, key, value, visible)
         q, k = query.shape[1], key.shape[1]
         inner, width = self.q_proj.weight.shape
-        # Multiplications for the larger side: projecting it twice and attending, or attending at the outer width.
-        wide, thin, lift = width * inner, self.heads * width, width * inner
-        if q * lift + q * k * thin < k * wide + q * k * inner:
+        # Multiplications that projecting the larger side would take beyond projecting the smaller one twice, and those
+        # that attending at the outer width with every head takes beyond attending at the inner one.
+        project, attend = (k - q) * width * inner, q * k * (self.heads * width - inner)
+        if attend < project:
             return self.few_queries(query, key, value, visible)
-        if k * lift + q * k * thin < q * wide + q * k * inner:
+        if attend < -project:
             return self.few_keys(query, key, value, visible)
         return self.wide(query, key, value, visible)
 
@@ -64,8 +55,7 @@ class Attention(nn.Module):
         q, k, v = self._split(self.q_proj(query)), self._split(self.k_proj(key)), self._split(self.v_proj(value))
         mask = None if visible is None else visible[:, None, None]  # [N, 1, 1, K]
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # [N, heads, Q, inner / heads]
-        output: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
-        return output
+        return cast(Tensor, self.out_proj(attended.transpose(1, 2).flatten(2)))
 
     def few_queries(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
         """For few queries, words that attend to pixels: the keys and values are not projected.
@@ -74,7 +64,7 @@ class Attention(nn.Module):
         softmax; the value projection comes after the weighted sum, whose weights add up to one.
         """
         n, q, width = query.shape
-        scaled = self._split(self.q_proj(query)) * self._scale  # [N, heads, Q, inner / heads]
+        scaled = self._split(self.q_proj(query)) * self.scale  # [N, heads, Q, inner / heads]
         lifted = (scaled @ self._by_head(self.k_proj.weight)).flatten(1, 2)  # [N, heads * Q, D]
         scores = lifted @ key.transpose(1, 2)  # [N, heads * Q, K]
         if visible is not None:
@@ -83,8 +73,7 @@ class Attention(nn.Module):
         values = mixed @ self._by_head(self.v_proj.weight).transpose(1, 2)  # [N, heads, Q, inner / heads]
         # Distributed training waits for the gradient of every parameter, that of the keys' bias too, which is zero.
         bias = self.v_proj.bias + 0 * self.k_proj.bias
-        output: Tensor = self.out_proj(values.transpose(1, 2).flatten(2) + bias)
-        return output
+        return cast(Tensor, self.out_proj(values.transpose(1, 2).flatten(2) + bias))
 
     def few_keys(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
         """For few keys, pixels that attend to words: the queries are not projected.
@@ -92,7 +81,7 @@ class Attention(nn.Module):
         The query projection moves into the keys and the output projection into the values.
         """
         n, k, width = key.shape
-        keys = self._split(self.k_proj(key)) * self._scale  # [N, heads, K, inner / heads]
+        keys = self._split(self.k_proj(key)) * self.scale  # [N, heads, K, inner / heads]
         lifted = (keys @ self._by_head(self.q_proj.weight)).flatten(1, 2)  # [N, heads * K, D]
         bias = (keys @ self.q_proj.bias.view(self.heads, -1, 1))[..., 0]  # [N, heads, K]
         if visible is not None:
@@ -104,30 +93,19 @@ class Attention(nn.Module):
         values = (self._split(self.v_proj(value)) @ outer).flatten(1, 2)  # [N, heads * K, D]
         return shares.to(values.dtype).transpose(1, 2) @ values + self.out_proj.bias
 
-    @property
-    def _scale(self) -> float:
-        return float((self.q_proj.out_features // self.heads) ** -0.5)
-
     def _by_head(self, weight: Tensor) -> Tensor:
-        by_head: Tensor = weight.unflatten(0, (self.heads, -1))  # [heads, inner / heads, D]
-        return by_head
+        return cast(Tensor, weight.unflatten(0, (self.heads, -1)))  # [heads, inner / heads, D]
 
     def _split(self, x: Tensor) -> Tensor:
-        split: Tensor = x.unflatten(-1, (self.heads, -1))
-        return split.transpose(1, 2)  # [N, heads, L, inner / heads]
+        return cast(Tensor, x.unflatten(-1, (self.heads, -1))).transpose(1, 2)  # [N, heads, L, inner / heads]
 
 
 def sine_encoding(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:
     """Sine encoding of a grid of positions, normalized to one period (DETR; 1-based, eps 1e-6, temperature 10,000).
 
-    Args:
-        height: Rows of the grid.
-        width: Columns of the grid.
-        channels: Channels, the first half for y and the second for x; a multiple of 4.
-        device: Where to make it.
-
     Returns:
-        ``[height * width, channels]`` float32, row by row.
+        ``[height * width, channels]`` float32, row by row; the first half of the channels, of which there must be a
+        multiple of 4, for y and the second for x.
     """
     half = channels // 2
     frequency = 10000 ** (2 * torch.arange(half, device=device).div(2, rounding_mode="floor") / half)  # [half]

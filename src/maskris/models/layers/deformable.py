@@ -1,6 +1,7 @@
 """Multi-scale deformable attention (Zhu et al., arXiv 2010.04159, section 4.1) in pure PyTorch."""
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +12,6 @@ from maskris.models.layers.sampling import Shapes, can_sample_rows, sample_rows
 
 class DeformableAttention(nn.Module):
     """Every query samples a few points around itself on every level.
-
-    Args:
-        width: Channels.
-        heads: Number of heads.
-        levels: Number of levels.
-        points: Points per head and level.
 
     Raises:
         ValueError: If `width` is not a multiple of `heads`.
@@ -50,16 +45,13 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(projection.bias)
 
     def forward(self, query: Tensor, value: Tensor, reference: Tensor, shapes: Shapes) -> Tensor:
-        """Attend.
+        """Queries to ``[N, Q, D]``; the sampling runs in single precision or, for double inputs, in double.
 
         Args:
             query: ``[N, Q, D]``.
             value: ``[N, S, D]``, the levels one after the other, each row by row.
             reference: ``[Q, 2]``, the center (x, y) of each query in [0, 1].
             shapes: Height and width of each level; their products add up to `S`.
-
-        Returns:
-            ``[N, Q, D]``; the sampling runs in single precision or, for double inputs, in double, never in half.
         """
         n, q, _ = query.shape
         shape = (n, q, self.heads, self.levels, self.points)
@@ -74,8 +66,7 @@ class DeformableAttention(nn.Module):
                 for offset, start in zip((x, y), self.starts(reference.to(full), shapes), strict=True)
             )
             sampled = sample_levels(values.to(full), x, y, _softmax(logits.to(full)).view(shape), shapes)
-        output: Tensor = self.output_proj(sampled)
-        return output
+        return cast(Tensor, self.output_proj(sampled))
 
     def starts(self, reference: Tensor, shapes: Shapes) -> tuple[Tensor, Tensor]:
         """Where in each level, in pixels, the offsets start from: x and y, ``[Q, heads * levels * points]``."""
@@ -94,7 +85,7 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 def sample_levels(values: Tensor, x: Tensor, y: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
-    """The weighted sum of bilinear samples, zero outside a level, by the fastest way there is.
+    """The weighted sum of bilinear samples ``[N, Q, D]``, zero outside a level, by the fastest way there is.
 
     Args:
         values: ``[N, S, D]``.
@@ -102,9 +93,6 @@ def sample_levels(values: Tensor, x: Tensor, y: Tensor, weights: Tensor, shapes:
         y: As `x`, downwards.
         weights: As `x`.
         shapes: Height and width of each level.
-
-    Returns:
-        ``[N, Q, D]``.
     """
     sample = sample_rows if can_sample_rows(values, x.shape[2], shapes) else sample_grid
     return sample(values, x, y, weights, shapes)

@@ -16,7 +16,6 @@ Shapes = list[tuple[int, int]]
 """Height and width of each level."""
 
 _BORDER = 2  # a point at -2 has zeros around it only, so its gradient vanishes as it does anywhere outside
-
 _EXACT = 2**24  # whole numbers below are exact in single precision
 
 

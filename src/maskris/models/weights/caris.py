@@ -7,19 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from maskris.models.weights.encoders import SWIN_RULES, bert_config, swin_config
+from maskris.models.weights.encoders import BERT_RULES, SWIN_RULES, bert_config, swin_config
 from maskris.models.weights.options import PUBLISHED, ConversionOptions
 from maskris.models.weights.rules import Dropped, Rule, below, count, inner, shape
 
 CARIS_RULES: list[Rule] = [
     (r"criterion\.seg_criterion\.weight", Dropped("class weights of the loss, which belong to the strategy")),
-    (r"backbone\.lang_encoder\.embeddings\.position_ids", Dropped("the numbers 0, 1, 2, ... of old transformers")),
-    *below(r"backbone\.vis_encoder\.", "vision.backbone.swin.", SWIN_RULES),
-    *[
-        (rf"backbone\.vis_encoder\.norm{i}\.(.+)", rf"vision.backbone.hidden_states_norms.stage{i + 1}.\1")
-        for i in range(4)
-    ],
-    (r"backbone\.lang_encoder\.(.+)", r"text.model.\1"),
+    *below(r"backbone\.vis_encoder\.", "vision.backbone.", SWIN_RULES),
+    *below(r"backbone\.lang_encoder\.", "text.", BERT_RULES),
     (r"backbone\.conditional_prompts\.lang_prompts_norm\.(.+)", r"conditional_prompts.norm.\1"),
     (r"backbone\.(conditional_prompts\..+)", r"\1"),
     (r"pixel_decoder\.encoder\.(\d+\.(?:lang|vis)_mlp)\.fc1\.(.+)", r"decoder.layers.\1.0.\2"),
@@ -32,11 +27,7 @@ CARIS_RULES: list[Rule] = [
 
 
 def caris_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBLISHED) -> dict[str, Any]:
-    """Arguments of `CARIS` from the official names of the whole network.
-
-    Raises:
-        ValueError: If a name is missing, or shapes and given numbers contradict each other.
-    """
+    """Arguments of `CARIS` from the official names of the whole network."""
     levels, width = shape(weights, "pixel_decoder.level_encoding.weight", 2)
     offsets = shape(weights, "pixel_decoder.encoder.0.vis_self_attn.attention_weights.weight", 2)[0]
     points, remainder = divmod(offsets, options.heads * levels)

@@ -112,7 +112,8 @@ def _scalar_under(module: str) -> Callable[..., Any]:
 
 
 _ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    *(argparse.Namespace, np.dtype),
+    argparse.Namespace,
+    np.dtype,
     *{type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"},
     *(_scalar_under(module) for module in ("numpy.core.multiarray", "numpy._core.multiarray")),
 ]

@@ -16,11 +16,7 @@ CRIS_RULES: list[Rule] = [
 
 
 def cris_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBLISHED) -> dict[str, Any]:
-    """Arguments of `CRIS` from the official names of the whole network.
-
-    Raises:
-        ValueError: If a name is missing, or shapes make no sense.
-    """
+    """Arguments of `CRIS` from the official names of the whole network."""
     return {
         "clip": clip_config(inner(weights, "backbone.")),
         "fpn_out": [shape(weights, f"neck.{name}.0.weight", 4)[0] for name in ("f3_v_proj", "f2_v_proj", "f1_v_proj")],
@@ -29,11 +25,7 @@ def cris_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBL
 
 
 def decoder_config(weights: Mapping[str, Tensor], heads: int) -> dict[str, int]:
-    """Arguments of the decoder that CRIS and ETRIS share.
-
-    Raises:
-        ValueError: As for `cris_config`.
-    """
+    """Arguments of the decoder that CRIS and ETRIS share."""
     ffn, width = shape(weights, "decoder.layers.0.ffn.0.weight", 2)
     check_heads(heads, "decoder's", width)
     return {"num_layers": count(weights, r"decoder\.layers\.(\d+)\."), "num_head": heads, "dim_ffn": ffn}

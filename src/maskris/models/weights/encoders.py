@@ -16,31 +16,41 @@ from maskris.models.clip.towers import CLIP, CLIPVisionTransformer
 from maskris.models.encoders.sources import Source, read_config
 from maskris.models.weights.checkpoint import is_torchscript, read_checkpoint, read_torchscript
 from maskris.models.weights.options import PUBLISHED, ConversionOptions
-from maskris.models.weights.rules import Dropped, Rule, below, count, load_mapped, map_state, shape
+from maskris.models.weights.rules import Dropped, Rule, count, load_mapped, map_state, shape
+
+_SWIN_BLOCK = (
+    (r"norm1\.(.+)", r"layernorm_before.\2"),
+    (r"norm2\.(.+)", r"layernorm_after.\2"),
+    (r"attn\.(relative_position_bias_table)", r"attention.relative_position_bias.\2"),
+    (r"attn\.qkv\.(.+)", r"attention.{q,k,v}_proj.\2"),
+    (r"attn\.proj\.(.+)", r"attention.o_proj.\2"),
+    (r"(mlp\..+)", r"\2"),
+)
 
 SWIN_RULES: list[Rule] = [
     (r"mask_token", Dropped("a dead parameter: the masking of tokens inside Swin is never switched on")),
     (r"layers\.\d+\.blocks\.\d+\.attn\.relative_position_index", Dropped("a table that follows from the window")),
     (r"layers\.\d+\.blocks\.\d+\.attn_mask", Dropped("a mask that follows from the image size")),
-    (r"patch_embed\.proj\.(.+)", r"embeddings.patch_embeddings.projection.\1"),
-    (r"patch_embed\.norm\.(.+)", r"embeddings.norm.\1"),
-    (r"(layers\.\d+\.blocks\.\d+)\.norm1\.(.+)", r"encoder.\1.layernorm_before.\2"),
-    (r"(layers\.\d+\.blocks\.\d+)\.norm2\.(.+)", r"encoder.\1.layernorm_after.\2"),
-    (
-        r"(layers\.\d+\.blocks\.\d+)\.attn\.(relative_position_bias_table)",
-        r"encoder.\1.attention.relative_position_bias.\2",
-    ),
-    (r"(layers\.\d+\.blocks\.\d+)\.attn\.qkv\.(.+)", r"encoder.\1.attention.{q,k,v}_proj.\2"),
-    (r"(layers\.\d+\.blocks\.\d+)\.attn\.proj\.(.+)", r"encoder.\1.attention.o_proj.\2"),
-    (r"(layers\.\d+\.blocks\.\d+\.mlp\..+)", r"encoder.\1"),
-    (r"(layers\.\d+\.downsample\..+)", r"encoder.\1"),
+    (r"patch_embed\.proj\.(.+)", r"swin.embeddings.patch_embeddings.projection.\1"),
+    (r"patch_embed\.norm\.(.+)", r"swin.embeddings.norm.\1"),
+    *[(rf"(layers\.\d+\.blocks\.\d+)\.{old}", rf"swin.encoder.\1.{new}") for old, new in _SWIN_BLOCK],
+    (r"(layers\.\d+\.downsample\..+)", r"swin.encoder.\1"),
+    *[(rf"norm{i}\.(.+)", rf"hidden_states_norms.stage{i + 1}.\1") for i in range(4)],
 ]
+"""Official names as those of `transformers.SwinBackbone`."""
 
 SWIN_IMAGENET_RULES: list[Rule] = [
     (r"head\..+", Dropped("the classifier")),
     (r"norm\..+", Dropped("the norm before the classifier: every stage has a norm of its own instead")),
-    *below("", "swin.", SWIN_RULES),
+    *SWIN_RULES,
 ]
+
+BERT_RULES: list[Rule] = [
+    (r"pooler\..+", Dropped("the pooler, whose output is not used")),
+    (r"embeddings\.position_ids", Dropped("the numbers 0, 1, 2, ... of old transformers")),
+    (r"(.+)", r"model.\1"),
+]
+"""The names of `transformers.BertModel` as those of `TextEncoder`."""
 
 
 def swin_config(weights: Mapping[str, Tensor], window: int | None = None) -> dict[str, Any]:
@@ -105,13 +115,12 @@ def bert_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBL
     return shapes | {"num_attention_heads": heads or width // 64}
 
 
-OPENAI = {
+# Hub ids of OpenAI's weights by OpenAI's names for them.
+_OPENAI = {
     "RN50": "timm/resnet50_clip.openai",
     "RN101": "timm/resnet101_clip.openai",
     "ViT-B/16": "openai/clip-vit-base-patch16",
 }
-"""Hub ids of OpenAI's weights by OpenAI's names for them."""
-
 _LAYOUTS = (("open_clip_model.safetensors", "open_clip_config.json"), ("model.safetensors", "config.json"))
 _TRANSPOSED = ("text_projection.weight", "visual_projection.weight")
 
@@ -128,7 +137,7 @@ def read_clip(source: str | Path) -> dict[str, Tensor]:
         FileNotFoundError: If there is nothing of this name, or no weights in it.
         ValueError: If the file is refused or damaged, or holds another kind of CLIP.
     """
-    name = OPENAI.get(str(source), str(source))
+    name = _OPENAI.get(str(source), str(source))
     path = Path(name)
     if path.is_file():
         return read_torchscript(path) if is_torchscript(path) else read_checkpoint(path).weights
@@ -201,7 +210,7 @@ def _fetch(name: str, file: str) -> Path | None:
     if Path(name).is_dir():
         return path if (path := Path(name) / file).is_file() else None
     if name.count("/") != 1 or Path(name).is_absolute():
-        known = ", ".join(OPENAI)
+        known = ", ".join(_OPENAI)
         raise FileNotFoundError(f"There is no CLIP {name}: give {known}, a file, a folder or a Hub id (owner/name)")
     try:
         return Path(hf_hub_download(name, file))

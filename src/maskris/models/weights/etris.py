@@ -35,11 +35,7 @@ ETRIS_RULES: list[Rule] = [
 
 
 def etris_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBLISHED) -> dict[str, Any]:
-    """Arguments of `ETRIS` from the official names of the whole network.
-
-    Raises:
-        ValueError: If a name is missing, or shapes and given numbers contradict each other.
-    """
+    """Arguments of `ETRIS` from the official names of the whole network."""
     clip = clip_config(inner(weights, "backbone."))
     fused = [i for i in range(STAGES) if f"bridger.linear1.{i}.weight" in weights]
     if not fused or fused != list(range(fused[0], STAGES)):

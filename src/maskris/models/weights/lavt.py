@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from maskris.models.weights.encoders import SWIN_RULES, bert_config, swin_config
+from maskris.models.weights.encoders import BERT_RULES, SWIN_RULES, bert_config, swin_config
 from maskris.models.weights.options import PUBLISHED, ConversionOptions
 from maskris.models.weights.rules import Dropped, Rule, below, inner
 
@@ -31,32 +31,25 @@ LAVT_RULES: list[Rule] = [
         r"backbone\.layers\.3\.res_gate\..+",
         Dropped("a dead parameter: the gate behind the last stage changes features that are not used"),
     ),
-    (r"text_encoder\.pooler\..+", Dropped("the pooler, whose output is not used")),
-    (r"text_encoder\.embeddings\.position_ids", Dropped("the numbers 0, 1, 2, ... of old transformers")),
     (r"backbone\.layers\.(\d+)\.res_gate\.0\.(.+)", r"gates.\1.inner.\2"),
     (r"backbone\.layers\.(\d+)\.res_gate\.2\.(.+)", r"gates.\1.outer.\2"),
     *[
         (rf"backbone\.layers\.(\d+)\.fusion\.{re.escape(theirs)}\.(.+)", rf"fusions.\1.{ours}.\2")
         for theirs, ours in _PWAM.items()
     ],
-    *below(r"backbone\.", "vision.backbone.swin.", SWIN_RULES),
-    *[(rf"backbone\.norm{i}\.(.+)", rf"vision.backbone.hidden_states_norms.stage{i + 1}.\1") for i in range(4)],
+    *below(r"backbone\.", "vision.backbone.", SWIN_RULES),
+    *below(r"text_encoder\.", "text.", BERT_RULES),
     *[
         (rf"classifier\.{theirs}_{4 - block}\.(.+)", rf"decoder.blocks.{block}.{ours}.\1")
         for block in range(3)
         for theirs, ours in _DECODER.items()
     ],
     (r"classifier\.conv1_1\.(.+)", r"decoder.last.\1"),
-    (r"text_encoder\.(.+)", r"text.model.\1"),
 ]
 
 
 def lavt_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBLISHED) -> dict[str, Any]:
-    """Arguments of `LAVT` from the official names of the whole network, BERT included (see above).
-
-    Raises:
-        ValueError: If a name is missing, or shapes and given numbers contradict each other.
-    """
+    """Arguments of `LAVT` from the official names of the whole network, BERT included (see above)."""
     bert = inner(weights, "text_encoder.")
     if not bert:
         raise ValueError(

@@ -39,7 +39,7 @@ class Network:
         label: Its name for people.
         model: Our class.
         rules: Published parameter names as ours.
-        configure: The model's arguments, from the weights and the options.
+        configure: The model's arguments, from the weights and the options; a ValueError if these don't fit together.
         preprocess: How images were prepared in its training.
         tokenizer: Hub id of its tokenizer.
         max_tokens: Most tokens of an expression.

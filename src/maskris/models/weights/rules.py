@@ -123,14 +123,9 @@ def load_mapped(
 
 
 def resize_bias_table(table: Tensor, length: int) -> Tensor:
-    """Resize a relative position bias table to another window, bicubically.
+    """A relative position bias table ``[(2 w - 1)², heads]`` for another window, bicubically: ``[length, heads]``.
 
-    Args:
-        table: ``[(2 w - 1)², heads]``.
-        length: ``(2 w' - 1)²`` of the new window w'.
-
-    Returns:
-        ``[length, heads]``; the same tensor if the length is the same, or one of the two is no square.
+    The same tensor if the length is the same, or one of the two is no square.
     """
     old, new = round(len(table) ** 0.5), round(length**0.5)
     return resize_grid(table, new, new) if old * old == len(table) and new * new == length else table

@@ -1,0 +1,22 @@
+"""Where models lie: the folders of a run, and what may be a model at all."""
+
+from pathlib import Path
+
+CONFIG = "config.json"  # in every folder with a model
+LAST, BEST = "last", "best"  # in a run folder: the checkpoint to continue from, the model with the best evaluation
+
+
+def model_folder(path: str | Path) -> Path | None:
+    """The folder with the model of a run or a model folder: the folder itself, else its ``best``, else its ``last``.
+
+    Returns:
+        ``None`` if none of them holds a model.
+    """
+    folders = (Path(path) / name for name in ("", BEST, LAST))
+    return next((folder for folder in folders if (folder / CONFIG).is_file()), None)
+
+
+def may_be_model(source: str | Path) -> bool:
+    """Whether it is a folder or has the form of a Hub id, owner/name; else it isn't worth a look at the network."""
+    path, name = Path(source), str(source)
+    return path.is_dir() or (not path.is_absolute() and not name.startswith(".") and name.count("/") == 1)
