@@ -107,10 +107,7 @@ class AttentionPool2d(nn.Module):
 def resize_positions(table: Tensor, height: int, width: int) -> Tensor:
     """Resize a table of learned positions to another grid, bicubically (``align_corners=False``).
 
-    Args:
-        table: ``[1 + s², D]``, a row for the class token and then a square grid row by row.
-        height: Rows of the new grid.
-        width: Columns of the new grid.
+    The table ``[1 + s², D]`` has a row for the class token, and then a square grid row by row.
 
     Returns:
         ``[1 + height * width, D]``; the same tensor if the grid is the same.

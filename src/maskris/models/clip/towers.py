@@ -186,8 +186,8 @@ class CLIP(nn.Module):
             "vocab_size": vocab_size,
             "transformer_width": transformer_width,
             "transformer_layers": transformer_layers,
-            "vision_heads": vision_heads or _heads(vision_width * (32 if vision_patch_size is None else 1)),
-            "transformer_heads": transformer_heads or _heads(transformer_width),
+            "vision_heads": vision_heads or max(1, vision_width * (32 if vision_patch_size is None else 1) // 64),
+            "transformer_heads": transformer_heads or max(1, transformer_width // 64),
         }
         heads = self.config["vision_heads"]
         if isinstance(vision_layers, int):
@@ -203,7 +203,3 @@ class CLIP(nn.Module):
         self.text = CLIPTextTransformer(
             embed_dim, context_length, vocab_size, transformer_width, heads, transformer_layers
         )
-
-
-def _heads(width: int) -> int:
-    return max(1, width // 64)

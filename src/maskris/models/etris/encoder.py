@@ -46,14 +46,7 @@ class BridgedCLIP(nn.Module):
     """
 
     def __init__(
-        self,
-        clip: CLIP,
-        *,
-        width: int,
-        heads: int,
-        fused: int,
-        strides: Sequence[int],
-        dropout: float,
+        self, clip: CLIP, *, width: int, heads: int, fused: int, strides: Sequence[int], dropout: float
     ) -> None:
         super().__init__()
         first, patch = clip.config["vision_width"], clip.config["vision_patch_size"]

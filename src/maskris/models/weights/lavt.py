@@ -27,10 +27,7 @@ _PWAM = {
 _DECODER = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}
 
 LAVT_RULES: list[Rule] = [
-    (
-        r"backbone\.layers\.3\.res_gate\..+",
-        Dropped("a dead parameter: the gate behind the last stage changes features that are not used"),
-    ),
+    (r"backbone\.layers\.3\.res_gate\..+", Dropped("a dead parameter: the last stage's gate changes unused features")),
     (r"backbone\.layers\.(\d+)\.res_gate\.0\.(.+)", r"gates.\1.inner.\2"),
     (r"backbone\.layers\.(\d+)\.res_gate\.2\.(.+)", r"gates.\1.outer.\2"),
     *[
