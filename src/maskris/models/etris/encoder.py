@@ -5,6 +5,7 @@ blocks. The text encoder's blocks are dealt out to the same three.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -65,19 +66,11 @@ class BridgedCLIP(nn.Module):
         self.divisor = max(cells[-1], cells[0] * strides[0])
         self.clip = clip
         self.first = STAGES - fused  # the first stage with a bridge
+        words = clip.config["transformer_width"]
+        bridge = partial(Bridge, text_width=words, width=width, heads=heads, gated=not resnet, dropout=dropout)
         self.bridger = nn.ModuleDict(
             {
-                str(i): Bridge(
-                    self.channels[i],
-                    clip.config["transformer_width"],
-                    width=width,
-                    heads=heads,
-                    stride=strides[i],
-                    last=i == STAGES - 1,
-                    gated=not resnet,
-                    dropout=dropout,
-                    follows=i > self.first,
-                )
+                str(i): bridge(self.channels[i], stride=strides[i], last=i == STAGES - 1, follows=i > self.first)
                 for i in range(self.first, STAGES)
             }
         )
