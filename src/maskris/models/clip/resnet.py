@@ -13,7 +13,7 @@ class ModifiedResNet(nn.Module):
 
     Whole: ``c3, c4, c5 = resnet(images)`` of strides 8, 16 and 32. Step by step: `stem` (stride 4), `layer1` (4),
     `layer2` (8), `layer3` (16), `layer4` (32) and `attnpool`. The stem has `width` channels, the stages have 4, 8, 16
-    and 32 times as many. Positions of the attention pool are stored for images with this resolution, as in `CLIP`.
+    and 32 times as many. Positions of the attention pool are stored for images with sides of `image_resolution`.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Bottleneck(nn.Module):
 class AttentionPool2d(nn.Module):
     """CLIP's attention pool as CRIS changed it: all positions attend to each other, and a convolution joins their map.
 
-    Positions are stored for a grid with this side, after a first row for OpenAI's mean token, which isn't used.
+    Positions are stored for a grid of `side`² cells, after a first row for OpenAI's mean token, which isn't used.
     """
 
     def __init__(self, side: int, width: int, heads: int, output_dim: int) -> None:

@@ -31,8 +31,8 @@ class _Transformer(nn.Module):
 class CLIPVisionTransformer(_Transformer):
     """CLIP's vision transformer. Tokens are ``[I, 1 + h w, D]``: the class token, then the patches row by row.
 
-    Whole: ``tokens = vit(images)``. Step by step: `embed`, `run`, `finish`. Positions are stored for images with this
-    resolution; for others they are resized bicubically.
+    Whole: ``tokens = vit(images)``. Step by step: `embed`, `run`, `finish`. Positions are stored for images with
+    sides of `input_resolution`; for others they are resized bicubically.
     """
 
     def __init__(
