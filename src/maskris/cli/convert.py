@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Literal
 
 from maskris.cli.common import say
-from maskris.models.weights.options import ConversionOptions
+from maskris.models.weights.options import ConversionOptions, Kind
 
 
 def convert(
     source: Path,
     *,
     out: Path,
-    kind: Literal["auto", "maskris", "lavt", "cris", "etris", "swin"] = "auto",
+    kind: Literal["auto", Kind] = "auto",
     options: ConversionOptions,
 ) -> None:
     """Turn a published checkpoint into a folder of safetensors that this package loads; nothing in it is executed.

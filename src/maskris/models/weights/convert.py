@@ -15,8 +15,8 @@ from maskris.models.base import RISModel
 from maskris.models.encoders.tokenizers import build_clip_tokenizer
 from maskris.models.weights.checkpoint import read_checkpoint
 from maskris.models.weights.encoders import SWIN_IMAGENET_RULES, swin_config
-from maskris.models.weights.networks import NETWORKS, Kind, kind_of
-from maskris.models.weights.options import PUBLISHED, ConversionOptions
+from maskris.models.weights.networks import NETWORKS, kind_of
+from maskris.models.weights.options import PUBLISHED, ConversionOptions, Kind
 from maskris.models.weights.rules import dropped, load_mapped
 from maskris.utils.files import atomic_folder
 
@@ -77,7 +77,7 @@ class ConversionReport:
 def convert_checkpoint(
     source: str | Path,
     out: str | Path,
-    kind: Kind | Literal["auto"] = "auto",
+    kind: Literal["auto", Kind] = "auto",
     options: ConversionOptions = PUBLISHED,
 ) -> ConversionReport:
     """Turn a published checkpoint file into a safetensors folder.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -16,10 +16,8 @@ from maskris.models.weights.caris import CARIS_RULES, caris_config
 from maskris.models.weights.cris import CRIS_RULES, cris_config
 from maskris.models.weights.etris import ETRIS_RULES, etris_config
 from maskris.models.weights.lavt import LAVT_RULES, lavt_config
-from maskris.models.weights.options import ConversionOptions
+from maskris.models.weights.options import ConversionOptions, Kind
 from maskris.models.weights.rules import Rule
-
-Kind = Literal["maskris", "lavt", "cris", "etris", "swin"]
 
 _MARKS: dict[Kind, tuple[str, str]] = {
     "maskris": ("backbone.vis_encoder.", "pixel_decoder."),

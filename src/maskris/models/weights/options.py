@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+Kind = Literal["maskris", "lavt", "cris", "etris", "swin"]
+"""The published networks whose weights can be converted, and a Swin trained on ImageNet."""
 
 
 @dataclass(frozen=True)
