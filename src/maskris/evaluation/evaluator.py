@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
 from maskris.batch import Batch
@@ -26,16 +26,13 @@ from maskris.utils.progress import show_progress
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-
 Part = tuple[npt.NDArray[np.int64], Counts, npt.NDArray[np.float32]]
 """Results of `N` expressions: index ``[N, 2]`` (row of the table, number of the expression), counts, scores ``[N]``."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
 _PER_REFERENT = ["dataset", "split_by", "split", "image_id", "ref_id", "ann_id", "category", "area", "height", "width"]
-
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
 _PIXELS_AT_ONCE = 2**26  # of probability maps at the photos' size: 256 MiB of float32
 
 
@@ -86,7 +83,9 @@ def evaluate(
             f"{len(unknown)} referents have no mask to compare with (mask_source 'none'), the first in row "
             f"{unknown[0]} (ref_id {table.row(unknown[0]).ref_id}); leave them out with table.take(...)"
         )
-    device = torch.device(device or (accelerator.device if accelerator is not None else _device_of(model)))
+    if device is None:
+        device = next(model.parameters(), torch.empty(0)).device if accelerator is None else accelerator.device
+    device = torch.device(device)
     model.to(device)
     rank, world_size = processes()
     at_input = protocol.resolution == "input"
@@ -107,7 +106,12 @@ def evaluate(
             assert batch.expression_id is not None
             where = batch.expression_id.numpy()  # [N, 2]
             if perturb is not None:
-                batch = _perturbed(perturb, batch, Origin.of(batch, table, model))
+                changed = perturb(batch, Origin.of(batch, table, model))
+                if len(changed) != len(batch):
+                    raise ValueError(
+                        f"{perturb!r} made {len(changed)} expressions of {len(batch)}; every one must stay in its place"
+                    )
+                batch = changed
             batch = batch.to(device, non_blocking=True)
             with torch.autocast(device.type, _DTYPES.get(precision), enabled=precision != "fp32"):
                 logits = model(batch)
@@ -121,7 +125,7 @@ def evaluate(
         "precision": precision,
         "perturbation": describe(perturb),
         "truncated": truncated,
-        **({"reduced_decoding": True} if reduced_decoding else {}),
+        "reduced_decoding": reduced_decoding,
     }
     rows = _rows(table, protocol, _gather(parts))
     return Evaluation(rows, protocol, _describe_model(model, name), _describe_data(table), settings)
@@ -167,15 +171,6 @@ def _compare(protocol: Protocol, mask: Tensor, probability: Tensor, target: Tens
     return count(mask, target), score
 
 
-def _perturbed(perturb: Perturbation, batch: Batch, origin: Origin) -> Batch:
-    changed = perturb(batch, origin)
-    if len(changed) != len(batch):
-        raise ValueError(
-            f"{perturb!r} made {len(changed)} expressions of {len(batch)}; every one must stay in its place"
-        )
-    return changed
-
-
 def _gather(parts: list[Part]) -> Part:
     """The results of all processes in the order of the table."""
     if (world_size := processes()[1]) > 1:
@@ -199,15 +194,15 @@ def _rows(table: ReferringTable, protocol: Protocol, gathered: Part) -> pa.Table
         )
     # Complete and in the table's order, so the flattened lists of the table line up with the results.
     known = table.arrow.select(_PER_REFERENT).take(pa.array(where[:, 0]))
-    expressions = pc.list_flatten(table.arrow["expressions"]).to_pylist()
+    expressions = pc.list_flatten(table.arrow["expressions"])
     area = known["area"].to_numpy()
     iou, averaged = metrics_of(protocol)["mIoU"].columns(Outcomes(counts, area > 0, protocol))
     columns = {
-        **{name: known[name] for name in _PER_REFERENT},
+        **dict(zip(_PER_REFERENT, known.columns, strict=True)),
         "number": where[:, 1],
-        "expression": pa.array(expressions, pa.string()),
+        "expression": expressions,
         "kind": pc.list_flatten(table.arrow["kinds"]),
-        "words": pa.array([len(expression.split()) for expression in expressions], pa.int64()),
+        "words": [len(expression.split()) for expression in expressions.to_pylist()],
         "target_area": area,
         "relative_size": area / np.maximum(known["height"].to_numpy().astype(np.int64) * known["width"].to_numpy(), 1),
         **dict(zip(COUNTS, vars(counts).values(), strict=True)),
@@ -216,7 +211,7 @@ def _rows(table: ReferringTable, protocol: Protocol, gathered: Part) -> pa.Table
         "box_iou": counts.box_iou,
         "score": scores,
     }
-    return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
+    return pa.table(columns).select(SCHEMA.names).cast(SCHEMA)
 
 
 def _describe_model(model: RISModel, name: str | None) -> dict[str, Any]:
@@ -240,11 +235,6 @@ def _describe_data(table: ReferringTable) -> dict[str, Any]:
             for row in sources.to_pylist()
         ],
     }
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    tensor = next(model.parameters(), None)
-    return torch.device("cpu") if tensor is None else tensor.device
 
 
 def processes() -> tuple[int, int]:

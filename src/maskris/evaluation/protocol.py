@@ -8,11 +8,8 @@ from fractions import Fraction
 from typing import Any, Literal, get_args
 
 Resolution = Literal["input", "original"]
-
 Binarization = Literal["argmax", "threshold"]
-
 Comparison = Literal[">=", ">"]
-
 EmptyTarget = Literal["miss", "hit", "exclude"]
 
 _CHOICES = {

@@ -10,15 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from maskris.evaluation.bootstrap import (
-    Interval,
-    SeedScores,
-    percentile_interval,
-    ratio,
-    resample,
-    unit_sums,
-    units_of,
-)  # fmt: skip
+from maskris.evaluation.bootstrap import Interval, SeedScores, percentile_interval, ratio, resample, unit_sums, units_of
 from maskris.evaluation.metrics import Floats
 from maskris.evaluation.result import Evaluation
 from maskris.robustness.suite import CLEAN, DIAGNOSTIC_FAMILIES, FAMILIES, Condition
@@ -28,7 +20,6 @@ CARD = "robustness.json"
 """File of a folder that says whose results it holds."""
 
 Metric = Literal["oIoU", "mIoU"]
-
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
 Subject = Condition | str
@@ -167,10 +158,8 @@ class RobustnessComparison:
     @cached_property
     def methods(self) -> dict[str, list[int]]:
         """Numbers of the runs of each method."""
-        found: dict[str, list[int]] = {}
-        for i, run in enumerate(self.runs):
-            found.setdefault(run.name, []).append(i)
-        return found
+        names = [run.name for run in self.runs]
+        return {name: [i for i, own in enumerate(names) if own == name] for name in names}
 
     @cached_property
     def conditions(self) -> list[Condition]:
@@ -236,16 +225,17 @@ class RobustnessComparison:
         """Metrics and what is retained by method, for families and conditions, as JSON types; fractions."""
 
         def numbers(method: str, of: Subject) -> dict[str, Any]:
-            found: dict[str, Any] = {}
-            for metric in METRICS:
-                for name, score in (
-                    (metric, self.score(method, of, metric)),
-                    (f"{metric} retained", self.retained(method, of, metric)),
-                ):
-                    ends = [score.interval.low, score.interval.high]
-                    values = [None if math.isnan(value) else value for value in score.values]
-                    found[name] = {"mean": score.interval.value, "values": values, "interval": ends}
-            return found
+            scores = {metric: self.score(method, of, metric) for metric in METRICS}
+            kept = {f"{metric} retained": self.retained(method, of, metric) for metric in METRICS}
+            return {name: facts(score) for name, score in (scores | kept).items()}
+
+        def facts(score: Score) -> dict[str, Any]:
+            values = [None if math.isnan(value) else value for value in score.values]
+            return {
+                "mean": score.interval.value,
+                "values": values,
+                "interval": [score.interval.low, score.interval.high],
+            }
 
         return {
             method: {
