@@ -45,7 +45,7 @@ def by_hand(table, model, protocol):
 @pytest.mark.parametrize("name", ["maskris", "cris"])
 def test_rows_agree_with_a_calculation_by_hand(table, color_model, name, resize, channels):
     model = color_model(channels=channels, resize=resize)
-    protocol = Protocol.preset(name)
+    protocol = Protocol.of(name)
     result = evaluate(model, table, name, progress=False)
     columns = ("intersection", "prediction_pixels", "target_pixels")
     got = list(zip(*(result.rows[column].to_pylist() for column in columns), strict=True))

@@ -166,13 +166,7 @@ def _resampled(evaluations: Sequence[Evaluation], keys: Sequence[str], unit: Uni
 
 
 def unit_sums(evaluation: Evaluation, metrics: Sequence[str], units: Integers) -> Floats:
-    """Numerators and denominators of metrics, summed over each unit: ``[U, 2 M]``.
-
-    Args:
-        evaluation: With one row per expression.
-        metrics: Keys of its metrics.
-        units: As `units_of` numbers them.
-    """
+    """Numerators and denominators of metrics by their keys, summed over each unit of `units_of`: ``[U, 2 M]``."""
     known = metrics_of(evaluation.protocol)
     columns = [column for key in metrics for column in known[key].columns(evaluation.outcomes)]
     return np.stack([np.bincount(units, weights=column) for column in columns], axis=1)

@@ -4,8 +4,8 @@ Every metric is a ratio of two sums over the expressions. Every sum is an intege
 depends neither on the order of the expressions nor on how they were spread over batches and processes.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -88,12 +88,6 @@ class Counts:
     def from_tensor(cls, counts: Tensor) -> "Counts":
         """From the ``[N, 5]`` of `count`, with one copy to the host."""
         return cls(*counts.cpu().numpy().astype(np.int64).T)
-
-    @classmethod
-    def concatenate(cls, parts: Sequence["Counts"]) -> "Counts":
-        """The expressions of all parts, one part after the other."""
-        none = np.zeros(0, dtype=np.int64)
-        return cls(*(np.concatenate([none, *(getattr(part, f.name) for part in parts)]) for f in fields(cls)))
 
 
 def count(prediction: Tensor, target: Tensor) -> Tensor:
@@ -287,7 +281,7 @@ class Metrics:
 
     def __init__(self, protocol: Protocol | str = "maskris") -> None:
         self.protocol = Protocol.of(protocol)
-        self._parts: list[tuple[Counts, Bools]] = []
+        self._parts: list[Integers] = []  # [N, 6]: the counts, and whether there is a referent
 
     def update(self, prediction: Tensor, target: Tensor) -> "Metrics":
         """Add `N` binary predictions.
@@ -309,8 +303,8 @@ class Metrics:
             has_target: ``[N]`` bool, whether there is a referent at all. By default where `counts.target` is not 0;
                 a tiny referent may vanish when its mask is made smaller, and is a miss all the same.
         """
-        exists = counts.target > 0 if has_target is None else np.asarray(has_target, dtype=bool)
-        self._parts.append((counts, exists))
+        exists = counts.target > 0 if has_target is None else has_target
+        self._parts.append(np.column_stack([*vars(counts).values(), exists]))
         return self
 
     def merge(self, *others: "Metrics") -> "Metrics":
@@ -328,8 +322,8 @@ class Metrics:
 
     def compute(self) -> Scores:
         """The metrics so far; without any expression all are ``None``."""
-        exists = np.concatenate([np.zeros(0, dtype=bool), *(exists for _, exists in self._parts)])
-        return Scores.of(Outcomes(Counts.concatenate([counts for counts, _ in self._parts]), exists, self.protocol))
+        *counts, exists = np.concatenate([np.zeros((0, 6), dtype=np.int64), *self._parts]).T
+        return Scores.of(Outcomes(Counts(*counts), exists > 0, self.protocol))
 
 
 def _exact_sum(values: npt.NDArray[Any]) -> int:

@@ -96,18 +96,16 @@ class Robustness:
 
     @cached_property
     def _numbers(self) -> tuple[Floats, int, dict[Condition, float]]:
-        """Sums, number of expressions, shares that were changed; every file is read once."""
-        sums: list[Floats] = []
-        changed, expressions, units = {}, 0, None
+        """Sums, number of expressions, shares that were changed; one file after the other."""
+        clean = self.evaluation()
+        units, sums, changed = units_of(clean), [], {}
         for condition in self.conditions:
             evaluation = self.evaluation(condition)
-            if not sums:
-                units, expressions = units_of(evaluation), len(evaluation)
             sums.append(unit_sums(evaluation, METRICS, units).T)
             if "read" in evaluation.rows.column_names and len(evaluation):
                 same = evaluation.rows["read"].to_numpy() == evaluation.rows["expression"].to_numpy()
                 changed[condition] = 1 - float(np.mean(same))
-        return np.stack(sums).reshape(len(sums), len(METRICS), 2, -1), expressions, changed
+        return np.stack(sums).reshape(len(sums), len(METRICS), 2, -1), len(clean), changed
 
     def compare(self, *others: "Robustness") -> "RobustnessComparison":
         """This model beside others; those of one name are seeds of one method."""
@@ -127,6 +125,11 @@ class Score(SeedScores):
     """
 
     interval: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as JSON types."""
+        values = [None if math.isnan(value) else value for value in self.values]
+        return {"mean": self.interval.value, "values": values, "interval": [self.interval.low, self.interval.high]}
 
 
 @dataclass(frozen=True)
@@ -227,15 +230,7 @@ class RobustnessComparison:
         def numbers(method: str, of: Subject) -> dict[str, Any]:
             scores = {metric: self.score(method, of, metric) for metric in METRICS}
             kept = {f"{metric} retained": self.retained(method, of, metric) for metric in METRICS}
-            return {name: facts(score) for name, score in (scores | kept).items()}
-
-        def facts(score: Score) -> dict[str, Any]:
-            values = [None if math.isnan(value) else value for value in score.values]
-            return {
-                "mean": score.interval.value,
-                "values": values,
-                "interval": [score.interval.low, score.interval.high],
-            }
+            return {name: score.to_dict() for name, score in (scores | kept).items()}
 
         return {
             method: {
