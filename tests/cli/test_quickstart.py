@@ -14,9 +14,9 @@ def test_quickstart_makes_what_it_promises_and_goes_on_where_it_stopped(tmp_path
     assert main(command) == 0
     summary = json.loads((tmp_path / "q" / "summary.json").read_text())
     for scores in (summary, summary["occlusion_25"], summary["supervised"], summary["splits"]["testB"]):
-        assert 0 <= scores["miou"] <= 1
-        assert 0 <= scores["oiou"] <= 1
-        assert set(scores["precision"]) == {"0.5", "0.6", "0.7", "0.8", "0.9"}
+        assert 0 <= scores["mIoU"] <= 1
+        assert 0 <= scores["oIoU"] <= 1
+        assert {name for name in scores if "@" in name} == {f"Pr@{x}" for x in ("0.5", "0.6", "0.7", "0.8", "0.9")}
     assert summary["seconds"] > 0
     assert (tmp_path / "q" / "overview.png").stat().st_size > 10_000
     model = load_model(tmp_path / "q" / "maskris")

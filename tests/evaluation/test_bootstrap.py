@@ -178,7 +178,7 @@ def test_a_metric_of_the_table_has_scores_and_intervals(monkeypatch):
     monkeypatch.setattr("maskris.evaluation.metrics.METRICS", (*METRICS, recall))
     first, second = made_up(), made_up(prediction_pixels=made_up().rows["prediction_pixels"].to_numpy() + 5)
     value = first.rows["intersection"].to_numpy().sum() / first.rows["target_pixels"].to_numpy().sum()
-    assert first.metrics["recall"] == first.scores.values["recall"] == first.scores.to_dict()["recall"] == value
+    assert first.metrics["recall"] == first.scores.values["recall"] == first.scores["recall"] == value
     assert 0 < first.breakdown("split")["refcoco unc val"].values["recall"] < 1
     assert labels(first.protocol)["recall"] == "recall"
     found = bootstrap_intervals(first)["recall"]

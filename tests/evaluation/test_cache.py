@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from maskris.data.table import table_sha256
 from maskris.evaluation import cache as once
-from maskris.evaluation.cache import evaluate_cached, table_sha256
+from maskris.evaluation.cache import evaluate_cached
 from maskris.models.base import weights_sha256
 
 

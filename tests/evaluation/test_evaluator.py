@@ -45,7 +45,7 @@ def by_hand(table, model, protocol):
 @pytest.mark.parametrize("name", ["maskris", "cris"])
 def test_rows_agree_with_a_calculation_by_hand(table, color_model, name, resize, channels):
     model = color_model(channels=channels, resize=resize)
-    protocol = Protocol.preset(name)
+    protocol = Protocol.of(name)
     result = evaluate(model, table, name, progress=False)
     columns = ("intersection", "prediction_pixels", "target_pixels")
     got = list(zip(*(result.rows[column].to_pylist() for column in columns), strict=True))
@@ -181,7 +181,7 @@ def test_expressions_without_referent(toy_table, model, tmp_path):
 
     # A prediction of fewer pixels than the protocol asks for is none at all.
     deaf = evaluate(model, table, Protocol("deaf", empty_target="hit", minimum_pixels=10**6), progress=False)
-    assert (deaf.scores.n_acc, deaf.scores.t_acc, deaf.scores.oiou) == (1.0, 0.0, 0.0)
+    assert (deaf.scores["N-acc"], deaf.scores["T-acc"], deaf.scores["oIoU"]) == (1.0, 0.0, 0.0)
     assert deaf.metrics["mIoU"] == len(empty) / len(deaf)
     assert {row["iou"] for row in deaf.rows.to_pylist() if row["target_area"] == 0} == {1.0}
 
@@ -193,7 +193,7 @@ def test_a_table_without_rows_gives_no_numbers(table, model):
     result = evaluate(model, table.take([]), progress=False)
     assert len(result) == 0
     assert result.rows.schema == SCHEMA
-    assert (result.scores.n, result.scores.miou) == (0, None)
+    assert (result.scores.n, result.scores["mIoU"]) == (0, None)
     assert result.metrics["N"] == 0
     assert math.isnan(result.metrics["oIoU"])
     assert "no expression" in to_markdown(result)

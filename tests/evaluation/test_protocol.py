@@ -8,7 +8,7 @@ from maskris.evaluation.protocol import PRESETS, Protocol, exact
 
 
 def test_presets_are_what_the_papers_did():
-    maskris, lavt, cris, grefcoco = (Protocol.preset(name) for name in ("maskris", "lavt", "cris", "grefcoco"))
+    maskris, lavt, cris, grefcoco = (Protocol.of(name) for name in ("maskris", "lavt", "cris", "grefcoco"))
     assert (maskris.resolution, maskris.binarization, maskris.comparison) == ("input", "argmax", ">=")
     assert maskris.thresholds == (0.5, 0.6, 0.7, 0.8, 0.9)
     assert (lavt.resolution, lavt.comparison, lavt.empty_target) == ("input", ">=", "miss")
@@ -50,7 +50,7 @@ def test_wrong_values_are_refused(values, message):
 
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="choose one of maskris, lavt, cris, grefcoco"):
-        Protocol.preset("refer")
+        Protocol.of("refer")
     with pytest.raises(ValueError, match="Unknown protocol keys size"):
         Protocol.from_dict({"size": 448})
 

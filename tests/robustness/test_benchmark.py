@@ -16,7 +16,7 @@ from maskris.robustness.occlusion import PatchOcclusion
 from maskris.robustness.results import Robustness
 from maskris.robustness.suite import CLEAN, Condition
 from maskris.robustness.text import DroppedWords
-from maskris.utils.runstore import OtherRunError
+from maskris.utils.runstore import FolderInUseError, OtherRunError, lock_folder
 
 SUITE = {
     Condition("occlusion", "patches", 0.5): PatchOcclusion(0.5, 4),
@@ -106,6 +106,13 @@ def test_a_folder_of_something_else_is_refused(model, table, color_model, tmp_pa
         measure(model, table, tmp_path, other)
     with pytest.raises(ValueError, match="leave conditions of your own out"):
         measure(model, table, tmp_path, families=["noise"])
+
+
+def test_two_processes_do_not_measure_into_one_folder(model, table, tmp_path):
+    with lock_folder(tmp_path), pytest.raises(FolderInUseError, match="Another process is at work"):
+        measure(model, table, tmp_path)
+    assert not list(tmp_path.glob("*.parquet"))
+    assert measure(model, table, tmp_path).conditions == (CLEAN, *SUITE)
 
 
 def upside_down(batch, origin):

@@ -173,4 +173,4 @@ def test_the_language_of_expressions_is_told_apart():
     }
     places = groups["location words"]["with"]
     chosen = [i % 5 in (0, 4) for i in range(40)]
-    assert places.miou == pytest.approx(np.mean(evaluation.rows["iou"].to_numpy()[chosen]))
+    assert places["mIoU"] == pytest.approx(np.mean(evaluation.rows["iou"].to_numpy()[chosen]))

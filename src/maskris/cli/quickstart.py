@@ -115,8 +115,7 @@ def _numbers(clean: "Evaluation", occluded: "Evaluation") -> dict[str, Any]:
     """What summary.json holds: scenes like those of the training on top, the other splits below."""
 
     def scores(evaluation: "Evaluation", split: str) -> dict[str, Any]:
-        found = _scores(evaluation, split)
-        return {"oiou": found.oiou, "miou": found.miou, "precision": found.precision}
+        return dict(_scores(evaluation, split).values)
 
     others = {split: scores(clean, split) | {"occlusion_25": scores(occluded, split)} for split in ("testA", "testB")}
     return {**scores(clean, "val"), "occlusion_25": scores(occluded, "val"), "splits": others}

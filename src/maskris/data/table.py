@@ -4,6 +4,7 @@ The rows live in Arrow buffers, which forked worker processes share and which ho
 expressions open in a fraction of a second.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -379,3 +380,11 @@ def choose_splits(table: "ReferringTable", names: list[str] | None, option: str)
     if missing := [name for name in names if name not in splits]:
         raise ValueError(f"The data has no split {', '.join(missing)}, but {', '.join(splits)}; choose with {option}")
     return table.split(names)
+
+
+def table_sha256(table: ReferringTable) -> str:
+    """The hexadecimal SHA-256 of all columns of a table; the folder of its images is left out."""
+    digest = hashlib.sha256()
+    for name in table.arrow.column_names:
+        digest.update(f"{name} {table.column(name)!r}".encode())
+    return digest.hexdigest()

@@ -10,9 +10,8 @@ from statistics import fmean, stdev
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-from maskris.evaluation.metrics import Floats, metrics_of
+from maskris.evaluation.metrics import Floats, Integers, metrics_of
 from maskris.evaluation.result import Evaluation, align
 from maskris.utils.rng import KeyedRandom
 
@@ -22,7 +21,6 @@ images, the default everywhere, are those for other photos; intervals over expre
 about photos like these."""
 
 _KEYS = {"image": ("dataset", "split_by", "image_id"), "referent": ("dataset", "split_by", "ref_id")}
-
 _DRAWS_AT_ONCE = 2**21  # 16 MiB each of draws and of how often each unit was drawn
 
 
@@ -74,8 +72,7 @@ def bootstrap_intervals(
         ValueError: If a metric, the unit or the level is unknown or out of range.
     """
     keys, values = _chosen(evaluation, metrics), evaluation.metrics
-    sums = resample(unit_sums(evaluation, keys, units_of(evaluation, unit)), resamples, seed)  # [B, 2 M]
-    drawn = ratio(sums[:, ::2], sums[:, 1::2])
+    drawn = _resampled([evaluation], keys, unit, resamples, seed)[:, 0]  # [B, M]
     return {key: percentile_interval(values[key], drawn[:, i], level) for i, key in enumerate(keys)}
 
 
@@ -112,10 +109,8 @@ def paired_intervals(
     if len(firsts) != len(seconds) or not firsts:
         raise ValueError(f"Give as many evaluations of one as of the other, not {len(firsts)} and {len(seconds)}")
     aligned = align([*firsts, *seconds])
-    keys, units = _chosen(aligned[0], metrics), units_of(aligned[0], unit)
-    sums = resample(np.concatenate([unit_sums(one, keys, units) for one in aligned], 1), resamples, seed)
-    sums = sums.reshape(resamples, len(aligned), len(keys), 2)
-    of_first, of_second = np.split(ratio(sums[..., 0], sums[..., 1]), 2, axis=1)  # [B, seeds, M] each
+    keys = _chosen(aligned[0], metrics)
+    of_first, of_second = np.split(_resampled(aligned, keys, unit, resamples, seed), 2, axis=1)  # [B, seeds, M] each
     difference = (of_first - of_second).mean(1)  # [B, M]
     pairs = [(a.metrics, b.metrics) for a, b in zip(firsts, seconds, strict=True)]
     values = [float(np.mean([a[key] - b[key] for a, b in pairs])) for key in keys]
@@ -162,23 +157,23 @@ def _chosen(evaluation: Evaluation, metrics: Sequence[str] | None) -> list[str]:
     return known if metrics is None else list(metrics)
 
 
-def unit_sums(evaluation: Evaluation, metrics: Sequence[str], units: npt.NDArray[np.int64] | None) -> Floats:
-    """Numerators and denominators of metrics, summed over each unit: ``[U, 2 M]``.
+def _resampled(evaluations: Sequence[Evaluation], keys: Sequence[str], unit: Unit, resamples: int, seed: int) -> Floats:
+    """Metrics of resamples that are drawn for all evaluations together: ``[B, evaluations, M]``."""
+    units = units_of(evaluations[0], unit)
+    sums = resample(np.concatenate([unit_sums(one, keys, units) for one in evaluations], 1), resamples, seed)
+    sums = sums.reshape(resamples, len(evaluations), len(keys), 2)
+    return ratio(sums[..., 0], sums[..., 1])
 
-    Args:
-        evaluation: With one row per expression.
-        metrics: Keys of its metrics.
-        units: As `units_of` numbers them.
-    """
+
+def unit_sums(evaluation: Evaluation, metrics: Sequence[str], units: Integers) -> Floats:
+    """Numerators and denominators of metrics by their keys, summed over each unit of `units_of`: ``[U, 2 M]``."""
     known = metrics_of(evaluation.protocol)
     columns = [column for key in metrics for column in known[key].columns(evaluation.outcomes)]
-    if units is None:
-        return np.stack(columns, axis=1)
     return np.stack([np.bincount(units, weights=column) for column in columns], axis=1)
 
 
-def units_of(evaluation: Evaluation, unit: Unit = "image") -> npt.NDArray[np.int64] | None:
-    """The number of each expression's unit, from 0; ``None`` where every expression is its own.
+def units_of(evaluation: Evaluation, unit: Unit = "image") -> Integers:
+    """The number of each expression's unit, from 0.
 
     Raises:
         ValueError: If the unit is unknown.
@@ -186,10 +181,9 @@ def units_of(evaluation: Evaluation, unit: Unit = "image") -> npt.NDArray[np.int
     if unit not in get_args(Unit):
         raise ValueError(f"The unit must be {', '.join(get_args(Unit))}, not {unit!r}")
     if unit == "expression" or not len(evaluation):
-        return None
+        return np.arange(len(evaluation))
     codes = [evaluation.rows[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in _KEYS[unit]]
-    numbers = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1]
-    return np.asarray(numbers.reshape(-1), dtype=np.int64)
+    return np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:

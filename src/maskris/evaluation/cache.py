@@ -1,11 +1,10 @@
 """`evaluate_cached`: an evaluation that is kept in a file, and not repeated for the same weights and data."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskris.data.table import ReferringTable
+from maskris.data.table import ReferringTable, table_sha256
 from maskris.evaluation.evaluator import Precision, evaluate, processes
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import Evaluation
@@ -43,26 +42,19 @@ def evaluate_cached(
         ValueError: If the file is something else than a saved evaluation.
     """
     protocol = Protocol.of(protocol)
-    fingerprint: dict[str, Any] = {
-        "weights": weights_sha256(model),
-        "data": table_sha256(table),
-        "precision": precision,
-    }
-    fingerprint |= {"reduced_decoding": True} if reduced_decoding else {}
+    identity = fingerprint(model, table, precision, reduced_decoding)
     if file.is_file():
         found = Evaluation.load(file)
-        if (found.fingerprint, found.protocol) == (fingerprint, protocol):
+        if (found.fingerprint, found.protocol) == (identity, protocol):
             return found, False
     result = evaluate(model, table, protocol, precision=precision, reduced_decoding=reduced_decoding, **options)
-    result = replace(result, settings={**result.settings, "fingerprint": fingerprint})
+    result = replace(result, settings={**result.settings, "fingerprint": identity})
     if processes()[0] == 0:
         result.save(file)
     return result, True
 
 
-def table_sha256(table: ReferringTable) -> str:
-    """The hexadecimal SHA-256 of all columns of a table; the folder of its images is left out."""
-    digest = hashlib.sha256()
-    for name in table.arrow.column_names:
-        digest.update(f"{name} {table.column(name)!r}".encode())
-    return digest.hexdigest()
+def fingerprint(model: RISModel, table: ReferringTable, precision: Precision, reduced_decoding: bool) -> dict[str, Any]:
+    """Hashes of weights and data, and the settings of `evaluate` that change results."""
+    settings = {"precision": precision, "reduced_decoding": reduced_decoding}
+    return {"weights": weights_sha256(model), "data": table_sha256(table), **settings}

@@ -5,18 +5,18 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
 from maskris.batch import Batch
 from maskris.data.dataset import ReferringDataset, evaluation_loader
+from maskris.data.preprocess import Preprocess
 from maskris.data.sampler import EvaluationBatches
 from maskris.data.table import ReferringTable
-from maskris.evaluation.metrics import Counts, Outcomes, count, metrics_of
+from maskris.evaluation.metrics import Counts, Floats, Integers, Outcomes, count, metrics_of
 from maskris.evaluation.perturbation import Origin, Perturbation, describe
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import COUNTS, SCHEMA, Evaluation
@@ -26,16 +26,10 @@ from maskris.utils.progress import show_progress
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-
-Part = tuple[npt.NDArray[np.int64], Counts, npt.NDArray[np.float32]]
-"""Results of `N` expressions: index ``[N, 2]`` (row of the table, number of the expression), counts, scores ``[N]``."""
-
 Precision = Literal["fp32", "bf16", "fp16"]
 
 _PER_REFERENT = ["dataset", "split_by", "split", "image_id", "ref_id", "ann_id", "category", "area", "height", "width"]
-
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
 _PIXELS_AT_ONCE = 2**26  # of probability maps at the photos' size: 256 MiB of float32
 
 
@@ -86,7 +80,9 @@ def evaluate(
             f"{len(unknown)} referents have no mask to compare with (mask_source 'none'), the first in row "
             f"{unknown[0]} (ref_id {table.row(unknown[0]).ref_id}); leave them out with table.take(...)"
         )
-    device = torch.device(device or (accelerator.device if accelerator is not None else _device_of(model)))
+    if device is None:
+        device = next(model.parameters(), torch.empty(0)).device if accelerator is None else accelerator.device
+    device = torch.device(device)
     model.to(device)
     rank, world_size = processes()
     at_input = protocol.resolution == "input"
@@ -100,61 +96,62 @@ def evaluate(
         truncated = dataset.count_truncated()[0]
         batches = EvaluationBatches(dataset.expressions_per_image, batch_size, rank, world_size)
         loader = evaluation_loader(dataset, batches, workers)
-    parts: list[Part] = []
+    parts: list[Floats] = []
     bar = show_progress("evaluating", len(loader), shown=progress and rank == 0)
     with evaluation_mode(model), bar as shown:
         for batch in loader:
             assert batch.expression_id is not None
             where = batch.expression_id.numpy()  # [N, 2]
             if perturb is not None:
-                batch = _perturbed(perturb, batch, Origin.of(batch, table, model))
+                changed = perturb(batch, Origin.of(batch, table, model))
+                if len(changed) != len(batch):
+                    raise ValueError(
+                        f"{perturb!r} made {len(changed)} expressions of {len(batch)}; every one must stay in its place"
+                    )
+                batch = changed
             batch = batch.to(device, non_blocking=True)
             with torch.autocast(device.type, _DTYPES.get(precision), enabled=precision != "fp32"):
                 logits = model(batch)
+            # What decides each pixel; one map is resized, not two channels.
+            maps = model.upsample(foreground_logit(logits.float())[:, None], model.preprocess.size)[:, 0]  # [N, H, W]
             if at_input:
-                counts, scores = _at_input(model, protocol, logits, batch)
+                counts, scores = _at_input(protocol, maps, batch)
             else:
-                counts, scores = _at_original(model, protocol, logits, table, where[:, 0])
-            parts.append((where, Counts.from_tensor(counts), scores.cpu().numpy()))
+                counts, scores = _at_original(protocol, maps, model.preprocess, table, where[:, 0])
+            parts.append(np.column_stack([where, counts.cpu().numpy(), scores.cpu().numpy()]))
             shown.advance()
     settings = {
         "precision": precision,
         "perturbation": describe(perturb),
         "truncated": truncated,
-        **({"reduced_decoding": True} if reduced_decoding else {}),
+        "reduced_decoding": reduced_decoding,
     }
     rows = _rows(table, protocol, _gather(parts))
     return Evaluation(rows, protocol, _describe_model(model, name), _describe_data(table), settings)
 
 
-def _at_input(model: RISModel, protocol: Protocol, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def _at_input(protocol: Protocol, maps: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Counts ``[N, 5]`` and scores ``[N]`` at the model's input size."""
     assert batch.masks is not None
-    maps = _upsampled(model, logits)
     probability = maps.sigmoid()
     # The sign of the logit, because the sigmoid of a tiny positive number rounds to 0.5.
     mask = maps > 0 if protocol.binarization == "argmax" else probability > protocol.threshold
     return _compare(protocol, mask, probability, batch.masks > 0.5)  # a letterbox has masks with soft outlines
 
 
-def _upsampled(model: RISModel, logits: Tensor) -> Tensor:
-    """What decides each pixel at the model's input size: ``[N, H, W]``; one map is resized, not two channels."""
-    return model.upsample(foreground_logit(logits.float())[:, None], model.preprocess.size)[:, 0]
-
-
 def _at_original(
-    model: RISModel, protocol: Protocol, logits: Tensor, table: ReferringTable, rows: npt.NDArray[np.int64]
+    protocol: Protocol, maps: Tensor, preprocess: Preprocess, table: ReferringTable, rows: Integers
 ) -> tuple[Tensor, Tensor]:
     """Counts ``[N, 5]`` and scores ``[N]`` at the size of each expression's photo, against the exact mask."""
-    probability = _upsampled(model, logits).sigmoid()
+    probability = maps.sigmoid()
     threshold = 0.5 if protocol.binarization == "argmax" else protocol.threshold
     counts, scores = [], []
     # The expressions of one referent, neighbors in the batch, share photo and mask.
     for row, group in groupby(zip(rows.tolist(), probability, strict=True), key=itemgetter(0)):
-        target = torch.from_numpy(table.mask(row)).to(logits.device)  # [h, w]
+        target = torch.from_numpy(table.mask(row)).to(maps.device)  # [h, w]
         for part in torch.stack([one for _, one in group]).split(max(1, _PIXELS_AT_ONCE // target.numel())):
-            maps = model.preprocess.restore(part, target.shape)
-            pair = _compare(protocol, maps > threshold, maps, target.expand(maps.shape))
+            photo = preprocess.restore(part, target.shape)  # [n, h, w]
+            pair = _compare(protocol, photo > threshold, photo, target.expand(photo.shape))
             counts.append(pair[0])
             scores.append(pair[1])
     return torch.cat(counts), torch.cat(scores)
@@ -167,31 +164,19 @@ def _compare(protocol: Protocol, mask: Tensor, probability: Tensor, target: Tens
     return count(mask, target), score
 
 
-def _perturbed(perturb: Perturbation, batch: Batch, origin: Origin) -> Batch:
-    changed = perturb(batch, origin)
-    if len(changed) != len(batch):
-        raise ValueError(
-            f"{perturb!r} made {len(changed)} expressions of {len(batch)}; every one must stay in its place"
-        )
-    return changed
-
-
-def _gather(parts: list[Part]) -> Part:
-    """The results of all processes in the order of the table."""
+def _gather(parts: list[Floats]) -> Floats:
+    """Results of all processes in the table's order ``[N, 8]``: row, number of the expression, counts, score."""
     if (world_size := processes()[1]) > 1:
         everyone: list[Any] = [None] * world_size
         distributed.all_gather_object(everyone, parts)
         parts = [part for some in everyone for part in some]
-    where = np.concatenate([np.zeros((0, 2), dtype=np.int64), *(index for index, _, _ in parts)])
-    scores = np.concatenate([np.zeros(0, dtype=np.float32), *(scores for _, _, scores in parts)])
-    counts = Counts.concatenate([counts for _, counts, _ in parts])
-    order = np.lexsort((where[:, 1], where[:, 0]))
-    return where[order], Counts(*(values[order] for values in vars(counts).values())), scores[order]
+    found = np.concatenate([np.zeros((0, 8)), *parts])
+    return found[np.lexsort((found[:, 1], found[:, 0]))]
 
 
-def _rows(table: ReferringTable, protocol: Protocol, gathered: Part) -> pa.Table:
+def _rows(table: ReferringTable, protocol: Protocol, measured: Floats) -> pa.Table:
     """`Evaluation.rows`: what is known of each expression beside what was measured."""
-    where, counts, scores = gathered
+    where, counts = measured[:, :2].astype(np.int64), Counts(*measured[:, 2:7].astype(np.int64).T)
     if len(where) != table.num_expressions or len(np.unique(where, axis=0)) != len(where):
         raise RuntimeError(
             f"The table has {table.num_expressions} expressions, but {len(where)} results came back "
@@ -199,24 +184,24 @@ def _rows(table: ReferringTable, protocol: Protocol, gathered: Part) -> pa.Table
         )
     # Complete and in the table's order, so the flattened lists of the table line up with the results.
     known = table.arrow.select(_PER_REFERENT).take(pa.array(where[:, 0]))
-    expressions = pc.list_flatten(table.arrow["expressions"]).to_pylist()
+    expressions = pc.list_flatten(table.arrow["expressions"])
     area = known["area"].to_numpy()
     iou, averaged = metrics_of(protocol)["mIoU"].columns(Outcomes(counts, area > 0, protocol))
     columns = {
-        **{name: known[name] for name in _PER_REFERENT},
+        **dict(zip(_PER_REFERENT, known.columns, strict=True)),
         "number": where[:, 1],
-        "expression": pa.array(expressions, pa.string()),
+        "expression": expressions,
         "kind": pc.list_flatten(table.arrow["kinds"]),
-        "words": pa.array([len(expression.split()) for expression in expressions], pa.int64()),
+        "words": [len(expression.split()) for expression in expressions.to_pylist()],
         "target_area": area,
         "relative_size": area / np.maximum(known["height"].to_numpy().astype(np.int64) * known["width"].to_numpy(), 1),
         **dict(zip(COUNTS, vars(counts).values(), strict=True)),
         "union": counts.union,
         "iou": pa.array(iou, mask=averaged == 0),
         "box_iou": counts.box_iou,
-        "score": scores,
+        "score": measured[:, 7],
     }
-    return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
+    return pa.table(columns).select(SCHEMA.names).cast(SCHEMA)
 
 
 def _describe_model(model: RISModel, name: str | None) -> dict[str, Any]:
@@ -240,11 +225,6 @@ def _describe_data(table: ReferringTable) -> dict[str, Any]:
             for row in sources.to_pylist()
         ],
     }
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    tensor = next(model.parameters(), None)
-    return torch.device("cpu") if tensor is None else tensor.device
 
 
 def processes() -> tuple[int, int]:

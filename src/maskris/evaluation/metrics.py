@@ -4,8 +4,8 @@ Every metric is a ratio of two sums over the expressions. Every sum is an intege
 depends neither on the order of the expressions nor on how they were spread over batches and processes.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,7 @@ from torch import Tensor
 from maskris.evaluation.protocol import Comparison, Protocol, exact
 
 Integers = npt.NDArray[np.int64]
-
 Bools = npt.NDArray[np.bool_]
-
 Floats = npt.NDArray[np.float64]
 
 _UNIT = 128  # sums are in units of 2**-128: every float64 in {0} and [2**-75, 1], an IoU, is an exact multiple
@@ -86,21 +84,10 @@ class Counts:
         left, right = self.intersection * x.denominator, self.union * x.numerator
         return (left >= right) & (self.union > 0) if comparison == ">=" else left > right
 
-    @property
-    def box_hits(self) -> Bools:
-        """``[N]`` bool, whether the IoU of the boxes is above 0.5."""
-        return 2 * self.box_intersection > self.box_union
-
     @classmethod
     def from_tensor(cls, counts: Tensor) -> "Counts":
         """From the ``[N, 5]`` of `count`, with one copy to the host."""
         return cls(*counts.cpu().numpy().astype(np.int64).T)
-
-    @classmethod
-    def concatenate(cls, parts: Sequence["Counts"]) -> "Counts":
-        """The expressions of all parts, one part after the other."""
-        none = np.zeros(0, dtype=np.int64)
-        return cls(*(np.concatenate([none, *(getattr(part, f.name) for part in parts)]) for f in fields(cls)))
 
 
 def count(prediction: Tensor, target: Tensor) -> Tensor:
@@ -133,12 +120,10 @@ def _boxes(masks: Tensor) -> Tensor:
     """Tight boxes ``[N, 4]`` int64: left, top, right, bottom (exclusive); zeros for an empty mask."""
     sides = []
     for axis in (1, 2):  # the columns, then the rows that the mask occupies
-        occupied = masks.any(dim=axis).to(torch.int64)  # [N, w], [N, h]
-        size = occupied.shape[1]
-        places = torch.arange(1, size + 1, device=masks.device)
-        end = (occupied * places).amax(1) if size else occupied.sum(1)
-        start = size - (occupied * places.flip(0)).amax(1) if size else end
-        sides.append((torch.where(end > 0, start, 0), end))
+        occupied = masks.any(dim=axis)  # [N, w], [N, h]
+        before, after = ((some.cumsum(1) == 0).sum(1) for some in (occupied, occupied.flip(1)))
+        end = occupied.shape[1] - after
+        sides.append((torch.minimum(before, end), end))
     (left, right), (top, bottom) = sides
     return torch.stack([left, top, right, bottom], dim=1)
 
@@ -221,7 +206,9 @@ METRICS: tuple[Metric | Callable[[float], Metric], ...] = (
     Metric("oIoU", "oIoU", lambda o: o.counts.intersection, lambda o: o.counts.union * o.kept),
     Metric("mIoU", "mIoU", lambda o: o.counts.iou + o.rejected * (o.protocol.empty_target == "hit"), lambda o: o.kept),
     precision_at,
-    Metric("box_accuracy", "box acc.", lambda o: o.counts.box_hits, lambda o: o.referents),
+    Metric(
+        "box_accuracy", "box acc.", lambda o: 2 * o.counts.box_intersection > o.counts.box_union, lambda o: o.referents
+    ),
     Metric("gIoU", "gIoU", lambda o: o.counts.iou + o.rejected, lambda o: np.ones_like(o.exists), needs_empty=True),
     Metric("N-acc", "N-acc", lambda o: o.rejected, lambda o: ~o.exists, needs_empty=True),
     Metric("T-acc", "T-acc", lambda o: o.exists & o.found, lambda o: o.exists, needs_empty=True),
@@ -231,11 +218,9 @@ METRICS: tuple[Metric | Callable[[float], Metric], ...] = (
 
 def metrics_of(protocol: Protocol) -> dict[str, Metric]:
     """The metrics under a protocol by their keys, Pr@X at each of its thresholds."""
-    metrics = [
-        one
-        for entry in METRICS
-        for one in ([entry] if isinstance(entry, Metric) else [entry(x) for x in protocol.thresholds])
-    ]
+    metrics: list[Metric] = []
+    for entry in METRICS:
+        metrics += [entry] if isinstance(entry, Metric) else map(entry, protocol.thresholds)
     return {metric.key: metric for metric in metrics}
 
 
@@ -250,13 +235,13 @@ def labels(protocol: Protocol) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Scores:
-    """Values of the metrics for some expressions: fractions in [0, 1], ``None`` where nothing defines them.
+    """Metrics of some expressions, as in ``scores["mIoU"]``: fractions in [0, 1], ``None`` where nothing defines them.
 
     Attributes:
         n: Number of expressions.
         n_empty: How many of them have no referent.
-        values: By the keys of `metrics_of`, in their order; those that need expressions without a referent are left
-            out where there are none.
+        values: All of them by the keys of `metrics_of`, in their order, as JSON types; those that need expressions
+            without a referent are left out where there are none.
         protocol: The protocol that these numbers follow.
     """
 
@@ -273,44 +258,8 @@ class Scores:
         values = {one.key: one.value(outcomes) for one in metrics if n_empty or not one.needs_empty}
         return cls(len(outcomes.counts), n_empty, values, outcomes.protocol)
 
-    @property
-    def oiou(self) -> float | None:
-        """Sum of intersections over sum of unions (gRefCOCO's cIoU)."""
-        return self.values["oIoU"]
-
-    @property
-    def miou(self) -> float | None:
-        """Mean IoU of the expressions, under the protocol's rule for expressions without referent."""
-        return self.values["mIoU"]
-
-    @property
-    def precision(self) -> dict[str, float | None]:
-        """Share of expressions whose IoU reaches X, by X as text: ``{"0.5": 0.88, ...}``."""
-        return {key[3:]: value for key, value in self.values.items() if key.startswith("Pr@")}
-
-    @property
-    def box_accuracy(self) -> float | None:
-        """Share of expressions whose masks' boxes have IoU > 0.5: accuracy of referring expression comprehension."""
-        return self.values["box_accuracy"]
-
-    @property
-    def giou(self) -> float | None:
-        """GRefCOCO's gIoU: mean IoU where an empty prediction is right for an expression without referent."""
-        return self.values.get("gIoU")
-
-    @property
-    def n_acc(self) -> float | None:
-        """Share of expressions without referent whose prediction is empty."""
-        return self.values.get("N-acc")
-
-    @property
-    def t_acc(self) -> float | None:
-        """Share of expressions with a referent whose prediction is not empty; ``None`` as `giou`."""
-        return self.values.get("T-acc")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The numbers as JSON types, with the protocol's name."""
-        return {"n": self.n, "n_empty": self.n_empty, **self.values, "protocol": self.protocol.name}
+    def __getitem__(self, key: str) -> float | None:
+        return self.values[key]
 
     def flat(self) -> dict[str, float]:
         """The values and the number of expressions ``N``; NaN where nothing defines a value."""
@@ -326,13 +275,13 @@ class Metrics:
     Example:
         >>> import torch
         >>> mask = torch.ones(1, 4, 4, dtype=torch.bool)
-        >>> Metrics("maskris").update(mask, mask).compute().miou
+        >>> Metrics("maskris").update(mask, mask).compute()["mIoU"]
         1.0
     """
 
     def __init__(self, protocol: Protocol | str = "maskris") -> None:
         self.protocol = Protocol.of(protocol)
-        self._parts: list[tuple[Counts, Bools]] = []
+        self._parts: list[Integers] = []  # [N, 6]: the counts, and whether there is a referent
 
     def update(self, prediction: Tensor, target: Tensor) -> "Metrics":
         """Add `N` binary predictions.
@@ -354,8 +303,8 @@ class Metrics:
             has_target: ``[N]`` bool, whether there is a referent at all. By default where `counts.target` is not 0;
                 a tiny referent may vanish when its mask is made smaller, and is a miss all the same.
         """
-        exists = counts.target > 0 if has_target is None else np.asarray(has_target, dtype=bool)
-        self._parts.append((counts, exists))
+        exists = counts.target > 0 if has_target is None else has_target
+        self._parts.append(np.column_stack([*vars(counts).values(), exists]))
         return self
 
     def merge(self, *others: "Metrics") -> "Metrics":
@@ -373,8 +322,8 @@ class Metrics:
 
     def compute(self) -> Scores:
         """The metrics so far; without any expression all are ``None``."""
-        exists = np.concatenate([np.zeros(0, dtype=bool), *(exists for _, exists in self._parts)])
-        return Scores.of(Outcomes(Counts.concatenate([counts for counts, _ in self._parts]), exists, self.protocol))
+        *counts, exists = np.concatenate([np.zeros((0, 6), dtype=np.int64), *self._parts]).T
+        return Scores.of(Outcomes(Counts(*counts), exists > 0, self.protocol))
 
 
 def _exact_sum(values: npt.NDArray[Any]) -> int:

@@ -45,13 +45,12 @@ class Origin:
             raise ValueError("The batch has no expression_id: it wasn't made by a ReferringDataset")
         rows, numbers = batch.expression_id[:, 0].tolist(), batch.expression_id[:, 1].tolist()
         row_of = dict(zip(batch.image_index.tolist(), rows, strict=True))
-        ids = {row: (table.arrow["image_id"][row].as_py(), table.arrow["ref_id"][row].as_py()) for row in set(rows)}
-        expressions = {row: table.expressions(row) for row in ids}
+        known = {row: table.row(row) for row in set(rows)}
         return cls(
-            image_ids=[ids[row_of[i]][0] for i in range(len(batch.images))],
-            ref_ids=[ids[row][1] for row in rows],
+            image_ids=[known[row_of[i]].image_id for i in range(len(batch.images))],
+            ref_ids=[known[row].ref_id for row in rows],
             numbers=numbers,
-            expressions=[expressions[row][number] for row, number in zip(rows, numbers, strict=True)],
+            expressions=[known[row].expressions[number] for row, number in zip(rows, numbers, strict=True)],
             preprocess=model.preprocess,
             tokenizer=model.tokenizer,
         )

@@ -5,22 +5,12 @@ This module is light: it imports neither torch nor pyarrow, so that the command 
 
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Resolution = Literal["input", "original"]
-
 Binarization = Literal["argmax", "threshold"]
-
 Comparison = Literal[">=", ">"]
-
 EmptyTarget = Literal["miss", "hit", "exclude"]
-
-_CHOICES = {
-    "resolution": get_args(Resolution),
-    "binarization": get_args(Binarization),
-    "comparison": get_args(Comparison),
-    "empty_target": get_args(EmptyTarget),
-}
 
 
 @dataclass(frozen=True)
@@ -57,8 +47,8 @@ class Protocol:
 
     def __post_init__(self) -> None:
         """Check the values (they may come from a command line)."""
-        for key, allowed in _CHOICES.items():
-            if (value := getattr(self, key)) not in allowed:
+        for key, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal and (value := getattr(self, key)) not in (allowed := get_args(kind)):
                 raise ValueError(f"Protocol {self.name!r}: {key} must be one of {', '.join(allowed)}, not {value!r}")
         object.__setattr__(self, "thresholds", tuple(self.thresholds))
         for value in (self.threshold, *self.thresholds):
@@ -72,23 +62,18 @@ class Protocol:
             raise ValueError(f"Protocol {self.name!r}: minimum_pixels must not be negative, not {self.minimum_pixels}")
 
     @classmethod
-    def preset(cls, name: str) -> "Protocol":
-        """A published protocol by name.
-
-        Args:
-            name: One of `PRESETS`.
+    def of(cls, protocol: "Protocol | str") -> "Protocol":
+        """A protocol, or one of `PRESETS` by its name.
 
         Raises:
             ValueError: If there is no such preset.
         """
-        if name not in PRESETS:
-            raise ValueError(f"Unknown protocol {name!r}; choose one of {', '.join(PRESETS)}, or make a Protocol(...)")
-        return PRESETS[name]
-
-    @classmethod
-    def of(cls, protocol: "Protocol | str") -> "Protocol":
-        """A protocol or the name of one, as functions accept it."""
-        return protocol if isinstance(protocol, Protocol) else cls.preset(protocol)
+        if isinstance(protocol, Protocol):
+            return protocol
+        if protocol not in PRESETS:
+            known = ", ".join(PRESETS)
+            raise ValueError(f"Unknown protocol {protocol!r}; choose one of {known}, or make a Protocol(...)")
+        return PRESETS[protocol]
 
     def describe(self, size: tuple[int, int] | None = None) -> str:
         """The decisions in one sentence.

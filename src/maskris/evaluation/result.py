@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -49,26 +50,15 @@ SCHEMA = pa.schema(
 )
 """Columns of `Evaluation.rows`."""
 
-
 IDENTITY = ("dataset", "split_by", "split", "image_id", "ref_id", "number", "expression", "target_area")
 """Columns by which two evaluations are of the same expressions."""
 
-
+# Bins by their upper ends, inclusive.
 # Cut points of both binnings in the literature: UNC 1-2 | 3 | 4-5 | 6+ and G-Ref 1-5 | 6-7 | 8-10 | 11+.
-LENGTHS = (
-    (2, "1-2 words"),
-    (3, "3 words"),
-    (5, "4-5 words"),
-    (7, "6-7 words"),
-    (10, "8-10 words"),
-    (None, "11+ words"),
-)
-
-
+LENGTHS = {2: "1-2 words", 3: "3 words", 5: "4-5 words", 7: "6-7 words", 10: "8-10 words", inf: "11+ words"}
 # COCO's sizes, in pixels of the photo.
-SIZES = ((32**2 - 1, "small (< 32²)"), (96**2, "medium (32² to 96²)"), (None, "large (> 96²)"))
-
-SHARES = ((0.01, "up to 1 %"), (0.05, "1 to 5 %"), (0.2, "5 to 20 %"), (None, "over 20 %"))
+SIZES = {32**2 - 1: "small (< 32²)", 96**2: "medium (32² to 96²)", inf: "large (> 96²)"}
+SHARES = {0.01: "up to 1 %", 0.05: "1 to 5 %", 0.2: "5 to 20 %", inf: "over 20 %"}
 
 BREAKDOWNS = ("split", "length", "size", "relative_size", "kind", "category")
 """What `Evaluation.breakdown` accepts."""
@@ -159,8 +149,8 @@ class Evaluation:
         if by == "length":
             return _binned(self._column("words"), LENGTHS)
         if by in ("size", "relative_size"):
-            values = self._column("target_area" if by == "size" else "relative_size")
-            labels, order = _binned(values, SIZES if by == "size" else SHARES)
+            column, bins = ("target_area", SIZES) if by == "size" else (by, SHARES)
+            labels, order = _binned(self._column(column), bins)
             return np.where(self._column("target_area") == 0, "no referent", labels), ["no referent", *order]
         if by == "split":
             parts = [self.rows[name].to_pylist() for name in ("dataset", "split_by", "split")]
@@ -207,7 +197,8 @@ def align(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
         ValueError: If the expressions or the protocols differ; names an example.
     """
     first, *others = evaluations
-    order = _order(first.rows)
+    by_identity = [(name, "ascending") for name in IDENTITY]
+    order = pc.sort_indices(first.rows, by_identity)
     known = first.rows.select(IDENTITY).take(order)
     places = pa.array(np.argsort(order))  # of the rows of the first, where all are sorted
     aligned = [first]
@@ -222,7 +213,7 @@ def align(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
                 "The evaluations are not of the same expressions: they are of "
                 f"{len(first):,} and {len(other):,} expressions"
             )
-        rows = other.rows.take(_order(other.rows))
+        rows = other.rows.sort_by(by_identity)
         if not (found := rows.select(IDENTITY)).equals(known):
             pairs = zip(known.to_pylist(), found.to_pylist(), strict=True)
             different = [pair for pair in pairs if pair[0] != pair[1]]
@@ -234,12 +225,7 @@ def align(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     return aligned
 
 
-def _order(rows: pa.Table) -> pa.Array:
-    return pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in IDENTITY])
-
-
-def _binned(values: npt.NDArray[Any], bins: tuple[tuple[float | None, str], ...]) -> tuple[npt.NDArray[Any], list[str]]:
-    """Name the bin of each value; bins are given by their upper ends, inclusive."""
-    ends = [end for end, _ in bins if end is not None]
-    names = [name for _, name in bins]
-    return np.array(names, dtype=object)[np.searchsorted(ends, values, side="left")], names
+def _binned(values: npt.NDArray[Any], bins: Mapping[float, str]) -> tuple[npt.NDArray[Any], list[str]]:
+    """The name of each value's bin, and all names."""
+    names = list(bins.values())
+    return np.array(names, dtype=object)[np.searchsorted(list(bins), values)], names

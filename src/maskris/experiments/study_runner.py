@@ -104,7 +104,7 @@ def _plan(
     splits: Sequence[str] | None,
 ) -> dict[str, Any]:
     """What determines the results of a study, as the folder keeps it."""
-    from maskris.evaluation.cache import table_sha256
+    from maskris.data.table import table_sha256
 
     plan: dict[str, Any] = {}
     if table is None:

@@ -74,10 +74,10 @@ def intervals_table(evaluation: Evaluation, unit: Unit = "image", resamples: int
     """
     rows = []
     for split, part in evaluation.parts("split").items():
-        headings = labels(part.protocol)
-        for i, (key, interval) in enumerate(bootstrap_intervals(part, unit=unit, resamples=resamples).items()):
-            ends = map(percent, (interval.value, interval.low, interval.high))
-            rows.append(["" if i else split, headings.get(key, key), *ends])
+        found = bootstrap_intervals(part, unit=unit, resamples=resamples)
+        for i, (key, label) in enumerate((key, label) for key, label in labels(part.protocol).items() if key in found):
+            ends = map(percent, (found[key].value, found[key].low, found[key].high))
+            rows.append(["" if i else split, label, *ends])
     return Table(["split", "metric", "value", "from", "to"], rows, f"95 % bootstrap intervals over {unit}s")
 
 

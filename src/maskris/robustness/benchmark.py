@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from maskris.data.table import ReferringTable
-from maskris.evaluation.cache import table_sha256
+from maskris.evaluation.cache import fingerprint
 from maskris.evaluation.evaluator import Precision, evaluate, processes
 from maskris.evaluation.perturbation import Perturbation, describe
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import Evaluation
-from maskris.models.base import RISModel, weights_sha256
+from maskris.models.base import RISModel
 from maskris.robustness.results import CARD, Robustness
 from maskris.robustness.suite import CLEAN, Condition, SuiteName, make_suite
 from maskris.robustness.text import TextPerturbation
@@ -44,7 +45,7 @@ def run_robustness(
 
     Each condition's rows are written to ``OUT/<condition>.parquet`` when it is complete; another call does not repeat
     them. All draws are functions of the seed and the ids in the table, whatever the batches, processes and
-    interruptions were. Rows about changed sentences have a column ``read`` with the words that the model was given.
+    interruptions were. Rows of changed sentences have a column ``read``: the words that the model was given.
 
     Args:
         model: Any model.
@@ -61,6 +62,7 @@ def run_robustness(
 
     Raises:
         OtherRunError: If the folder holds the results of something else; names every difference.
+        FolderInUseError: If another process is measuring into the folder.
         ValueError: If two of the conditions share a file, or the ``repr`` of one is not the same in every run.
     """
     folder, protocol = Path(out), Protocol.of(protocol)
@@ -72,34 +74,35 @@ def run_robustness(
     _check_suite(suite)
     card = {
         "name": name or type(model).__name__,
-        "weights": weights_sha256(model),
-        "data": table_sha256(table),
+        **fingerprint(model, table, precision, options.get("reduced_decoding", False)),
         "seed": seed,
         "protocol": protocol.to_dict(),
-        "precision": precision,
-        **({"reduced_decoding": True} if options.get("reduced_decoding") else {}),
         "maskris": version("maskris"),
     }
-    store = RunStore(folder, card, _COMPARED, name=CARD, shown={"weights": "name"})
-    store.check()
-    if first := processes()[0] == 0:
-        write_json(store.file, card, indent=1)
-    skipped = {c: why for c, perturb in suite.items() if (why := _unsupported_reason(perturb, model)) is not None}
+    texts = {c: perturb for c, perturb in suite.items() if isinstance(perturb, TextPerturbation)}
+    reasons = {c: perturb.unsupported_reason(model.tokenizer) for c, perturb in texts.items()}
+    skipped = {c: reason for c, reason in reasons.items() if reason is not None}
     suite = {c: perturb for c, perturb in suite.items() if c not in skipped}
     result = Robustness(card, folder, tuple(suite), skipped)
-    # Looked up before anything is evaluated: all processes must agree on what is missing.
-    missing = [c for c, perturb in suite.items() if not _is_done(result.file(c), perturb)]
-    done = len(suite) - len(missing)
-    with show_progress(result.name, len(suite), done=done, shown=progress and first) as bar:
-        for condition in missing:
-            bar.describe(f"{result.name}: {condition.label}")
-            perturb = suite[condition]
-            rows = evaluate(
-                model, table, protocol, perturb=perturb, precision=precision, progress=False, name=name, **options
-            )
-            if first:
-                _with_words(rows, condition, perturb).save(result.file(condition))
-            bar.advance()
+    store = RunStore(folder, card, _COMPARED, name=CARD, shown={"weights": "name"})
+    first = processes()[0] == 0
+    with store.lock() if first else nullcontext():
+        store.check()
+        if first:
+            write_json(store.file, card, indent=1)
+        # Looked up before anything is evaluated: all processes must agree on what is missing.
+        missing = [c for c, perturb in suite.items() if not _is_done(result.file(c), perturb)]
+        done = len(suite) - len(missing)
+        with show_progress(result.name, len(suite), done=done, shown=progress and first) as bar:
+            for condition in missing:
+                bar.describe(f"{result.name}: {condition.label}")
+                perturb = suite[condition]
+                rows = evaluate(
+                    model, table, protocol, perturb=perturb, precision=precision, progress=False, name=name, **options
+                )
+                if first:
+                    _with_words(rows, condition, perturb).save(result.file(condition))
+                bar.advance()
     return result
 
 
@@ -116,10 +119,6 @@ def _check_suite(suite: Mapping[Condition, Perturbation | None]) -> None:
                 f"{condition.label}: {known_as} is another text in the next run; give a function of a module, "
                 "or an object with a __repr__ that says what it does, such as a dataclass"
             )
-
-
-def _unsupported_reason(perturb: Perturbation | None, model: RISModel) -> str | None:
-    return perturb.unsupported_reason(model.tokenizer) if isinstance(perturb, TextPerturbation) else None
 
 
 def _is_done(file: Path, perturb: Perturbation | None) -> bool:

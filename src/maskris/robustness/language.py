@@ -21,8 +21,8 @@ def language_breakdown(evaluation: Evaluation) -> dict[str, dict[str, Scores]]:
     expressions = evaluation.rows["expression"].to_pylist()
     labels = {
         "relations": [_HOW_MANY[min(count_relations(text), 2)] for text in expressions],
-        "location words": [_with(any(map(is_location, text.split()))) for text in expressions],
-        "ordinals": [_with(any(map(is_ordinal, text.split()))) for text in expressions],
+        "location words": ["with" if any(map(is_location, text.split())) else "without" for text in expressions],
+        "ordinals": ["with" if any(map(is_ordinal, text.split())) else "without" for text in expressions],
     }
     order = (*_HOW_MANY, "with", "without")
     groups = {"length": evaluation.breakdown("length")}
@@ -30,7 +30,3 @@ def language_breakdown(evaluation: Evaluation) -> dict[str, dict[str, Scores]]:
     if len(kinds := evaluation.breakdown("kind")) > 1:
         groups["kind"] = kinds
     return groups
-
-
-def _with(there: bool) -> str:
-    return "with" if there else "without"

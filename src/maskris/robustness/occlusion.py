@@ -1,7 +1,8 @@
 """Parts of the picture covered with the model's mean color: random patches, the referent, or all but the referent."""
 
 import math
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
+from maskris.evaluation.metrics import Bools
 from maskris.evaluation.perturbation import Origin
 from maskris.utils.rng import Key, KeyedRandom, numpy_generator
 
@@ -39,8 +41,7 @@ class PatchOcclusion:
 
     def __post_init__(self) -> None:
         """Check the values (they may come from a command line)."""
-        _check_share("occluded patches", self.ratio)
-        _check_patch(self.patch_size)
+        _check("occluded patches", self.ratio, self.patch_size)
 
     def __call__(self, batch: Batch, origin: Origin) -> Batch:
         """The batch with occluded images."""
@@ -57,8 +58,37 @@ class PatchOcclusion:
         return covered
 
 
+class _OwnPictures(ABC):
+    """An occlusion for which every referent of a batch gets a picture of its own, which its expressions share."""
+
+    @abstractmethod
+    def _covered(self, referent: Bools, image_id: int, ref_id: int) -> Bools:
+        """The pixels ``[H, W]`` to cover, from the mask of the referent."""
+
+    def __call__(self, batch: Batch, origin: Origin) -> Batch:
+        """The batch with one image for each referent.
+
+        Raises:
+            ValueError: If the batch has no masks.
+        """
+        if batch.masks is None:
+            raise ValueError("The batch has no masks: what is hidden depends on where the referent is")
+        image_index = batch.image_index.tolist()
+        places: dict[tuple[int, int], int] = {}  # (image, referent) -> its first expression
+        own = [places.setdefault(key, n) for n, key in enumerate(zip(image_index, origin.ref_ids, strict=True))]
+        first = list(places.values())
+        referents = (batch.masks[first] > 0.5).numpy()  # [R, H, W]; a letterbox has masks with soft outlines
+        planes = [
+            self._covered(referent, int(origin.image_ids[image_index[n]]), int(origin.ref_ids[n]))
+            for n, referent in zip(first, referents, strict=True)
+        ]
+        images = batch.images[batch.image_index[first]]  # [R, 3, H, W]
+        images = cover(images, torch.from_numpy(np.stack(planes)), origin.preprocess)
+        return replace(batch, images=images, image_index=torch.tensor([first.index(n) for n in own]))
+
+
 @dataclass(frozen=True)
-class ReferentOcclusion:
+class ReferentOcclusion(_OwnPictures):
     """Cover a share of every referent from one side, as something would that stands in front of it.
 
     Every expression gets a picture in which only its own referent is covered. The side depends on `seed` and the ids of
@@ -78,13 +108,9 @@ class ReferentOcclusion:
 
     def __post_init__(self) -> None:
         """Check the share."""
-        _check_share("the referent that is covered", self.share)
+        _check("the referent that is covered", self.share)
 
-    def __call__(self, batch: Batch, origin: Origin) -> Batch:
-        """The batch with one image for each referent."""
-        return _one_image_each(batch, origin, self._covered)
-
-    def _covered(self, referent: npt.NDArray[np.bool_], image_id: int, ref_id: int) -> npt.NDArray[np.bool_]:
+    def _covered(self, referent: Bools, image_id: int, ref_id: int) -> Bools:
         angle = math.tau * KeyedRandom(self.seed, "referent occlusion", image_id, ref_id).below(360) / 360
         # Whole numbers: their order can't depend on a machine's arithmetic.
         y, x = np.indices(referent.shape)
@@ -93,7 +119,7 @@ class ReferentOcclusion:
 
 
 @dataclass(frozen=True)
-class ContextOcclusion:
+class ContextOcclusion(_OwnPictures):
     """Cover a share of all that is not the referent, in random patches that leave the referent as it is.
 
     Every expression gets a picture in which its own referent is whole. Which patches come first depends on `seed` and
@@ -114,14 +140,9 @@ class ContextOcclusion:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _check_share("the context that is covered", self.share)
-        _check_patch(self.patch_size)
+        _check("the context that is covered", self.share, self.patch_size)
 
-    def __call__(self, batch: Batch, origin: Origin) -> Batch:
-        """The batch with one image for each referent."""
-        return _one_image_each(batch, origin, self._covered)
-
-    def _covered(self, referent: npt.NDArray[np.bool_], image_id: int, ref_id: int) -> npt.NDArray[np.bool_]:
+    def _covered(self, referent: Bools, image_id: int, ref_id: int) -> Bools:
         ranks = _patch_ranks(*referent.shape, self.patch_size, self.seed, "context occlusion", image_id, ref_id)
         return _first(ranks, ~referent, self.share)
 
@@ -143,31 +164,7 @@ def cover(images: Tensor, covered: Tensor, preprocess: Preprocess) -> Tensor:
     return torch.where(covered[:, None], color, images)
 
 
-def _one_image_each(
-    batch: Batch, origin: Origin, covered: Callable[[npt.NDArray[np.bool_], int, int], npt.NDArray[np.bool_]]
-) -> Batch:
-    """An image for each referent of the batch, which its expressions share, with what `covered` says covered."""
-    if batch.masks is None:
-        raise ValueError("The batch has no masks: what is hidden depends on where the referent is")
-    image_index = batch.image_index.tolist()
-    places: dict[tuple[int, int], int] = {}  # (image, referent) -> its first expression
-    own = [places.setdefault(key, n) for n, key in enumerate(zip(image_index, origin.ref_ids, strict=True))]
-    first = list(places.values())
-    new = {n: i for i, n in enumerate(first)}
-    referents = (batch.masks[first] > 0.5).numpy()  # [R, H, W]; a letterbox has masks with soft outlines
-    planes = [
-        covered(referent, int(origin.image_ids[image_index[n]]), int(origin.ref_ids[n]))
-        for n, referent in zip(first, referents, strict=True)
-    ]
-    images = batch.images[batch.image_index[first]]  # [R, 3, H, W]
-    return replace(
-        batch,
-        images=cover(images, torch.from_numpy(np.stack(planes)), origin.preprocess),
-        image_index=torch.tensor([new[n] for n in own]),
-    )
-
-
-def _first(order: npt.NDArray[Any], among: npt.NDArray[np.bool_], share: float) -> npt.NDArray[np.bool_]:
+def _first(order: npt.NDArray[Any], among: Bools, share: float) -> Bools:
     """The share of the pixels `among` whose numbers are smallest; among equal ones those that are read first."""
     chosen = np.flatnonzero(among)
     covered = np.zeros(among.size, dtype=bool)
@@ -183,11 +180,8 @@ def _patch_ranks(height: int, width: int, size: int, *key: Key) -> npt.NDArray[n
     return ranks.repeat(size, 0).repeat(size, 1)[:height, :width]
 
 
-def _check_share(what: str, share: float) -> None:
+def _check(what: str, share: float, patch_size: int = 1) -> None:
     if not 0 <= share <= 1:
         raise ValueError(f"The share of {what} lies between 0 and 1, not {share}")
-
-
-def _check_patch(size: int) -> None:
-    if size < 1:
-        raise ValueError(f"patch_size must be positive, not {size}")
+    if patch_size < 1:
+        raise ValueError(f"patch_size must be positive, not {patch_size}")

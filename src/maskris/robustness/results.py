@@ -10,15 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from maskris.evaluation.bootstrap import (
-    Interval,
-    SeedScores,
-    percentile_interval,
-    ratio,
-    resample,
-    unit_sums,
-    units_of,
-)  # fmt: skip
+from maskris.evaluation.bootstrap import Interval, SeedScores, percentile_interval, ratio, resample, unit_sums, units_of
 from maskris.evaluation.metrics import Floats
 from maskris.evaluation.result import Evaluation
 from maskris.robustness.suite import CLEAN, DIAGNOSTIC_FAMILIES, FAMILIES, Condition
@@ -28,7 +20,6 @@ CARD = "robustness.json"
 """File of a folder that says whose results it holds."""
 
 Metric = Literal["oIoU", "mIoU"]
-
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
 Subject = Condition | str
@@ -105,18 +96,16 @@ class Robustness:
 
     @cached_property
     def _numbers(self) -> tuple[Floats, int, dict[Condition, float]]:
-        """Sums, number of expressions, shares that were changed; every file is read once."""
-        sums: list[Floats] = []
-        changed, expressions, units = {}, 0, None
+        """Sums, number of expressions, shares that were changed; one file after the other."""
+        clean = self.evaluation()
+        units, sums, changed = units_of(clean), [], {}
         for condition in self.conditions:
             evaluation = self.evaluation(condition)
-            if not sums:
-                units, expressions = units_of(evaluation), len(evaluation)
             sums.append(unit_sums(evaluation, METRICS, units).T)
             if "read" in evaluation.rows.column_names and len(evaluation):
                 same = evaluation.rows["read"].to_numpy() == evaluation.rows["expression"].to_numpy()
                 changed[condition] = 1 - float(np.mean(same))
-        return np.stack(sums).reshape(len(sums), len(METRICS), 2, -1), expressions, changed
+        return np.stack(sums).reshape(len(sums), len(METRICS), 2, -1), len(clean), changed
 
     def compare(self, *others: "Robustness") -> "RobustnessComparison":
         """This model beside others; those of one name are seeds of one method."""
@@ -136,6 +125,11 @@ class Score(SeedScores):
     """
 
     interval: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as JSON types."""
+        values = [None if math.isnan(value) else value for value in self.values]
+        return {"mean": self.interval.value, "values": values, "interval": [self.interval.low, self.interval.high]}
 
 
 @dataclass(frozen=True)
@@ -167,10 +161,8 @@ class RobustnessComparison:
     @cached_property
     def methods(self) -> dict[str, list[int]]:
         """Numbers of the runs of each method."""
-        found: dict[str, list[int]] = {}
-        for i, run in enumerate(self.runs):
-            found.setdefault(run.name, []).append(i)
-        return found
+        names = [run.name for run in self.runs]
+        return {name: [i for i, own in enumerate(names) if own == name] for name in names}
 
     @cached_property
     def conditions(self) -> list[Condition]:
@@ -236,16 +228,9 @@ class RobustnessComparison:
         """Metrics and what is retained by method, for families and conditions, as JSON types; fractions."""
 
         def numbers(method: str, of: Subject) -> dict[str, Any]:
-            found: dict[str, Any] = {}
-            for metric in METRICS:
-                for name, score in (
-                    (metric, self.score(method, of, metric)),
-                    (f"{metric} retained", self.retained(method, of, metric)),
-                ):
-                    ends = [score.interval.low, score.interval.high]
-                    values = [None if math.isnan(value) else value for value in score.values]
-                    found[name] = {"mean": score.interval.value, "values": values, "interval": ends}
-            return found
+            scores = {metric: self.score(method, of, metric) for metric in METRICS}
+            kept = {f"{metric} retained": self.retained(method, of, metric) for metric in METRICS}
+            return {name: score.to_dict() for name, score in (scores | kept).items()}
 
         return {
             method: {

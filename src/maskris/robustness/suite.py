@@ -49,9 +49,8 @@ class Condition:
         """For people: a share in per cent, a level as it is."""
         if self.severity is None:
             return self.name
-        return (
-            f"{self.name} {self.severity:.0%}" if isinstance(self.severity, float) else f"{self.name} {self.severity}"
-        )
+        severity = f"{self.severity:.0%}" if isinstance(self.severity, float) else self.severity
+        return f"{self.name} {severity}"
 
 
 CLEAN = Condition("clean", "clean")

@@ -20,20 +20,15 @@ _PLACES = (
     "front|frontmost|foreground|back|background|rear|far|farthest|furthest|near|nearest|close|closest|"
     "corner|edge|side|sideline|outermost"
 )
-
-
 # left and right, and what annotators make of them: leftmost, lefty, upperleft, lhs.
 _SIDES = (
     "(?:top|upper|bottom|lower|back|front|far|mid|middle|center|centre)?(?:left|right|lhs|rhs)"
     "(?:most|hand|handed|side|ward|wards|y|er|est)?"
 )
-
 _LOCATION = re.compile(f"(?:{_SIDES}|{_PLACES})", re.IGNORECASE)
-
 _ORDINAL = re.compile(
     r"(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last|\d+(?:st|nd|rd|th))", re.IGNORECASE
 )
-
 _RELATION = re.compile(
     r"(?<!\w)(?:to the left of|to the right of|left of|right of|in front of|in back of|on top of|next to|close to|"
     r"closest to|nearest to|across from|sitting on|sitting in|standing on|standing in|lying on|leaning on|"
@@ -269,10 +264,8 @@ def _mistype(word: str, rng: KeyedRandom) -> str:
     letters = [i for i, letter in enumerate(word) if letter.isalpha()]
     makers = [_swap, _omit, _hit_neighbor, _double]
     first = rng.below(len(makers))
-    for maker in [*makers[first:], *makers[:first]]:  # doubling always succeeds
-        if (wrong := maker(word, rng.sample(letters, len(letters)))) != word:
-            return wrong
-    raise AssertionError("a letter can always be doubled")
+    wrongs = (maker(word, rng.sample(letters, len(letters))) for maker in [*makers[first:], *makers[:first]])
+    return next(wrong for wrong in wrongs if wrong != word)  # doubling always succeeds
 
 
 def _swap(word: str, places: list[int]) -> str:

@@ -14,6 +14,7 @@ from html_check import check, rows
 from PIL import Image
 
 from maskris.evaluation.bootstrap import bootstrap_intervals, paired_intervals
+from maskris.evaluation.metrics import labels
 from maskris.reporting.html.contents import Example, Gallery, Picture, Report, Subject
 from maskris.reporting.html.sections import compose
 from maskris.reporting.plots import SERIES
@@ -68,7 +69,7 @@ def test_the_metrics_are_those_of_the_evaluation():
         sure = bootstrap_intervals(one, unit="image", resamples=50)
         for metric, line in zip(metrics, lines[start + 1 : start + 1 + len(metrics)], strict=True):
             ends = f"[{per_cent(sure[metric].low)}, {per_cent(sure[metric].high)}]"
-            assert line == [metric.replace("_", " "), per_cent(one.metrics[metric]), ends]
+            assert line == [labels(one.protocol)[metric], per_cent(one.metrics[metric]), ends]
 
 
 def test_several_models_are_compared_with_the_first():
@@ -94,7 +95,7 @@ def test_differences_are_bold_where_their_interval_has_no_zero():
     apart = {}
     for name, one in first.parts("split").items():
         for metric, found in paired_intervals(second.parts("split")[name], one, unit="image", resamples=50).items():
-            apart[metric.replace("_", " "), signed(found.value), signed(found.low)] = not found.contains(0)
+            apart[labels(one.protocol)[metric], signed(found.value), signed(found.low)] = not found.contains(0)
     assert set(apart.values()) == {True, False}
     shown = {}
     for row in next(root.all("table")).all("tr"):
@@ -109,7 +110,7 @@ def test_breakdowns_are_those_of_the_evaluation():
     lines = by_name(table(page(subject("A", evaluation)), "by group"))
     for by in ("split", "length", "relative_size", "kind", "category"):
         for label, scores in evaluation.breakdown(by).items():
-            numbers = [per_cent(scores.oiou, 1), per_cent(scores.miou, 1)]
+            numbers = [per_cent(scores["oIoU"], 1), per_cent(scores["mIoU"], 1)]
             assert lines[label][:3] == [f"{scores.n:,}", *numbers], label
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from maskris.evaluation.metrics import precision_at
+from maskris.evaluation.metrics import labels, precision_at
 from maskris.evaluation.result import Evaluation, align
 from maskris.reporting.html.contents import Report, Subject, listed
 from maskris.reporting.html.render import Cell, Code, Estimate, Group, Key, Strip, difference, estimate, render
@@ -105,8 +105,9 @@ def _metrics(report: Report) -> Content:
         found = [report.intervals(parts[split]) for parts in splits.values()]
         apart = list(report.differences({i: parts[split] for i, parts in splits.items()}))
         rows: list[list[Cell]] = [
-            [name.replace("_", " "), *(estimate(one[name]) for one in found), *(difference(one[name]) for one in apart)]
-            for name in found[0]
+            [label, *(estimate(one[key]) for one in found), *(difference(one[key]) for one in apart)]
+            for key, label in labels(part.protocol).items()
+            if key in found[0]
         ]
         groups.append(Group(rows, split, f"{len(part):,} expressions"))
     thresholds = [round(0.02 * i, 2) for i in range(1, 51)]
