@@ -16,8 +16,6 @@ _HARMLESS = frozenset(
     | {"tensorboard", "device", "prefetch_factor"}
 )
 
-_SIZES = ("batch_size", "gradient_accumulation_steps", "referents_per_image", "evaluation_batch_size")
-
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -107,7 +105,8 @@ class TrainingConfig:
                 f"Give exactly one of epochs and steps and set the other to null, not epochs = {self.epochs} and "
                 f"steps = {self.steps}"
             )
-        for key in (*_SIZES, "save_every", "log_every", "prefetch_factor"):
+        sizes = ("batch_size", "gradient_accumulation_steps", "referents_per_image", "evaluation_batch_size")
+        for key in (*sizes, "save_every", "log_every", "prefetch_factor"):
             self._check(key, getattr(self, key) >= 1, "at least 1")
         for key in ("epochs", "steps", "evaluate_every"):
             self._check(key, getattr(self, key) is None or getattr(self, key) >= 1, "at least 1, or null")
@@ -140,10 +139,6 @@ class TrainingConfig:
             return self.steps
         assert self.epochs is not None  # __post_init__
         return self.epochs * steps_per_epoch
-
-    def to_dict(self) -> dict[str, Any]:
-        """All values as JSON types."""
-        return asdict(self)
 
     def identity(self) -> dict[str, Any]:
         """The values that change what a run computes; a checkpoint can only be continued with the same ones."""
