@@ -31,15 +31,7 @@ class CheckpointError(RuntimeError):
 def save_checkpoint(
     folder: Path, model: RISModel, optimizer: Optimizer, strategy: Strategy, state: dict[str, Any]
 ) -> None:
-    """Replace `folder` by a checkpoint, atomically.
-
-    Args:
-        folder: Usually ``<run>/last``.
-        model: As it is after the step that `state` names.
-        optimizer: Over its parameters.
-        strategy: The method, after the same step.
-        state: JSON types.
-    """
+    """Replace `folder` by a checkpoint, atomically; the counters in `state` are JSON types."""
     with atomic_folder(folder) as new:
         model.save_pretrained(new)
         names = _names(model, optimizer)

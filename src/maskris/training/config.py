@@ -38,11 +38,9 @@ class TrainingConfig:
         first_step_full_rate: Run step 0 at the full rate in spite of the warm-up, as the official code does.
         schedule: Decay after the warm-up: poly (CARIS, LAVT), step (CRIS, ETRIS), cosine or constant.
         power: Exponent of the polynomial decay.
-        lr_milestones: Shares of the run at which the step schedule multiplies the rate by `gamma` (epoch 35 of 50:
-            0.7).
+        lr_milestones: Shares of the run at which the step schedule applies `gamma` (0.7: epoch 35 of 50).
         gamma: Factor of each drop of the step schedule.
-        min_lr: Rate at the end of poly and cosine, in absolute terms for all parameter groups alike, as in the official
-            code.
+        min_lr: Rate at the end of poly and cosine, the same for all parameter groups, as in the official code.
         max_grad_norm: Largest norm of the gradient of all parameters together; null turns clipping off.
         precision: Numbers in which the model computes: fp32, bf16 (most GPUs and CPUs since 2020) or fp16 (GPUs only).
         seed: Order, sentences, masks and dropout are functions of it; the same seed repeats the run.

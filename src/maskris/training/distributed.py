@@ -57,11 +57,8 @@ class ParallelModel:
 
     Everything else (`upsample`, `tokenizer`, `preprocess`, …) is the model's own. With several processes, the parts of
     the forward pass can't be called one by one: it would bypass DDP, and gradients would stay local. What has no
-    gradient (`token_features`, `functional_forward`) bypasses DDP.
-
-    Args:
-        model: On the accelerator's device. With several processes, it takes the weights of the first.
-        accelerator: See `make_accelerator`.
+    gradient (`token_features`, `functional_forward`) bypasses DDP. The model lies on the accelerator's device; with
+    several processes, it takes the weights of the first.
     """
 
     def __init__(self, model: RISModel, accelerator: Accelerator) -> None:
@@ -69,7 +66,7 @@ class ParallelModel:
         self._module: nn.Module = model
         if accelerator.num_processes > 1:
             gpu = accelerator.device.type == "cuda"
-            if gpu:  # batch norms over the batches of all processes, as LAVT, CRIS and ETRIS; PyTorch has no other
+            if gpu:  # normalizes over all processes, as LAVT, CRIS and ETRIS were trained; PyTorch has it for GPUs only
                 nn.SyncBatchNorm.convert_sync_batchnorm(model)
             self._module = DistributedDataParallel(
                 model,
@@ -129,8 +126,7 @@ def clip_gradients(accelerator: Accelerator, optimizer: Optimizer, max_norm: flo
 
 def update(accelerator: Accelerator, optimizer: Optimizer) -> bool:
     """Take the optimizer's step; returns ``False`` where fp16 gradients overflowed and the step was skipped."""
-    scaler = accelerator.scaler
-    if scaler is None:
+    if (scaler := accelerator.scaler) is None:
         optimizer.step()
         return True
     before = scaler.get_scale()

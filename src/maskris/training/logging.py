@@ -67,13 +67,10 @@ class Tracker(ExitStack):
             self.console.print(message, highlight=False, markup=False, soft_wrap=True)  # paths stay whole
 
     def train(self, step: int, epoch: float, losses: Mapping[str, float], **values: float | int) -> None:
-        """Log one measurement of the training.
+        """Log one measurement of the training, after `step` steps, which are `epoch` passes over the data.
 
-        Args:
-            step: Steps done.
-            epoch: Passes over the data done, with its fraction.
-            losses: By the names of `Strategy.terms`, the mean since the last measurement.
-            **values: ``lr``, ``grad_norm``, ``expressions_per_second`` and the like.
+        The losses are means since the last measurement, by the names of `Strategy.terms`; the other values are ``lr``,
+        ``grad_norm``, ``expressions_per_second`` and the like.
         """
         total = sum(losses.values())
         self._write("train", step, {"epoch": round(epoch, 6), "loss": total, "losses": dict(losses), **values})

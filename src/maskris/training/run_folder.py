@@ -70,9 +70,7 @@ class RunState:
             KeyError: If it did not measure `metric`.
         """
         if metric not in self.metrics:
-            raise KeyError(
-                f"best_metric = {metric!r} is not measured; choose one of {', '.join(map(str, self.metrics))}"
-            )
+            raise KeyError(f"best_metric = {metric!r} is not measured; choose one of {', '.join(self.metrics)}")
         value = float(self.metrics[metric])
         if math.isnan(value) or (self.best is not None and value <= self.best):
             return False

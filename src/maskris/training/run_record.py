@@ -71,14 +71,11 @@ class RunRecord:
         return float(sum(times))
 
     def curve(self, *keys: str, event: str = "train") -> tuple[list[float], list[float | None]]:
-        """One value of the log.
+        """Steps and values of one entry of the log, ``None`` where it was not finite; both empty if no line has it.
 
         Args:
             *keys: Where it stands in a line, such as ``"losses", "clean"``.
             event: ``"train"`` or ``"evaluate"``.
-
-        Returns:
-            Steps and values, ``None`` where a line has a value that was not finite; both empty if no line has it.
         """
         points: list[tuple[float, float | None]] = []
         for line in self.log:
