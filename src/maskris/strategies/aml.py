@@ -121,7 +121,7 @@ class AML(Strategy):
 
 
 def choose(noise: Tensor, allowed: Tensor, ratio: float) -> Tensor:
-    """The allowed patches of smallest noise, ``floor(allowed * ratio)`` of them in every image: ``[I, L]`` throughout."""
+    """The allowed patches of smallest noise, ``floor(allowed * ratio)`` of them in every image; all are ``[I, L]``."""
     counts = torch.tensor([int(n * ratio) for n in range(noise.shape[1] + 1)], device=noise.device)
     count = counts[allowed.sum(1, keepdim=True)]  # from a table, because not every device has float64
     order = noise.masked_fill(~allowed, torch.inf).argsort(dim=1, stable=True)

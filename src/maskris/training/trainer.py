@@ -303,8 +303,8 @@ def _cut(batches: TrainingBatches, parts: int) -> Iterator[list[TrainingItem]]:
 def load_initial_weights(model: RISModel, source: str | Path) -> None:
     """Give a model the weights of another one with the same network and vocabulary.
 
-    It comes from a run folder (its ``best`` before its ``last``), the folder of a model, or a Hub id. What isn't weights
-    stays as it is: learning rates of parts, dropout, the size of the input where the network allows several.
+    It is in a run folder (in ``best`` rather than in ``last``), in the folder of a model, or on the Hub. What isn't
+    weights stays as it is: learning rates of parts, dropout, the size of the input where the network allows several.
 
     Raises:
         FileNotFoundError: If there is no model at `source`.
