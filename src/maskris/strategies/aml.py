@@ -121,16 +121,7 @@ class AML(Strategy):
 
 
 def choose(noise: Tensor, allowed: Tensor, ratio: float) -> Tensor:
-    """Choose a share of the allowed patches of every image: those of smallest noise.
-
-    Args:
-        noise: ``[I, L]`` uniform draws.
-        allowed: ``[I, L]`` bool.
-        ratio: Share to choose; ``floor(allowed * ratio)`` patches are chosen.
-
-    Returns:
-        ``[I, L]`` bool.
-    """
+    """The allowed patches of smallest noise, ``floor(allowed * ratio)`` of them in every image; all are ``[I, L]``."""
     counts = torch.tensor([int(n * ratio) for n in range(noise.shape[1] + 1)], device=noise.device)
     count = counts[allowed.sum(1, keepdim=True)]  # from a table, because not every device has float64
     order = noise.masked_fill(~allowed, torch.inf).argsort(dim=1, stable=True)
@@ -138,16 +129,9 @@ def choose(noise: Tensor, allowed: Tensor, ratio: float) -> Tensor:
 
 
 def overlap(size: int, cells: int, patch_size: int, patches: int) -> Tensor:
-    """Share of each patch on each cell of a feature map, along one axis.
+    """Share of each patch on each cell of a feature map, along an axis of `size` pixels: ``[patches, cells]`` float32.
 
-    Args:
-        size: Pixels of the axis.
-        cells: Cells of equal width that cover it, those of a feature map.
-        patch_size: Pixels of a patch; the last one may be cut.
-        patches: Number of patches.
-
-    Returns:
-        ``[patches, cells]`` float32; rows sum to 1.
+    Rows sum to 1. The cells are of equal width and cover the axis; the last patch may be cut.
     """
     patch = torch.arange(patches)[:, None] * float(patch_size)  # where each begins
     cell = torch.arange(cells) * (size / cells)

@@ -39,9 +39,7 @@ class MaskedAugmentation(Strategy):
             raise ValueError(
                 f"clean_weight must lie in [0, 1), not {clean_weight}; clean inputs alone are maskris.Supervised"
             )
-        self.image = image
-        self.text = text
-        self.clean_weight = clean_weight
+        self.image, self.text, self.clean_weight = image, text, clean_weight
         self.criterion = criterion or MaskCriterion()
         self.terms = ("clean", "masked") if clean_weight else ("masked",)
 

@@ -31,6 +31,9 @@ class ImageMasking:
             `ORDERS`.
         fill: Value of the removed pixels in the normalized image; 0 (the paper's) is the mean color, with the usual
             means and deviations -2 is nearly black and 2.2 nearly white.
+
+    Raises:
+        ValueError: If `ratio` lies outside [0, 1], `patch_size` below 1, `sampling` is unknown or `fill` infinite.
     """
 
     ratio: float = 0.75
@@ -39,11 +42,7 @@ class ImageMasking:
     fill: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ValueError: If `ratio` lies outside [0, 1], `patch_size` below 1, `sampling` is unknown or `fill` infinite.
-        """
+        """Check the values (they come from recipes)."""
         if self.sampling not in ORDERS:
             raise ValueError(f"sampling must be one of {', '.join(ORDERS)}, not {self.sampling!r}")
         if not 0 <= self.ratio <= 1:
@@ -73,6 +72,9 @@ class TextMasking:
         mask: Share of the chosen that become the mask token.
         random: Share of the chosen that become a token drawn from the whole vocabulary (but CLIP's start and end, see
             `ExpressionTokenizer.replacement_count`); the rest stays.
+
+    Raises:
+        ValueError: If `ratio` is outside [0, 1], or `mask` and `random` are no shares of one whole.
     """
 
     ratio: float = 0.15
@@ -80,26 +82,14 @@ class TextMasking:
     random: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ValueError: If `ratio` is outside [0, 1], or `mask` and `random` are no shares of one whole.
-        """
+        """Check the values (they come from recipes)."""
         if not 0 <= self.ratio <= 1:
             raise ValueError(f"The probability of masking a word must lie in [0, 1], not {self.ratio}")
         if self.mask < 0 or self.random < 0 or self.mask + self.random > 1 + 1e-9:
             raise ValueError(f"mask and random are shares of one whole; got {self.mask} and {self.random}")
 
     def __call__(self, input_ids: Tensor, tokenizer: ExpressionTokenizer, generator: torch.Generator) -> Tensor:
-        """Mask tokens.
-
-        Args:
-            input_ids: ``[N, L]`` int64.
-            tokenizer: With the ids of special tokens and of the mask token, and the number of ids.
-            generator: Lives on the device of `input_ids`.
-
-        Returns:
-            ``[N, L]``.
+        """Mask tokens ``[N, L]`` int64; `generator` lives on their device.
 
         Raises:
             ValueError: If the tokenizer has no mask token though one is needed.
@@ -223,13 +213,12 @@ def block_order(images: int, rows: int, columns: int, ratio: float, generator: t
     height = (area * aspect).sqrt().round().clamp(1, rows)  # [I, BLOCKS]
     width = (area / aspect).sqrt().round().clamp(1, columns)
     top, left = (draws[2] * (rows - height + 1)).floor(), (draws[3] * (columns - width + 1)).floor()
-    y = torch.arange(rows, device=generator.device)
-    x = torch.arange(columns, device=generator.device)
+    y, x = (torch.arange(size, device=generator.device) for size in (rows, columns))
     inside_y = (y >= top[..., None]) & (y < (top + height)[..., None])  # [I, BLOCKS, rows]
     inside_x = (x >= left[..., None]) & (x < (left + width)[..., None])  # [I, BLOCKS, columns]
     covered = (inside_y[..., None] & inside_x[..., None, :]).flatten(2)  # [I, BLOCKS, rows * columns]
-    never = torch.ones_like(covered[:, :1])
-    first = torch.cat([covered, never], dim=1).byte().argmax(1)  # number of the first block over a patch
+    always = torch.ones_like(covered[:, :1])  # a last block, for patches under no other
+    first = torch.cat([covered, always], dim=1).byte().argmax(1)  # number of the first block over a patch
     return -first.float()
 
 

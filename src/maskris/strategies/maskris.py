@@ -57,15 +57,11 @@ class MaskRIS(Strategy):
             raise ValueError(f'single_forward must be true, false or "auto", not {single_forward!r}')
         if min(soft_weights) <= 0:
             raise ValueError(f"soft_weights must be positive, not {soft_weights[0]}, {soft_weights[1]}")
-        self.image = image
-        self.text = text
-        self.clean_weight = clean_weight
+        self.image, self.text, self.clean_weight = image, text, clean_weight
         self.criterion = criterion or MaskCriterion()
-        self.auto = single_forward == "auto"
         self.single_forward = single_forward is True
-        self._undecided = self.auto
-        self.normalize_soft_loss = normalize_soft_loss
-        self.soft_weights = soft_weights
+        self.auto = self._undecided = single_forward == "auto"
+        self.normalize_soft_loss, self.soft_weights = normalize_soft_loss, soft_weights
         self.teacher_without_dropout = teacher_without_dropout
 
     @property
@@ -139,14 +135,11 @@ class MaskRIS(Strategy):
                 f"{type(model).__name__} has batch statistics, so one pass over both inputs is another training than "
                 "two passes: use single_forward = False"
             )
-        images = clean.images.shape[0]
-        logits = model(
-            Batch(
-                images=torch.cat([clean.images, distorted.images]),
-                input_ids=torch.cat([clean.input_ids, distorted.input_ids]),
-                attention_mask=torch.cat([clean.attention_mask, distorted.attention_mask]),
-                image_index=torch.cat([clean.image_index, distorted.image_index + images]),
-            )
+        both = Batch(
+            images=torch.cat([clean.images, distorted.images]),
+            input_ids=torch.cat([clean.input_ids, distorted.input_ids]),
+            attention_mask=torch.cat([clean.attention_mask, distorted.attention_mask]),
+            image_index=torch.cat([clean.image_index, distorted.image_index + len(clean.images)]),
         )
-        first, second = logits.chunk(2)
+        first, second = model(both).chunk(2)
         return first, second

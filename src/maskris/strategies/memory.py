@@ -11,13 +11,8 @@ from maskris.models.base import RISModel
 def fits(model: RISModel, batch: Batch, passes: int, share: float = 0.8) -> bool:
     """Whether the graphs of several forward passes, the gradients and the moments of Adam fit into free memory.
 
-    Measured by one forward pass; with several processes, they must fit on each of them.
-
-    Args:
-        model: In training mode, before its first step.
-        batch: One like those to come, on the model's device.
-        passes: Forward passes whose graphs live at the same time.
-        share: Of the free memory that may be used.
+    Measured by one forward pass of a model in training mode, before its first step, on a batch like those to come. Only
+    a share of the free memory may be used; with several processes, this holds on each of them.
     """
     device = batch.images.device
     weights = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)

@@ -1,9 +1,9 @@
 """Checkpoints to continue a run from: the model, the optimizer's moments, the strategy's state and the counters.
 
 A checkpoint is a model folder (`RISModel.save_pretrained`, usable for prediction as it is) with more files:
-``optimizer.safetensors`` (moments under the names of their parameters), ``strategy.safetensors`` (only where the method
-keeps state) and ``state.json`` (the counters). Nothing is pickled. The learning rate and all randomness are functions
-of the step, so they need no state.
+``optimizer.safetensors`` (moments by names such as ``exp_avg/decoder.weight``), ``strategy.safetensors`` (only where
+the method keeps state) and ``state.json`` (the counters). Nothing is pickled. The learning rate and all randomness are
+functions of the step, so they need no state.
 """
 
 from pathlib import Path
@@ -31,18 +31,16 @@ class CheckpointError(RuntimeError):
 def save_checkpoint(
     folder: Path, model: RISModel, optimizer: Optimizer, strategy: Strategy, state: dict[str, Any]
 ) -> None:
-    """Replace `folder` by a checkpoint, atomically.
-
-    Args:
-        folder: Usually ``<run>/last``.
-        model: As it is after the step that `state` names.
-        optimizer: Its moments are tensors, as those of all optimizers of PyTorch.
-        strategy: The method, after the same step.
-        state: JSON types.
-    """
+    """Replace `folder` by a checkpoint, atomically; the counters in `state` are JSON types."""
     with atomic_folder(folder) as new:
         model.save_pretrained(new)
-        save_file(_moments(model, optimizer), new / OPTIMIZER)
+        names = _names(model, optimizer)
+        moments = {
+            f"{kind}/{names[i]}": torch.as_tensor(value).contiguous()
+            for i, values in optimizer.state_dict()["state"].items()
+            for kind, value in values.items()
+        }
+        save_file(moments, new / OPTIMIZER)
         if kept := strategy.state_dict():
             save_file({name: value.contiguous() for name, value in kept.items()}, new / STRATEGY)
         write_json(new / STATE, state)
@@ -64,13 +62,7 @@ def load_state(folder: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(folder: Path, model: RISModel, optimizer: Optimizer, strategy: Strategy) -> None:
-    """Restore the weights, the moments and the strategy's state, bit for bit.
-
-    Args:
-        folder: What `save_checkpoint` wrote.
-        model: On its device; of the same architecture.
-        optimizer: Over the model's parameters.
-        strategy: Of the class and settings of the run.
+    """Restore the weights of a model on its device, the moments and the strategy's state, bit for bit.
 
     Raises:
         CheckpointError: If the weights, moments or state are not those of such a model and strategy.
@@ -95,16 +87,6 @@ def load_checkpoint(folder: Path, model: RISModel, optimizer: Optimizer, strateg
         strategy.load_state_dict(kept)
     except ValueError as error:
         raise CheckpointError(f"{folder} can't be continued: {error}") from error
-
-
-def _moments(model: RISModel, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Tensors under keys such as ``exp_avg/decoder.weight``."""
-    names = _names(model, optimizer)
-    return {
-        f"{kind}/{names[i]}": torch.as_tensor(value).contiguous()
-        for i, values in optimizer.state_dict()["state"].items()
-        for kind, value in values.items()
-    }
 
 
 def _names(model: RISModel, optimizer: Optimizer) -> list[str]:

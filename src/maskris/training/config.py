@@ -16,8 +16,6 @@ _HARMLESS = frozenset(
     | {"tensorboard", "device", "prefetch_factor"}
 )
 
-_SIZES = ("batch_size", "gradient_accumulation_steps", "referents_per_image", "evaluation_batch_size")
-
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -40,11 +38,9 @@ class TrainingConfig:
         first_step_full_rate: Run step 0 at the full rate in spite of the warm-up, as the official code does.
         schedule: Decay after the warm-up: poly (CARIS, LAVT), step (CRIS, ETRIS), cosine or constant.
         power: Exponent of the polynomial decay.
-        lr_milestones: Shares of the run at which the step schedule multiplies the rate by `gamma` (epoch 35 of 50:
-            0.7).
+        lr_milestones: Shares of the run at which the step schedule applies `gamma` (0.7: epoch 35 of 50).
         gamma: Factor of each drop of the step schedule.
-        min_lr: Rate at the end of poly and cosine, in absolute terms for all parameter groups alike, as in the official
-            code.
+        min_lr: Rate at the end of poly and cosine, the same for all parameter groups, as in the official code.
         max_grad_norm: Largest norm of the gradient of all parameters together; null turns clipping off.
         precision: Numbers in which the model computes: fp32, bf16 (most GPUs and CPUs since 2020) or fp16 (GPUs only).
         seed: Order, sentences, masks and dropout are functions of it; the same seed repeats the run.
@@ -107,7 +103,8 @@ class TrainingConfig:
                 f"Give exactly one of epochs and steps and set the other to null, not epochs = {self.epochs} and "
                 f"steps = {self.steps}"
             )
-        for key in (*_SIZES, "save_every", "log_every", "prefetch_factor"):
+        sizes = ("batch_size", "gradient_accumulation_steps", "referents_per_image", "evaluation_batch_size")
+        for key in (*sizes, "save_every", "log_every", "prefetch_factor"):
             self._check(key, getattr(self, key) >= 1, "at least 1")
         for key in ("epochs", "steps", "evaluate_every"):
             self._check(key, getattr(self, key) is None or getattr(self, key) >= 1, "at least 1, or null")
@@ -140,10 +137,6 @@ class TrainingConfig:
             return self.steps
         assert self.epochs is not None  # __post_init__
         return self.epochs * steps_per_epoch
-
-    def to_dict(self) -> dict[str, Any]:
-        """All values as JSON types."""
-        return asdict(self)
 
     def identity(self) -> dict[str, Any]:
         """The values that change what a run computes; a checkpoint can only be continued with the same ones."""

@@ -5,8 +5,8 @@ import math
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
-from typing import Any, cast
+from functools import cache
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -21,7 +21,7 @@ from maskris.batch import Batch
 from maskris.models.base import RISModel
 from maskris.training.config import TrainingConfig
 
-_ACCELERATE_NAME = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
@@ -31,9 +31,8 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
         ValueError: If this machine lacks the precision, the batch can't be cut into equal parts, or the processes are
             to be joined in an unsupported way (DeepSpeed, FSDP and the like).
     """
-    wanted = _ACCELERATE_NAME[config.precision]
-    state = AcceleratorState._shared_state
-    if state and state.get("_mixed_precision") != wanted:
+    wanted = "no" if config.precision == "fp32" else config.precision
+    if AcceleratorState._shared_state.get("_mixed_precision", wanted) != wanted:
         AcceleratorState._reset_state()  # accelerate keeps the first precision of a process for good; a notebook can't
     # Where there is no GPU, accelerate joins the processes of torchrun only if it is told to use the CPU.
     cpu = config.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
@@ -42,15 +41,13 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
         raise ValueError(f"fp16 needs a GPU and this is a {accelerator.device.type}; set precision to bf16 or fp32")
     # Set by an environment variable of `accelerate launch` too; our configuration decides.
     accelerator.gradient_accumulation_steps = config.gradient_accumulation_steps
-    supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-    if accelerator.distributed_type not in supported:
+    if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
         raise ValueError(f"{accelerator.distributed_type} is not supported; use torchrun or plain data parallelism")
-    pieces = accelerator.num_processes * config.gradient_accumulation_steps
-    if config.batch_size % pieces:
+    processes, parts = accelerator.num_processes, config.gradient_accumulation_steps
+    if config.batch_size % (processes * parts):
         raise ValueError(
-            f"batch_size = {config.batch_size} can't be cut into equal pieces for {accelerator.num_processes} "
-            f"processes x gradient_accumulation_steps = {config.gradient_accumulation_steps}; choose a multiple "
-            f"of {pieces}"
+            f"batch_size = {config.batch_size} can't be cut into equal pieces for {processes} processes x "
+            f"gradient_accumulation_steps = {parts}; choose a multiple of {processes * parts}"
         )
     return accelerator
 
@@ -60,11 +57,8 @@ class ParallelModel:
 
     Everything else (`upsample`, `tokenizer`, `preprocess`, …) is the model's own. With several processes, the parts of
     the forward pass can't be called one by one: it would bypass DDP, and gradients would stay local. What has no
-    gradient (`token_features`, `functional_forward`) bypasses DDP.
-
-    Args:
-        model: On the accelerator's device. With several processes, it takes the weights of the first.
-        accelerator: See `make_accelerator`.
+    gradient (`token_features`, `functional_forward`) bypasses DDP. The model lies on the accelerator's device; with
+    several processes, it takes the weights of the first.
     """
 
     def __init__(self, model: RISModel, accelerator: Accelerator) -> None:
@@ -72,8 +66,8 @@ class ParallelModel:
         self._module: nn.Module = model
         if accelerator.num_processes > 1:
             gpu = accelerator.device.type == "cuda"
-            if gpu:
-                share_batch_statistics(model)
+            if gpu:  # normalizes over all processes, as LAVT, CRIS and ETRIS were trained; PyTorch has it for GPUs only
+                nn.SyncBatchNorm.convert_sync_batchnorm(model)
             self._module = DistributedDataParallel(
                 model,
                 device_ids=[accelerator.device] if gpu else None,
@@ -84,7 +78,8 @@ class ParallelModel:
     def __call__(self, batch: Batch) -> Tensor:
         """Logits ``[N, C, h, w]``, float32 whatever the precision."""
         with self._accelerator.autocast():
-            return cast(Tensor, self._module(batch)).float()
+            logits: Tensor = self._module(batch)
+        return logits.float()
 
     def __getattr__(self, name: str) -> Any:
         if name in ("encode_image", "segment") and self._module is not self._model:
@@ -106,10 +101,9 @@ class ParallelModel:
 
     def share_statistics(self) -> None:
         """Give all processes the first one's batch statistics now; DDP does it only before the next forward pass."""
-        if self._module is self._model:
-            return
         norms = [module for module in self._model.modules() if isinstance(module, _BatchNorm)]
-        if buffers := [buffer for norm in norms for buffer in norm.buffers()]:
+        buffers = [buffer for norm in norms for buffer in norm.buffers()]
+        if buffers and self._module is not self._model:
             # In one message; double holds float32 and the counters alike.
             sent = broadcast(torch.cat([buffer.double().flatten() for buffer in buffers]))
             for buffer, value in zip(buffers, sent.split([buffer.numel() for buffer in buffers]), strict=True):
@@ -117,26 +111,13 @@ class ParallelModel:
 
     def synchronized(self, yes: bool) -> AbstractContextManager[Any]:
         """Whether the gradients of the forward and backward pass within are averaged over processes or kept local."""
-        if yes or not isinstance(self._module, DistributedDataParallel):
-            return nullcontext()
-        return cast(AbstractContextManager[Any], self._module.no_sync())
-
-
-def share_batch_statistics(model: nn.Module) -> None:
-    """Normalize over the batches of all processes in every batch norm of a model, as LAVT, CRIS and ETRIS were trained.
-
-    Parameters, buffers and their names do not change. PyTorch has this for GPUs alone; elsewhere each process
-    normalizes over its own part of the batch.
-    """
-    nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        if isinstance(self._module, DistributedDataParallel) and not yes:
+            return self._module.no_sync()
+        return nullcontext()
 
 
 def clip_gradients(accelerator: Accelerator, optimizer: Optimizer, max_norm: float | None) -> Tensor:
-    """Scale the gradients so that their norm is at most `max_norm`.
-
-    Returns:
-        The norm before that, a scalar on the device; not finite where fp16 overflowed.
-    """
+    """Scale the gradients to a norm of at most `max_norm`; the norm before that, not finite where fp16 overflowed."""
     if accelerator.scaler is not None:
         accelerator.scaler.unscale_(optimizer)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -145,8 +126,7 @@ def clip_gradients(accelerator: Accelerator, optimizer: Optimizer, max_norm: flo
 
 def update(accelerator: Accelerator, optimizer: Optimizer) -> bool:
     """Take the optimizer's step; returns ``False`` where fp16 gradients overflowed and the step was skipped."""
-    scaler = accelerator.scaler
-    if scaler is None:
+    if (scaler := accelerator.scaler) is None:
         optimizer.step()
         return True
     before = scaler.get_scale()
@@ -158,12 +138,9 @@ def update(accelerator: Accelerator, optimizer: Optimizer) -> bool:
 def tune_allocator(model: RISModel) -> bool:
     """Set glibc's malloc, where it is the C library, for speed or for little memory.
 
-    Freed memory is kept, which makes training faster and its peak no higher. With gradient checkpointing, which is
-    there to save memory, large blocks are returned at once instead: long-lived gradients would scatter among them.
-    Variables of glibc (``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_``, ``GLIBC_TUNABLES``) take precedence.
-
-    Args:
-        model: The one to be trained, on the CPU.
+    Freed memory is kept, which makes training on the CPU faster and its peak no higher. With gradient checkpointing,
+    which is there to save memory, large blocks are returned at once instead: long-lived gradients would scatter among
+    them. Variables of glibc (``MALLOC_MMAP_THRESHOLD_`` and the like) take precedence.
 
     Returns:
         Whether `return_freed_memory` is to be called after each backward pass.
@@ -172,8 +149,8 @@ def tune_allocator(model: RISModel) -> bool:
     if library is None or any(name in os.environ for name in _SETTINGS):
         return False
     trim_threshold, mmap_threshold, never = -1, -3, 2**31 - 1  # M_… of malloc.h
-    large = 8 * 2**20  # smaller blocks leave few holes, larger ones cost few pages
-    library.mallopt(mmap_threshold, large if model.gradient_checkpointing else never)
+    # Blocks below 8 MiB leave few holes, larger ones cost few pages.
+    library.mallopt(mmap_threshold, 8 * 2**20 if model.gradient_checkpointing else never)
     library.mallopt(trim_threshold, never)
     return model.gradient_checkpointing
 
@@ -184,10 +161,7 @@ def return_freed_memory() -> None:
         library.malloc_trim(0)
 
 
-_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
-
-
-@lru_cache(maxsize=1)
+@cache
 def _glibc() -> Any:
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     return library if hasattr(library, "gnu_get_libc_version") else None

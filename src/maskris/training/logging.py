@@ -14,8 +14,8 @@ from maskris.utils.files import atomic_file
 from maskris.utils.progress import show_progress
 
 
-class Tracker:
-    """Writes the measurements of a run; use it as a context manager.
+class Tracker(ExitStack):
+    """Writes the measurements of a run; use it as a context manager, which closes the files and the bar.
 
     Every line of ``metrics.jsonl`` is an object with ``event`` ("train" or "evaluate") and ``step``, the number of
     steps done. Values that are not finite are written as null.
@@ -44,25 +44,18 @@ class Tracker:
         active: bool = True,
         console: Console | None = None,
     ) -> None:
+        super().__init__()
         self.console = console or Console(stderr=True)
         self._shown, self._total = progress and active, total
         self._latest: dict[str, str] = {}
-        self._open = ExitStack()
         self._file = self._board = None
         if active:
             truncate(folder / METRICS, step)
-            self._file = self._open.enter_context((folder / METRICS).open("a", encoding="utf-8"))
+            self._file = self.enter_context((folder / METRICS).open("a", encoding="utf-8"))
             if tensorboard:
-                self._board = self._open.enter_context(_summary_writer(folder / "tensorboard", step))
-        self._progress = self._open.enter_context(
-            show_progress("training", total, done=step, shown=self._shown, keep=True, console=self.console)
-        )
-
-    def __enter__(self) -> "Tracker":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._open.close()
+                self._board = self.enter_context(_summary_writer(folder / "tensorboard", step))
+        bar = show_progress("training", total, done=step, shown=self._shown, keep=True, console=self.console)
+        self._progress = self.enter_context(bar)
 
     def advance(self, step: int) -> None:
         """Move the bar."""
@@ -74,17 +67,14 @@ class Tracker:
             self.console.print(message, highlight=False, markup=False, soft_wrap=True)  # paths stay whole
 
     def train(self, step: int, epoch: float, losses: Mapping[str, float], **values: float | int) -> None:
-        """Log one measurement of the training.
+        """Log one measurement of the training, after `step` steps, which are `epoch` passes over the data.
 
-        Args:
-            step: Steps done.
-            epoch: Passes over the data done, with its fraction.
-            losses: By the names of `Strategy.terms`, the mean since the last measurement.
-            **values: ``lr``, ``grad_norm``, ``expressions_per_second`` and the like.
+        The losses are means since the last measurement, by the names of `Strategy.terms`; the other values are ``lr``,
+        ``grad_norm``, ``expressions_per_second`` and the like.
         """
-        record = {"loss": sum(losses.values()), "losses": dict(losses), **values}
-        self._write("train", step, {"epoch": round(epoch, 6), **record})
-        note = {"loss": f"{record['loss']:.4f}", "lr": f"{values.get('lr', 0):.2e}"}
+        total = sum(losses.values())
+        self._write("train", step, {"epoch": round(epoch, 6), "loss": total, "losses": dict(losses), **values})
+        note = {"loss": f"{total:.4f}", "lr": f"{values.get('lr', 0):.2e}"}
         if "expressions_per_second" in values:
             note["rate"] = f"{values['expressions_per_second']:.0f} expr/s"
         self._note(step, note)
@@ -93,8 +83,7 @@ class Tracker:
         """Log one evaluation; the progress bar shows its oIoU and mIoU from then on."""
         numbers = {key: value for key, value in metrics.items() if isinstance(value, (int, float, str))}
         self._write("evaluate", step, {"metrics": numbers})
-        shown = {key: numbers[key] for key in ("oIoU", "mIoU") if isinstance(numbers.get(key), (int, float))}
-        self._note(step, {key: f"{value:.4g}" for key, value in shown.items()})
+        self._note(step, {key: f"{numbers[key]:.4g}" for key in ("oIoU", "mIoU") if key in numbers})
 
     def _note(self, step: int, values: dict[str, str]) -> None:
         self._latest |= values

@@ -38,11 +38,7 @@ def learning_rate(step: int, total: int, base: float, config: TrainingConfig) ->
 
 
 def make_optimizer(model: RISModel, config: TrainingConfig) -> Optimizer:
-    """AdamW or Adam (betas 0.9 and 0.999, eps 1e-8) over the model's own parameter groups.
-
-    Args:
-        model: Already on the device where it will be trained.
-        config: Supplies `optimizer`, `lr` and `weight_decay`.
+    """AdamW or Adam (betas 0.9 and 0.999, eps 1e-8) over the parameter groups of a model that is already on its device.
 
     Raises:
         ValueError: If a trainable parameter of the model is in none of its groups.

@@ -4,8 +4,7 @@ import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
-from functools import cache
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,23 +28,14 @@ LOCK_SECONDS = 10.0
 
 @dataclass
 class Window:
-    """Sums over the steps since the last line of the log; in the checkpoint, so that a resumed run logs the same.
-
-    Attributes:
-        steps: Steps summed.
-        losses: Per term.
-        norm: Gradient norms before clipping.
-        norms: How many of them were finite.
-        expressions: Expressions in these steps, over all processes.
-        seconds: Time of the steps, without evaluating and saving.
-    """
+    """Sums over the steps since the last line of the log; in the checkpoint, so that a resumed run logs the same."""
 
     steps: int = 0
-    losses: list[float] = field(default_factory=list)
-    norm: float = 0.0
-    norms: int = 0
-    expressions: float = 0.0
-    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)  # per term
+    norm: float = 0.0  # of the gradients before clipping, where it was finite
+    norms: int = 0  # steps in which it was
+    expressions: float = 0.0  # over all processes
+    seconds: float = 0.0  # without evaluating and saving
 
     def add(self, losses: Sequence[float], norm: float, expressions: float, seconds: float) -> None:
         """Add a step."""
@@ -65,23 +55,14 @@ class Window:
 
 @dataclass
 class RunState:
-    """The counters of a run.
+    """The counters of a run."""
 
-    Attributes:
-        step: Steps done.
-        skipped: Those of them that fp16's gradient scaler skipped.
-        evaluated: The step of the latest evaluation; -1 before the first.
-        metrics: What it measured.
-        best: The highest value so far of the metric that decides.
-        window: What has not been logged yet.
-    """
-
-    step: int = 0
-    skipped: int = 0
-    evaluated: int = -1
-    metrics: dict[str, Any] = field(default_factory=dict)
-    best: float | None = None
-    window: Window = field(default_factory=Window)
+    step: int = 0  # steps done
+    skipped: int = 0  # those of them that fp16's gradient scaler skipped
+    evaluated: int = -1  # step of the latest evaluation; -1 before the first
+    metrics: dict[str, Any] = field(default_factory=dict)  # what it measured
+    best: float | None = None  # highest value so far of the metric that decides
+    window: Window = field(default_factory=Window)  # what has not been logged yet
 
     def improves(self, metric: str) -> bool:
         """Whether the latest evaluation is the best so far; notes it if so.
@@ -90,9 +71,7 @@ class RunState:
             KeyError: If it did not measure `metric`.
         """
         if metric not in self.metrics:
-            raise KeyError(
-                f"best_metric = {metric!r} is not measured; choose one of {', '.join(map(str, self.metrics))}"
-            )
+            raise KeyError(f"best_metric = {metric!r} is not measured; choose one of {', '.join(self.metrics)}")
         value = float(self.metrics[metric])
         if math.isnan(value) or (self.best is not None and value <= self.best):
             return False
@@ -102,27 +81,14 @@ class RunState:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunState":
         """The inverse of `dataclasses.asdict`; other keys are ignored."""
-        known = {key: values[key] for key in ("step", "skipped", "evaluated", "metrics", "best")}
-        return cls(**known, window=Window(**values["window"]))
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a run depends on."""
-    packages = ("maskris", "torch", "transformers", "accelerate")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+        known = {one.name: values[one.name] for one in fields(cls)}
+        return cls(**known | {"window": Window(**values["window"])})
 
 
 class RunFolder:
-    """Reads and writes a run folder; with several processes, all call it and the first one writes.
+    """Reads and writes the folder of a run; with several processes, all call it and the first one writes.
 
-    Args:
-        path: The folder; made if need be.
-        accelerator: With the other processes and the gradient scaler.
-        model: The model.
-        optimizer: Over its parameters.
-        strategy: The method.
-        identity: Everything that determines the results, see `identity_of`.
+    The `identity` is everything that determines the results, see `identity_of`.
     """
 
     def __init__(
@@ -157,13 +123,7 @@ class RunFolder:
             yield
 
     def start(self, resume: str | Path) -> Path | None:
-        """Prepare the folder.
-
-        Args:
-            resume: See `Trainer.fit`.
-
-        Returns:
-            The checkpoint to continue from; ``None`` for a new run.
+        """Prepare the folder; the checkpoint to `resume` from (see `Trainer.fit`), or ``None`` for a new run.
 
         Raises:
             CheckpointError: If another run would be overwritten, or there is no such checkpoint.
@@ -216,11 +176,12 @@ class RunFolder:
         """Write ``last``."""
         if self._accelerator.is_main_process:
             scaler = self._accelerator.scaler
+            packages = {name: version(name) for name in ("maskris", "torch", "transformers", "accelerate")}
             values = {
                 **asdict(state),
                 "scaler": None if scaler is None else scaler.state_dict(),
                 "run": self._identity,
-                "versions": versions(),
+                "versions": {"python": platform.python_version(), **packages},
             }
             save_checkpoint(self.last, self._model, self._optimizer, self._strategy, values)
         self._accelerator.wait_for_everyone()
@@ -238,38 +199,33 @@ def identity_of(
 ) -> dict[str, Any]:
     """Everything that determines the results of a run, under names for messages.
 
-    The number of processes is among them, because each draws masks and dropout of its own.
-
-    Args:
-        config: All settings.
-        model: With its configuration.
-        strategy: The method.
-        train: The training data: its length, augmentations and decoding.
-        processes: That train together.
+    The number of processes is among them, because each draws masks and dropout of its own; of the training data, its
+    length, augmentations and decoding.
     """
-    augmentations = [_settings(f"augment.{i}", one, depth=2) for i, one in enumerate(getattr(train, "augment", ()))]
+    settings = _settings("strategy", strategy)
+    for i, augmentation in enumerate(getattr(train, "augment", ())):
+        settings |= _settings(f"augment.{i}", augmentation)
+    if getattr(train, "reduced_decoding", False):
+        settings["reduced_decoding"] = True
     return {
         **config.identity(),
         "items": len(train),
         "processes": processes,
         "model": type(model).__name__,
         **{f"model.{key}": value for key, value in getattr(model, "config", {}).items()},
-        **_settings("strategy", strategy, depth=2),
-        **{key: value for settings in augmentations for key, value in settings.items()},
-        **({"reduced_decoding": True} if getattr(train, "reduced_decoding", False) else {}),
+        **settings,
     }
 
 
-def _settings(name: str, value: Any, depth: int) -> dict[str, Any]:
+def _settings(name: str, value: Any, depth: int = 2) -> dict[str, Any]:
     """A setting as it is; an object as its class and its own settings."""
     if _is_plain(value):
         return {name: value}
     settings = {name: type(value).__name__}
     if depth and hasattr(value, "__dict__"):
         for key, inner in vars(value).items():
-            if key.startswith("_"):  # how it works, not what it does
-                continue
-            settings |= _settings(f"{name}.{key}", inner, depth - 1)
+            if not key.startswith("_"):  # those are how it works, not what it does
+                settings |= _settings(f"{name}.{key}", inner, depth - 1)
     return settings
 
 

@@ -45,8 +45,7 @@ class RunRecord:
     @property
     def protocol(self) -> str | None:
         """The protocol of the run's evaluations."""
-        training = self.settings.get("training") or {}
-        return training.get("protocol")
+        return (self.settings.get("training") or {}).get("protocol")
 
     @property
     def flat(self) -> dict[str, Any]:
@@ -56,8 +55,7 @@ class RunRecord:
     @property
     def complete(self) -> bool:
         """Whether all steps are done: neither interrupted nor under way."""
-        run = self.state.get("run")
-        if run is None:
+        if (run := self.state.get("run")) is None:
             return False
         total = run["steps"] or run["epochs"] * (run["items"] // run["batch_size"])
         return bool(self.state["step"] >= total)
@@ -67,32 +65,25 @@ class RunRecord:
         """Time of the logged steps, over all interruptions and without evaluating and saving."""
         run = self.state["run"]
         expressions = run["batch_size"] * run["referents_per_image"]
-        trained = [{"step": 0}, *(line for line in self.log if line["event"] == "train")]
-        return float(
-            sum((b["step"] - a["step"]) * expressions / b["expressions_per_second"] for a, b in pairwise(trained))
-        )
+        lines = [{"step": 0}, *(line for line in self.log if line["event"] == "train")]
+        times = ((b["step"] - a["step"]) * expressions / b["expressions_per_second"] for a, b in pairwise(lines))
+        return float(sum(times))
 
     def curve(self, *keys: str, event: str = "train") -> tuple[list[float], list[float | None]]:
-        """One value of the log.
+        """Steps and values of one entry of the log, ``None`` where it was not finite; both empty if no line has it.
 
         Args:
             *keys: Where it stands in a line, such as ``"losses", "clean"``.
             event: ``"train"`` or ``"evaluate"``.
-
-        Returns:
-            Steps and values, ``None`` where a line has a value that was not finite; both empty if no line has it.
         """
-        missing = object()
-        steps: list[float] = []
-        values: list[float | None] = []
+        points: list[tuple[float, float | None]] = []
         for line in self.log:
             value: Any = line
             for key in keys:
-                value = value.get(key, missing) if isinstance(value, dict) else missing
+                value = value.get(key, "") if isinstance(value, dict) else ""  # which is no number
             if line.get("event") == event and (value is None or isinstance(value, (int, float))):
-                steps.append(line["step"])
-                values.append(value)
-        return steps, values
+                points.append((line["step"], value))
+        return [step for step, _ in points], [value for _, value in points]
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -131,6 +122,7 @@ def recipe_of(model: Path) -> Path | None:
 
 
 def _lines(file: Path) -> list[Mapping[str, Any]]:
+    """The lines of a metrics file; the last one may be cut off, in a run that is being written or was killed."""
     lines = file.read_text(encoding="utf-8").splitlines()
     records: list[Mapping[str, Any]] = []
     for number, line in enumerate(lines, 1):
@@ -139,21 +131,23 @@ def _lines(file: Path) -> list[Mapping[str, Any]]:
             if not isinstance(record, dict) or not isinstance(record.get("step"), (int, float)):
                 raise ValueError("it has no step")
         except ValueError as error:
-            if number == len(lines):  # a run that is being written, or was killed
-                break
-            raise ValueError(f"{file}, line {number}: {error}") from error
+            if number < len(lines):
+                raise ValueError(f"{file}, line {number}: {error}") from error
+            break
         records.append(record)
     return records
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
     if isinstance(value, dict) and "class_path" in value:
-        inner = _flat(value.get("init_args") or {}, key)
-        return {key: value["class_path"], **{name: one for name, one in inner.items() if name != key}}
-    if isinstance(value, dict) and value:
-        pairs = [_flat(inner, f"{key}.{name}" if key else str(name)) for name, inner in value.items()]
-        return {name: one for pair in pairs for name, one in pair.items()}
-    return {key: value}
+        name = value["class_path"]
+        return {key: name} | _flat(value.get("init_args") or {}, key) | {key: name}
+    if not isinstance(value, dict) or not value:
+        return {key: value}
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        flat |= _flat(inner, f"{key}.{name}" if key else str(name))
+    return flat
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
@@ -168,11 +162,9 @@ def names_of(folders: Sequence[Path]) -> list[str]:
     if len(set(parts)) < len(parts):
         same = next(str(folder) for folder, one in zip(folders, parts, strict=True) if parts.count(one) > 1)
         raise ValueError(f"The run {same} is given twice")
-    if len(parts) == 1:
-        return [parts[0][-1]]
-    head = min(_common(parts), min(map(len, parts)) - 1)
+    head = _common([one[:-1] for one in parts])  # at least one part is left of each
     tails = [one[head:] for one in parts]
-    cut = min(_common([tail[::-1] for tail in tails]), min(map(len, tails)) - 1)
+    cut = _common([tail[:0:-1] for tail in tails])
     return ["/".join(tail[: len(tail) - cut]) for tail in tails]
 
 

@@ -131,7 +131,14 @@ class Trainer:
         """
         start = time.perf_counter()
         with self.folder.lock():
-            initial = self._load(resume)
+            checkpoint = self.folder.start(resume)
+            initial = self.config.init_from if checkpoint is None else None
+            if checkpoint is not None:
+                self.state = self.folder.load(checkpoint)
+            elif initial is not None:
+                load_initial_weights(self.model, initial)
+            self.accelerator.wait_for_everyone()  # nobody writes before all have read
+            self.folder.write(self.files)
             tracker = Tracker(
                 self.out,
                 step=self.state.step,
@@ -146,18 +153,6 @@ class Trainer:
                 interrupted = self._loop()
         state, seconds = self.state, time.perf_counter() - start
         return TrainingResult(self.out, state.step, self.total_steps, interrupted, state.metrics, state.best, seconds)
-
-    def _load(self, resume: str | Path) -> str | None:
-        """Continue from a checkpoint or begin a run; returns the model whose weights a new run starts from, if any."""
-        checkpoint = self.folder.start(resume)
-        initial = self.config.init_from if checkpoint is None else None
-        if checkpoint is not None:
-            self.state = self.folder.load(checkpoint)
-        elif initial is not None:
-            load_initial_weights(self.model, initial)
-        self.accelerator.wait_for_everyone()  # nobody writes before all have read
-        self.folder.write(self.files)
-        return initial
 
     def _loop(self) -> int | None:
         """Steps, evaluations and checkpoints up to the end; returns the signal that broke them off, if any."""
@@ -205,9 +200,9 @@ class Trainer:
         summary = torch.cat([table.mean(0), norm.reshape(1), torch.tensor(counts, device=norm.device)])
         *means, norm_value, stop, expressions = self.accelerator.reduce(summary, reduction="mean").tolist()
         if not all(map(math.isfinite, means)):
-            self._fail(step, parts, table)
+            self._fail(parts, table)
         if self.accelerator.scaler is None and not math.isfinite(norm_value):
-            self._fail(step, parts, None)
+            self._fail(parts, None)
         if update(self.accelerator, self.optimizer):
             if type(self.strategy).after_step is not Strategy.after_step:
                 parallel.share_statistics()
@@ -218,7 +213,11 @@ class Trainer:
         state.window.add(means, norm_value, expressions * self.world_size, time.perf_counter() - start)
         self._tracker.advance(state.step)
         if state.step % self.config.log_every == 0 or state.step == self.total_steps:
-            self._log(lr)
+            terms, mean_norm, rate = state.window.means()
+            named = dict(zip(self.strategy.terms, terms, strict=True))
+            values = {"lr": lr, "grad_norm": mean_norm, "expressions_per_second": rate, "skipped": state.skipped}
+            self._tracker.train(state.step, state.step / self.steps_per_epoch, named, **values)
+            state.window = Window()
         return bool(stop)
 
     def _backward(self, parallel: ParallelModel, batch: Batch, part: int) -> Tensor:
@@ -251,7 +250,7 @@ class Trainer:
             )
         return torch.stack(values)
 
-    def _fail(self, step: int, parts: list[Batch], losses: Tensor | None) -> None:
+    def _fail(self, parts: list[Batch], losses: Tensor | None) -> None:
         """Stop because losses ``[parts, passes]`` are not finite, or the gradient; the weights have not changed yet."""
         named: list[str] = []
         for i, batch in enumerate(parts):
@@ -260,22 +259,13 @@ class Trainer:
             if bad or losses is None:
                 head = ", ".join([f"process {self.rank}", f"part {i}", *bad, "expressions:"])
                 named.append("\n    ".join([f"  {head}", *self.train.describe(batch)]))
-        if self.world_size > 1:
-            named = gather_object(named)
-        kind = "The gradient" if losses is None else "A loss"
-        raise NonFiniteError(
-            f"{kind} is not finite in step {step}. The weights were not changed and no checkpoint was written.\n"
-            + "\n".join(named)
-            + "\nLook at these samples, lower the learning rate or clip more; with fp16, try bf16"
-        )
-
-    def _log(self, lr: float) -> None:
-        state = self.state
-        losses, norm, rate = state.window.means()
-        state.window = Window()
-        named = dict(zip(self.strategy.terms, losses, strict=True))
-        values = {"lr": lr, "grad_norm": norm, "expressions_per_second": rate, "skipped": state.skipped}
-        self._tracker.train(state.step, state.step / self.steps_per_epoch, named, **values)
+        what = f"{'The gradient' if losses is None else 'A loss'} is not finite in step {self.state.step}"
+        lines = [
+            f"{what}. The weights were not changed and no checkpoint was written.",
+            *gather_object(named),
+            "Look at these samples, lower the learning rate or clip more; with fp16, try bf16",
+        ]
+        raise NonFiniteError("\n".join(lines))
 
     def _evaluate_if_due(self) -> None:
         state, every = self.state, self.config.evaluate_every
@@ -313,12 +303,8 @@ def _cut(batches: TrainingBatches, parts: int) -> Iterator[list[TrainingItem]]:
 def load_initial_weights(model: RISModel, source: str | Path) -> None:
     """Give a model the weights of another one with the same network and vocabulary.
 
-    What isn't weights stays as it is: learning rates of parts, dropout, the size of the input where the network allows
-    several.
-
-    Args:
-        model: Gets the weights.
-        source: Run folder (its ``best`` before its ``last``), folder of a model, or Hub id.
+    It is in a run folder (in ``best`` rather than in ``last``), in the folder of a model, or on the Hub. What isn't
+    weights stays as it is: learning rates of parts, dropout, the size of the input where the network allows several.
 
     Raises:
         FileNotFoundError: If there is no model at `source`.

@@ -1,10 +1,10 @@
 """Short error messages of recipes and command lines, made of jsonargparse's, which list every type that was tried."""
 
-import importlib
 import inspect
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pkgutil import resolve_name
 
 _NOISE = (
     "Parser key",
@@ -22,11 +22,9 @@ _NOISE = (
 
 
 def simplify(message: str, known: Iterable[str] = ()) -> str:
-    """A message in one or two lines: the key, what is wrong with it, and what may have been meant.
+    """A message of jsonargparse in one or two lines: the key, what is wrong with it, and what may have been meant.
 
-    Args:
-        message: Of jsonargparse.
-        known: The keys that exist, as far as they aren't arguments of a class that the message names.
+    `known` are the keys that exist, as far as they aren't arguments of a class that the message names.
     """
     keys = re.findall(r'Parser key "(.+?)":', message)
     if unknown := _unknown(message):
@@ -57,21 +55,16 @@ def _unknown(message: str) -> str | None:
 def _siblings(message: str) -> list[str]:
     """The arguments of the innermost class that the message names."""
     paths = re.findall(r"Problem with given class_path '(.+?)'", message)
-    if not paths:
-        return []
-    module, _, name = paths[-1].rpartition(".")
-    return list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    return list(inspect.signature(resolve_name(paths[-1])).parameters) if paths else []
 
 
 def _about_unknown(key: str, known: list[str]) -> str:
     prefix, _, last = key.rpartition(".")
-    section = key.split(".")[0]
-    sections = {name.split(".")[0] for name in known if "." in name} | {name for name in known if "." not in name}
-    if any("." in name for name in known) and section not in sections:
-        return _about_unknown(section, sorted(sections))
     qualified = any("." in name for name in known)
-    close = get_close_matches(key if qualified else last, known, n=1, cutoff=0.6)
-    if close:
+    sections = sorted({name.split(".")[0] for name in known})
+    if qualified and (section := key.split(".")[0]) not in sections:
+        return _about_unknown(section, sections)
+    if close := get_close_matches(key if qualified else last, known, n=1, cutoff=0.6):
         meant = close[0] if qualified or not prefix else f"{prefix}.{close[0]}"
         return f"unknown key {key}; did you mean {meant}?"
     return f"unknown key {key}" + (f"; known are {', '.join(known)}" if known and not qualified else "")

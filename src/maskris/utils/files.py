@@ -12,18 +12,13 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LFS_POINTER = b"version https://git-lfs"
-
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Write a file so that either its old or its new contents exist completely, whenever the process dies.
 
-    For libraries that take a path; `atomic_file` opens it. The file gets the permissions that the umask leaves, also
-    from libraries that write files for their owner alone (safetensors 0.8).
-
-    Args:
-        path: The file; its folder is made if need be.
+    For libraries that take a path; `atomic_file` opens it. The folder is made if need be. The file gets the permissions
+    that the umask leaves, also from libraries that write files for their owner alone (safetensors 0.8).
 
     Yields:
         A path beside it with the same ending; it takes the place of `path` when the block ends without an exception.
@@ -32,7 +27,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield partial
-        partial.chmod(0o666 & ~_umask())
         _sync(partial)
         partial.replace(path)
     except BaseException:
@@ -42,15 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """`atomic_path`, opened.
-
-    Args:
-        path: The file; its folder is made if need be.
-        mode: ``"w"`` for text in UTF-8 with the line ends it is given, ``"wb"`` for bytes.
-
-    Yields:
-        The file to write to.
-    """
+    """`atomic_path`, opened: ``"w"`` for text in UTF-8 with the line ends it is given, ``"wb"`` for bytes."""
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     with atomic_path(path) as partial, partial.open(mode, **text) as file:  # type: ignore[call-overload]
         yield file
@@ -60,8 +46,8 @@ def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Write a folder so that either its old or its new contents exist completely, whenever the process dies.
 
-    There is no portable call that swaps two folders: `recover_folder` completes what dies between the two renamings,
-    and whoever reads such a folder calls it first.
+    No portable call swaps two folders: whoever reads such a folder first calls `recover_folder`, which completes what
+    died between the two renamings.
 
     Yields:
         An empty folder to write to; it takes the place of `folder` when the block ends without an exception.
@@ -74,10 +60,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-    umask = _umask()
     for path in [*new.rglob("*"), new]:
-        if path.is_file():
-            path.chmod(0o666 & ~umask)
         _sync(path)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -106,11 +89,7 @@ def write_json(path: Path, values: Any, indent: int | None = 2) -> None:
 
 
 def read_json(file: Path, kind: type = dict) -> Any:
-    """A JSON file.
-
-    Args:
-        file: Where it lies.
-        kind: What it must hold: ``dict``, ``list``, or ``object`` for anything.
+    """The contents of a JSON file, which must be of a kind: ``dict``, ``list``, or ``object`` for anything.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -148,10 +127,11 @@ def sha256_of(file: Path) -> str:
 
 def is_lfs_pointer(file: Path) -> bool:
     """Whether a file is what Git leaves in the place of a large file that was not fetched yet."""
+    start = b"version https://git-lfs"
     if not file.is_file():
         return False
     with file.open("rb") as stream:
-        return stream.read(len(_LFS_POINTER)) == _LFS_POINTER
+        return stream.read(len(start)) == start
 
 
 def damage(file: Path, kind: str, error: Exception) -> str:
@@ -162,19 +142,17 @@ def damage(file: Path, kind: str, error: Exception) -> str:
     return f"{file} is damaged or no {kind} ({reason}); copy or download it again"
 
 
-def _umask() -> int:
-    # The only way to ask for it is to set it; the value for the moment between is the strictest.
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return umask
-
-
 def _beside(folder: Path) -> tuple[Path, Path]:
     return folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
 
 
 def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows can't open folders
+    """Write a file or folder through to the disk; a file first gets the permissions that the umask leaves."""
+    if path.is_file():
+        umask = os.umask(0o077)  # it can be read only by setting it; the value for the moment between is the strictest
+        os.umask(umask)
+        path.chmod(0o666 & ~umask)
+    elif os.name == "nt":  # Windows can't open folders
         return
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:

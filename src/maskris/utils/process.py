@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import torch
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -54,11 +53,8 @@ def usable_cores() -> int:
 
 
 def usable_workers(wanted: int) -> int:
-    """The number of worker processes to start: as wanted, but never more than this process's share of the cores.
-
-    The training processes of one machine share its cores; torchrun and accelerate give their number in
-    ``LOCAL_WORLD_SIZE``.
-    """
+    """The number of worker processes to start: as wanted, but never more than this process's share of the cores."""
+    # Set by torchrun and accelerate: the training processes that share the cores of this machine.
     processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     return max(0, min(wanted, usable_cores() // processes))
 
@@ -90,7 +86,6 @@ class StopSignals:
     def __exit__(self, *error: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._previous = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
@@ -102,11 +97,7 @@ class StopSignals:
 
     @contextmanager
     def interruptible(self, yes: bool = True) -> Iterator[None]:
-        """Break off the work in the block by `Stopped` at once; for work that leaves nothing half done.
-
-        Args:
-            yes: ``False`` changes nothing.
-        """
+        """Break off the work in the block by `Stopped` at once, if `yes`; for work that leaves nothing half done."""
         if yes and self.received is not None:
             raise Stopped
         self._raise = yes

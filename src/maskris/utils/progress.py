@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 T = TypeVar("T")
 
@@ -17,9 +17,7 @@ _EVERY = 30.0  # seconds between lines where there is no terminal
 class Progress:
     """Work that is under way; `show_progress` opens one."""
 
-    def __init__(
-        self, bar: RichProgress, description: str, total: int, done: int, unit: str | None, lines: bool
-    ) -> None:
+    def __init__(self, bar: Bar, description: str, total: int, done: int, unit: str | None, lines: bool) -> None:
         self.description, self.total, self.before, self.done, self.unit = description, total, done, done, unit
         self._bar, self._lines = bar, lines
         self._task = bar.add_task(description, total=total, completed=done, note="")
@@ -41,18 +39,17 @@ class Progress:
 
     def advance(self, units: int = 1) -> None:
         """So many more units are done; their number per second is shown if they have a name."""
-        self.done += units
         now = time.perf_counter()
+        self.move_to(self.done + units)
         rate = (self.done - self.before) / max(now - self._start, 1e-9)
-        self.move_to(self.done)
-        speed = f"{rate:.1f} {self.unit}/s" if self.unit else ""
-        if speed:
+        speed = f"{rate:.1f} {self.unit}/s"
+        if self.unit:
             self.note(speed)
         if self._lines and now - self._said > _EVERY:
             self._said = now
             left = (self.total - self.done) / max(rate, 1e-9) / 60
-            what = " ".join(filter(None, [f"{self.done:,} of {self.total:,}", self.unit]))
-            text = ", ".join(filter(None, [f"{self.description}: {what}", speed, f"about {left:.0f} min left"]))
+            unit = f" {self.unit}, {speed}" if self.unit else ""
+            text = f"{self.description}: {self.done:,} of {self.total:,}{unit}, about {left:.0f} min left"
             self._bar.console.print(text, highlight=False, markup=False)
 
 
@@ -77,23 +74,14 @@ def show_progress(
         shown: Show anything.
         keep: Leave the bar on the terminal at the end.
         console: Where; stderr by default.
-
-    Yields:
-        To be called as the work goes on: `Progress.advance`, `Progress.move_to`, `Progress.note`.
     """
     console = console or Console(stderr=True)
-    bar = RichProgress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
+    with Bar(
+        *("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[note]}", "ETA", TimeRemainingColumn()),
         console=console,
         disable=not (shown and console.is_terminal),
         transient=not keep,
-    )
-    with bar:
+    ) as bar:
         yield Progress(bar, description, total, done, unit, lines=shown and not console.is_terminal)
 
 

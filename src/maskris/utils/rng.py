@@ -6,32 +6,22 @@ advanced, so the number of workers is irrelevant, ranks are independent, and a r
 
 import hashlib
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     import torch
 
-
 T = TypeVar("T")
-
-_STEPS = 2**53
 
 Key = int | str
 """One component of a key. ``1`` and ``"1"`` are different components."""
 
 
 def seed_of(*key: Key) -> int:
-    """Hash a key to a seed.
-
-    Args:
-        *key: Integers and strings, in an order that matters.
-
-    Returns:
-        An integer in ``[0, 2**63)``, the same on every machine and Python version (BLAKE2b of the key's text).
+    """The hash of a key: an integer in ``[0, 2**63)``, the same on every machine and Python version (BLAKE2b).
 
     Raises:
         TypeError: If a component is neither an integer nor a string (a float key would hide rounding).
@@ -46,12 +36,7 @@ def seed_of(*key: Key) -> int:
 
 
 def generator(*key: Key, device: "torch.device | str" = "cpu") -> "torch.Generator":
-    """A PyTorch generator that depends on `key` alone.
-
-    Args:
-        *key: Integers and strings, for example ``(seed, "image mask", step, rank)``.
-        device: Where the draws will be made. Streams differ between kinds of device.
-    """
+    """A PyTorch generator for draws on `device`, a function of `key` alone; streams differ between kinds of device."""
     import torch
 
     return torch.Generator(device=device).manual_seed(seed_of(*key))
@@ -69,9 +54,6 @@ class KeyedRandom:
 
     `numpy.random.Generator` promises no stable stream (NEP 19), its bit generators do. Continuous distributions are
     drawn by the inverse of their distribution function.
-
-    Args:
-        *key: Integers and strings.
     """
 
     def __init__(self, *key: Key) -> None:
@@ -90,11 +72,11 @@ class KeyedRandom:
         raw: np.ndarray = self._bits.random_raw(math.prod(shape))
         return (raw % (stop - start)).astype("int64").reshape(shape) + start
 
-    def pick(self, options: "Sequence[T]") -> "T":
+    def pick(self, options: Sequence[T]) -> T:
         """One of the options."""
         return options[self.below(len(options))]
 
-    def sample(self, options: "Sequence[T]", count: int) -> "list[T]":
+    def sample(self, options: Sequence[T], count: int) -> list[T]:
         """`count` of the options, each at most once, in random order."""
         rest = list(options)
         return [rest.pop(self.below(len(rest))) for _ in range(count)]
@@ -103,7 +85,8 @@ class KeyedRandom:
         """Float64 draws inside (0, 1), the ends excluded."""
         import torch
 
-        return torch.from_numpy((self.array(0, _STEPS, shape) + 0.5) / _STEPS)
+        steps = 2**53
+        return torch.from_numpy((self.array(0, steps, shape) + 0.5) / steps)
 
     def normal(self, *shape: int) -> "torch.Tensor":
         """Float64 draws with mean 0 and deviation 1."""
@@ -113,14 +96,11 @@ class KeyedRandom:
         return drawn
 
     def poisson(self, levels: "torch.Tensor", rate: float) -> "torch.Tensor":
-        """Counts of light: one draw for each pixel.
+        """Counts of light, float64, one for each pixel.
 
         Args:
             levels: Brightness in 255ths, integers from 0 to 255.
             rate: Mean count at full brightness.
-
-        Returns:
-            Float64 counts of the same shape.
         """
         import torch
 
@@ -132,10 +112,7 @@ class KeyedRandom:
 
 
 class Random:
-    """A key prefix, handed from the trainer to the strategy, which appends a component for each of its draws.
-
-    Args:
-        *key: The common beginning of all keys, for example ``(seed, step, rank)``.
+    """The beginning of a key, such as ``(seed, step, rank)``; a strategy appends a component for each of its draws.
 
     Example:
         >>> rng = Random(0, 17)

@@ -45,40 +45,24 @@ class RunStore:
         shown: Mapping[str, str] | None = None,
     ) -> None:
         self.folder, self.file = folder, folder / name
-        self.manifest = dict(manifest)
-        self.compared = compared if isinstance(compared, Mapping) else {key: key for key in compared}
-        self.shown = shown or {}
+        self.manifest, self.compared, self.shown = dict(manifest), compared, shown
 
     def read(self) -> dict[str, Any] | None:
-        """The manifest in the folder, or ``None`` if there is none.
-
-        Raises:
-            ValueError: If it is damaged.
-        """
+        """The manifest in the folder, or ``None`` if there is none; a damaged one raises ``ValueError``."""
         return read_json(self.file) if self.file.is_file() else None
 
     def check(self) -> dict[str, Any] | None:
-        """Compare without writing; the manifest in the folder, or ``None`` if there is none.
-
-        Raises:
-            OtherRunError: If the folder holds another run; names every difference with both values.
-        """
-        known = self.read()
-        if known is not None:
+        """`read`, refused if it is that of another run: see `require_same_run`."""
+        if (known := self.read()) is not None:
             require_same_run(self.folder, known, self.manifest, self.compared, self.shown)
         return known
 
     def claim(self) -> dict[str, Any]:
-        """Write the manifest unless the folder has one, else compare; the manifest that is there afterwards.
-
-        Raises:
-            OtherRunError: As `check`.
-        """
-        known = self.check()
-        if known is None:
-            write_json(self.file, self.manifest)
-            known = self.manifest
-        return known
+        """`check`, and write the manifest if there is none; the manifest that is there afterwards."""
+        if (known := self.check()) is not None:
+            return known
+        write_json(self.file, self.manifest)
+        return self.manifest
 
     def lock(self, timeout: float = 0.0) -> AbstractContextManager[None]:
         """`lock_folder` for this folder."""
@@ -89,12 +73,10 @@ class RunStore:
 def lock_folder(folder: Path, timeout: float = 0.0) -> Iterator[None]:
     """Keep other processes out of a folder while the block lasts; a killed process keeps nobody out.
 
-    Args:
-        folder: Made if need be.
-        timeout: Seconds to wait for another process to end.
+    The folder is made if need be.
 
     Raises:
-        FolderInUseError: If another process is at work in the folder.
+        FolderInUseError: If another process is still at work in the folder after `timeout` seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # Some network file systems have no locks; one must be able to work there all the same. What filelock takes
@@ -122,18 +104,10 @@ def require_same_run(
     shown: Mapping[str, str] | None = None,
     advice: str = "Go on with the old values, or choose another folder",
 ) -> None:
-    """Refuse to go on with a run as another one.
-
-    Args:
-        folder: Where the run is, for the message.
-        known: Its manifest.
-        manifest: That of the run that is to go on.
-        compared: As in `differences`.
-        shown: As in `RunStore`.
-        advice: End of the message: what to do about it.
+    """Refuse to go on with the run in `folder`, whose manifest is `known`, as the one described by `manifest`.
 
     Raises:
-        OtherRunError: If they differ; names every difference with both values.
+        OtherRunError: If they have `differences`; names every one with both values, and ends with the advice.
     """
     if lines := differences(known, manifest, compared, shown):
         raise OtherRunError("\n".join([f"{folder} belongs to another run:", *lines, advice]))
@@ -145,29 +119,25 @@ def differences(
     compared: Sequence[str] | Mapping[str, str] | None = None,
     shown: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Lines that name what differs between two manifests, with both values.
+    """Lines that name what differs between a manifest as it was read and one of now, with both values.
 
-    Args:
-        old: As it was read.
-        new: As it is now; compared as JSON keeps it, so that tuples equal lists.
-        compared: Keys that count, as in `RunStore`; by default all.
-        shown: As in `RunStore`.
+    The new one is compared as JSON keeps it: tuples equal lists. `compared` (all keys by default) and `shown` are those
+    of `RunStore`.
     """
     new = json.loads(json.dumps(new))
-    if compared is None:
-        compared = list(dict.fromkeys([*old, *new]))
-    labels = compared if isinstance(compared, Mapping) else {key: key for key in compared}
+    keys = {**old, **new} if compared is None else compared
+    labels = compared if isinstance(compared, Mapping) else {key: key for key in keys}
     missing = object()
+
+    def described(values: Mapping[str, Any], key: str) -> str:
+        if key not in values:
+            return "nothing"
+        if shown and shown.get(key) in values:
+            return f"{values[shown[key]]} ({str(values[key])[:8]})"
+        return repr(values[key])
+
     return [
-        f"  {label}: {_value(old, key, shown)} there, {_value(new, key, shown)} now"
+        f"  {label}: {described(old, key)} there, {described(new, key)} now"
         for key, label in labels.items()
         if old.get(key, missing) != new.get(key, missing)
     ]
-
-
-def _value(values: Mapping[str, Any], key: str, shown: Mapping[str, str] | None) -> str:
-    if key not in values:
-        return "nothing"
-    if shown and key in shown and shown[key] in values:
-        return f"{values[shown[key]]} ({str(values[key])[:8]})"
-    return repr(values[key])

@@ -18,9 +18,7 @@ def invalid_text_reason(text: str) -> str | None:
 
 
 _SIDES = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "lhs": "rhs", "LHS": "RHS"}
-
 _SWAPPED = _SIDES | {other: side for side, other in _SIDES.items()}
-
 
 # Whole words, and those that annotators make of them: leftmost, lefty, left-hand (two words), upperleft, bottomright.
 _WORD = re.compile(
@@ -38,9 +36,6 @@ def swap_sides(text: str) -> str:
 
     Words are taken as they stand: the "right" of "right behind her" is exchanged too, though it names no side. What
     names one in other words (at 3 o'clock, east) stays.
-
-    Args:
-        text: An expression.
 
     Example:
         >>> swap_sides("Lefty in the bottomright corner, left-hand side, bright shirt")
