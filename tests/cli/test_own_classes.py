@@ -65,11 +65,13 @@ def test_a_model_and_a_method_of_ones_own_from_training_to_prediction(folder, sq
 
     code, out, err = call("train", "mine.yaml", "--data", table)
     assert code == 0, err
-    assert f"Next: maskris evaluate runs/mine {table} --splits val --model-class bright_module.Bright" in out
-    code, out, err = call("evaluate", "runs/mine", table, "--workers", "0")
+    assert f"Next: maskris evaluate runs/mine --data {table} --splits val --model-class bright_module.Bright" in out
+    code, out, err = call("evaluate", "runs/mine", "--data", table, "--workers", "0")
     assert code == 1
     assert "names the class bright_module.Bright, which is no model of maskris and not imported yet" in err
-    code, out, err = call("evaluate", "runs/mine", table, "--workers", "0", "--model-class", "bright_module.Bright")
+    code, out, err = call(
+        "evaluate", "runs/mine", "--data", table, "--workers", "0", "--model-class", "bright_module.Bright"
+    )
     assert code == 0, err
     assert "squares val" in out
     code, out, err = call(
@@ -95,7 +97,7 @@ def test_a_model_inside_the_package_is_one_file(maskris, folder, table, monkeypa
     code, out, err = maskris("train", "mine.yaml", "--data", table)
     assert code == 0, err
     monkeypatch.delitem(sys.modules, "maskris.models.bright")
-    code, out, err = maskris("evaluate", "runs/mine", table, "--workers", "0")
+    code, out, err = maskris("evaluate", "runs/mine", "--data", table, "--workers", "0")
     assert code == 0, err
     assert "squares val" in out
     assert type(load_model("runs/mine")).__name__ == "Bright"
