@@ -226,17 +226,15 @@ def plot_summary(comparison: RobustnessComparison, path: Path, metric: Metric = 
     methods, subjects = comparison.methods, dict(enumerate(comparison.subjects))
     figure = new_figure(9.5, 1.3 + len(subjects) * (0.22 + 0.17 * len(methods)))
     left, right = figure.subplots(1, 2, sharey=True)
-    _bars(left, {m: {i: comparison.score(m, one, metric) for i, one in subjects.items()} for m in methods})
+    _bars(left, metric, {m: {i: comparison.score(m, one, metric) for i, one in subjects.items()} for m in methods})
     kept = {i: one for i, one in subjects.items() if one != CLEAN}
-    _bars(right, {m: {i: comparison.retained(m, one, metric) for i, one in kept.items()} for m in methods})
+    retained = {m: {i: comparison.retained(m, one, metric) for i, one in kept.items()} for m in methods}
+    _bars(right, f"{metric} retained", retained, unit="% of clean")
     labels = {CLEAN: "clean", MEAN: "mean of families"}
     left.set_yticks(list(subjects), [labels.get(one, str(one)) for one in subjects.values()])
     left.invert_yaxis()
-    left.set_xlabel(f"{metric} (%)")
-    right.set_xlabel(f"{metric} retained (% of clean)")
     right.axvline(100, color="black", linewidth=0.8, linestyle=":")
     for panel in (left, right):
-        _plain(panel, grid="x")
         panel.set_xlim(left=0)
     return _finish(figure, left, path)
 
@@ -259,20 +257,20 @@ def plot_study(results: StudyResults, metric: str, path: Path) -> Path:
     for share in shares:
         label = f"{share:.0%} hidden" if share else "clean"
         bars[label] = {i: results.compare(variant, share, metric) for i, variant in enumerate(variants)}
-    _bars(axes, bars)
+    _bars(axes, metric, bars)
     axes.set_yticks(range(len(variants)), variants)
     axes.set_ylim(len(variants) - 0.4, -0.6)  # the first on top, whatever their number
-    axes.set_xlabel(f"{metric} (%)")
     figure.suptitle(results.study.title, x=0.01, ha="left", fontsize=11)
-    _plain(axes, grid="x")
     return _finish(figure, axes, path, side="right")
 
 
-def _bars(panel: Any, groups: Mapping[str, Mapping[int, SeedScores]]) -> None:
+def _bars(panel: Any, name: str, groups: Mapping[str, Mapping[int, SeedScores]], unit: str = "%") -> None:
     """Bars beside each other at whole numbers, one color for each group; points are seeds.
 
     A single seed of robustness has its bootstrap interval instead.
     """
+    panel.set_xlabel(f"{name} ({unit})")
+    _plain(panel, grid="x")
     thickness = 0.8 / len(groups)
     for number, (label, scores) in enumerate(groups.items()):
         places = np.array(list(scores)) + (number - (len(groups) - 1) / 2) * thickness

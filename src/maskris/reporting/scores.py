@@ -84,8 +84,7 @@ def intervals_table(evaluation: Evaluation, unit: Unit = "image", resamples: int
 def describe(evaluation: Evaluation) -> str:
     """What was measured, in a sentence or two: protocol, model, perturbation, truncated sentences."""
     model, settings = evaluation.model, evaluation.settings
-    size = model.get("input_size")
-    parts = [evaluation.protocol.describe((size[0], size[1]) if size else None)]
+    parts = [describe_protocol(evaluation)]
     if name := model.get("name") or model.get("class"):
         parts.append(f"model {name}")
     if settings.get("perturbation"):
@@ -97,6 +96,12 @@ def describe(evaluation: Evaluation) -> str:
     if settings.get("truncated"):
         parts.append(f"{settings['truncated']:,} expressions were too long and lost their last words")
     return "; ".join(parts)
+
+
+def describe_protocol(evaluation: Evaluation) -> str:
+    """The protocol with the size at which the model was evaluated, where it is known."""
+    size = evaluation.model.get("input_size")
+    return evaluation.protocol.describe((size[0], size[1]) if size else None)
 
 
 def seeds_text(scores: SeedScores) -> str:

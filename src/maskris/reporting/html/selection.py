@@ -125,7 +125,7 @@ def disagreements(first: Evaluation, second: Evaluation, count: int) -> tuple[Ro
 
 def _of_different_photos(evaluation: Evaluation, rows: npt.NDArray[np.int64], count: int) -> Rows:
     """The first `count` of some rows, those that repeat a photo last."""
-    photos = list(zip(*(evaluation.rows[name].to_pylist() for name in ("dataset", "image_id")), strict=True))
+    photos = photos_of(evaluation)
     seen = set()
     new: Rows = []
     repeated: Rows = []
@@ -135,6 +135,11 @@ def _of_different_photos(evaluation: Evaluation, rows: npt.NDArray[np.int64], co
         if len(new) == count:
             break
     return [*new, *repeated][:count]
+
+
+def photos_of(evaluation: Evaluation) -> list[tuple[str, int]]:
+    """Data set and image of each row."""
+    return list(zip(*(evaluation.rows[name].to_pylist() for name in ("dataset", "image_id")), strict=True))
 
 
 def _column(evaluation: Evaluation, name: str) -> npt.NDArray[np.float64]:
