@@ -4,9 +4,8 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -44,19 +43,11 @@ _FOR_PAGE = {  # patterns in matplotlib's SVG, and what an element of a page has
 }
 
 
-@dataclass(frozen=True)
-class Series:
-    """One line of a chart.
-
-    Attributes:
-        name: Of the model.
-        x: Increasing numbers.
-        y: As many; a gap where one is ``None``.
-        number: Of the model; color and dashes follow from it.
-    """
+class Series(NamedTuple):
+    """One line of a chart, of a model and its number, from which color and dashes follow; ``None`` is a gap."""
 
     name: str
-    x: Sequence[float]
+    x: Sequence[float]  # increasing
     y: Sequence[float | None]
     number: int = 0
 
@@ -179,13 +170,8 @@ def plot_curves(comparison: RobustnessComparison, path: Path, metric: Metric = "
 
     Bands are standard deviations over seeds, or the bootstrap interval of a single one.
 
-    Args:
-        comparison: The models.
-        path: Where to write the PNG.
-        metric: ``"oIoU"`` or ``"mIoU"``.
-
     Returns:
-        The path; ``None`` if nothing has several severities.
+        The path of the PNG; ``None`` if nothing has several severities.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -221,7 +207,7 @@ def plot_curves(comparison: RobustnessComparison, path: Path, metric: Metric = "
 def plot_summary(comparison: RobustnessComparison, path: Path, metric: Metric = "oIoU") -> Path:
     """Two panels over the families, one bar per method: the metric, and what is retained of the clean one.
 
-    Points are seeds; a single one has its bootstrap interval instead. Arguments and errors are those of `plot_curves`.
+    Points are seeds; a single one has its bootstrap interval instead. Errors are those of `plot_curves`.
     """
     methods, subjects = comparison.methods, dict(enumerate(comparison.subjects))
     figure = new_figure(9.5, 1.3 + len(subjects) * (0.22 + 0.17 * len(methods)))
@@ -242,11 +228,6 @@ def plot_summary(comparison: RobustnessComparison, path: Path, metric: Metric = 
 def plot_study(results: StudyResults, metric: str, path: Path) -> Path:
     """One row for each variant, one color for each share hidden; points are seeds, bars their means.
 
-    Args:
-        results: Of a study.
-        metric: ``"mIoU"`` or ``"oIoU"``.
-        path: Where to write the PNG.
-
     Raises:
         ImportError: If matplotlib is not installed.
     """
@@ -255,13 +236,17 @@ def plot_study(results: StudyResults, metric: str, path: Path) -> Path:
     axes = figure.add_subplot()
     bars = {}
     for share in shares:
-        label = f"{share:.0%} hidden" if share else "clean"
-        bars[label] = {i: results.compare(variant, share, metric) for i, variant in enumerate(variants)}
+        bars[share_label(share)] = {i: results.compare(variant, share, metric) for i, variant in enumerate(variants)}
     _bars(axes, metric, bars)
     axes.set_yticks(range(len(variants)), variants)
     axes.set_ylim(len(variants) - 0.4, -0.6)  # the first on top, whatever their number
     figure.suptitle(results.study.title, x=0.01, ha="left", fontsize=11)
     return _finish(figure, axes, path, side="right")
+
+
+def share_label(share: float) -> str:
+    """A share of the picture that is hidden, in words."""
+    return f"{share:.0%} hidden" if share else "clean"
 
 
 def _bars(panel: Any, name: str, groups: Mapping[str, Mapping[int, SeedScores]], unit: str = "%") -> None:

@@ -16,11 +16,8 @@ if TYPE_CHECKING:
 NOTHING = "–"  # noqa: RUF001 (an en dash: no expression defines this number)
 
 _NUMBER = re.compile(rf"[-+]?\d|{NOTHING}?$")
-
 _NARROWEST = 12  # columns of names are not made narrower than this, or than their longest name
-
 _PERCENT = len("100.00")  # so that columns of several tables stand below each other
-
 _TIGHT = 8  # tables of more columns have one blank between them, others two
 
 # By name and not by class: a command that prepares data imports neither PyTorch nor what other results need.
@@ -93,14 +90,19 @@ class Table:
             table.add_row(*(Text(_text(cell)) for cell in row))
         return table
 
-    def to_markdown(self) -> str:
-        """The table alone, without title and caption; columns of numbers are aligned at the right."""
-        lines = [
+    def to_markdown(self, level: str = "") -> str:
+        """The table without its caption; columns of numbers are aligned at the right.
+
+        Args:
+            level: Such as ``"##"`` to have the title as a heading above the table.
+        """
+        heading, *rows = (
             f"| {' | '.join(_text(cell).replace('|', chr(92) + '|') or ' ' for cell in row)} |"
             for row in (self.headings, *self.rows)
-        ]
+        )
         rule = f"|{''.join('---:|' if number else '---|' for number in self._numeric())}"
-        return "\n".join([lines[0], rule, *lines[1:]])
+        title = [f"{level} {self.title}", ""] if level and self.title else []
+        return "\n".join([*title, heading, rule, *rows])
 
     def to_csv(self) -> str:
         """Headings and rows, separated by commas."""
@@ -141,13 +143,10 @@ def to_markdown(result: Any, **options: Any) -> str:
     Raises:
         TypeError: If it is none of these.
     """
-    module = None if isinstance(result, Table) else _module(result)
-    if module is not None and hasattr(module, "markdown"):
+    if not isinstance(result, Table) and hasattr(module := _module(result), "markdown"):
         return str(module.markdown(result, **options))
-    parts = []
-    for table in tables_of(result, **options):
-        parts += [f"### {table.title}" if table.title else "", table.to_markdown(), table.caption]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    parts = [part for table in tables_of(result, **options) for part in (table.to_markdown("###"), table.caption)]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def write_csv(result: Any, path: str | Path) -> Path:
@@ -158,11 +157,10 @@ def write_csv(result: Any, path: str | Path) -> Path:
             table.
         path: The file; it is replaced.
     """
-    table = tables_of(result)[0]
     if not isinstance(result, Table) and hasattr(module := _module(result), "runs_table"):
-        table = module.runs_table(result)
+        result = module.runs_table(result)
     path = Path(path)
-    path.write_text(table.to_csv(), encoding="utf-8", newline="")
+    path.write_text(tables_of(result)[0].to_csv(), encoding="utf-8", newline="")
     return path
 
 

@@ -14,7 +14,7 @@ from maskris.inference.predictor import Predictor
 from maskris.inference.visualize import inner_edge, spotlight
 from maskris.models.base import RISModel
 from maskris.reporting.html.contents import Example, Gallery, Picture, Report
-from maskris.reporting.html.selection import Rows, disagreements, extremes
+from maskris.reporting.html.selection import disagreements, extremes
 from maskris.reporting.plots import SERIES
 
 SIDE = 320
@@ -42,13 +42,7 @@ def draw_galleries(
 ) -> list[Gallery]:
     """Best, median and worst expressions, and those on which the first two models disagree; only these are predicted.
 
-    Args:
-        report: With evaluations of all its models on `table`.
-        table: What they were evaluated on.
-        count: Expressions in each group.
-        device: Where to predict; the fastest by default.
-        precision: As for the evaluation.
-        model_class: The models' class, if it is none of this package.
+    The table is what all models of the report were evaluated on; the other arguments are those of `write_report`.
     """
     chosen = _choose(report, count)
     asked = _look_up(report, table, [row for rows in chosen.values() for row in rows])
@@ -57,12 +51,11 @@ def draw_galleries(
     for subject in report.subjects:  # one after the other: two large models need not fit at once
         predictor = Predictor.from_pretrained(subject.record.folder, device, precision, model_class=model_class)
         masks.append(_predict(predictor, table, asked, protocol))
-    names = [subject.name for subject in report.subjects]
-    examples = {row: _example(table, one, [found[row] for found in masks], names) for row, one in asked.items()}
+    examples = {row: _example(table, one, [found[row] for found in masks], report.names) for row, one in asked.items()}
     return [Gallery(caption, [examples[row] for row in rows]) for caption, rows in chosen.items()]
 
 
-def _choose(report: Report, count: int) -> dict[str, Rows]:
+def _choose(report: Report, count: int) -> dict[str, list[int]]:
     """Captions with rows of the evaluations."""
     evaluations = list(report.evaluations.values())
     best, median, worst = extremes(evaluations, count)
@@ -73,14 +66,13 @@ def _choose(report: Report, count: int) -> dict[str, Rows]:
         f"Worst: the expressions with the lowest {iou}; among equals the most confident.": worst,
     }
     if len(evaluations) > 1:
-        a, b = (subject.name for subject in report.subjects[:2])
-        first, second = disagreements(evaluations[0], evaluations[1], count)
-        chosen[f"Disagreement: where {a} is furthest ahead of {b} in IoU."] = first
-        chosen[f"Disagreement: where {b} is furthest ahead of {a} in IoU."] = second
+        a, b, *_ = report.names
+        for pair, rows in zip(((a, b), (b, a)), disagreements(evaluations[0], evaluations[1], count), strict=True):
+            chosen[f"Disagreement: where {pair[0]} is furthest ahead of {pair[1]} in IoU."] = rows
     return chosen
 
 
-def _look_up(report: Report, table: ReferringTable, rows: Rows) -> dict[int, _Asked]:
+def _look_up(report: Report, table: ReferringTable, rows: list[int]) -> dict[int, _Asked]:
     names = ("dataset", "split_by", "split", "image_id", "ref_id")
     places = {key: i for i, key in enumerate(zip(*map(table.column, names), strict=True))}
     asked = {}
@@ -97,8 +89,7 @@ def _predict(
 ) -> dict[int, np.ndarray]:
     """Masks ``[h, w]`` at the photos' size under the protocol's rule, by row; each photo is encoded once."""
     threshold = protocol.threshold if protocol.binarization == "threshold" else 0.5
-    masks = {}
-    current = None
+    masks, current = {}, None
     for row, one in sorted(asked.items(), key=lambda item: str(table.image_path(item[1].place))):
         photo = table.image_path(one.place)
         found = predictor.predict(one.expression, None if photo == current else photo, threshold=threshold)
@@ -130,8 +121,7 @@ def _example(table: ReferringTable, asked: _Asked, masks: Sequence[np.ndarray], 
         name = names[i] if len(names) > 1 else "prediction"
         alt = f"Prediction of {names[i]} for {asked_for}" + ("" if mask.any() else ", nothing found")
         pictures.append(Picture(name, alt, _jpeg(Image.fromarray(drawn)), size, i, asked.iou.get(i)))
-    split = table.row(asked.place).split
-    return Example(asked.expression, f"{split}, {path.name}", pictures)
+    return Example(asked.expression, f"{table.row(asked.place).split}, {path.name}", pictures)
 
 
 def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

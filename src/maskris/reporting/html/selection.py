@@ -71,11 +71,7 @@ def _described(perturbation: str) -> str:
     return perturbation
 
 
-Rows = list[int]
-"""Numbers of rows of an evaluation."""
-
-
-def extremes(evaluations: Sequence[Evaluation], count: int) -> tuple[Rows, Rows, Rows]:
+def extremes(evaluations: Sequence[Evaluation], count: int) -> tuple[list[int], list[int], list[int]]:
     """The best, the median and the worst expressions by their mean IoU over the models.
 
     Among equals the ones with the highest scores come first, so that the worst are the most confident mistakes; one
@@ -92,21 +88,21 @@ def extremes(evaluations: Sequence[Evaluation], count: int) -> tuple[Rows, Rows,
         return [], [], []
     count = min(count, max(1, known.size // 3))
     iou, score = iou[known], score[known]
-    orders = (
-        np.lexsort((-score, -iou)),
-        np.lexsort((-score, iou)),
-        np.lexsort((-score, -iou, np.abs(iou - np.median(iou)))),
-    )
-    best, worst, median = (known[order] for order in orders)
-    shown: Rows = []
-    groups = []
-    for rows in (best, worst, median):  # of so many equals, none is shown twice
-        groups.append(_of_different_photos(evaluations[0], rows[~np.isin(rows, shown)], count))
-        shown += groups[-1]
-    return groups[0], groups[2], groups[1]
+    orders = {
+        "best": (-score, -iou),
+        "worst": (-score, iou),
+        "median": (-score, -iou, np.abs(iou - np.median(iou))),
+    }
+    shown: list[int] = []
+    chosen = {}
+    for name, keys in orders.items():
+        rows = known[np.lexsort(keys)]
+        chosen[name] = _of_different_photos(evaluations[0], rows[~np.isin(rows, shown)], count)
+        shown += chosen[name]  # of so many equals, none is shown twice
+    return chosen["best"], chosen["median"], chosen["worst"]
 
 
-def disagreements(first: Evaluation, second: Evaluation, count: int) -> tuple[Rows, Rows]:
+def disagreements(first: Evaluation, second: Evaluation, count: int) -> tuple[list[int], list[int]]:
     """Where the first model is better than the second by the largest differences in IoU, and where it is worse.
 
     Args:
@@ -123,18 +119,14 @@ def disagreements(first: Evaluation, second: Evaluation, count: int) -> tuple[Ro
     return found[0], found[1]
 
 
-def _of_different_photos(evaluation: Evaluation, rows: npt.NDArray[np.int64], count: int) -> Rows:
+def _of_different_photos(evaluation: Evaluation, rows: npt.NDArray[np.int64], count: int) -> list[int]:
     """The first `count` of some rows, those that repeat a photo last."""
     photos = photos_of(evaluation)
-    seen = set()
-    new: Rows = []
-    repeated: Rows = []
+    first: dict[tuple[str, int], int] = {}
     for row in rows.tolist():
-        (repeated if photos[row] in seen else new).append(row)
-        seen.add(photos[row])
-        if len(new) == count:
-            break
-    return [*new, *repeated][:count]
+        first.setdefault(photos[row], row)
+    repeated = [row for row in rows.tolist() if first[photos[row]] != row]
+    return [*first.values(), *repeated][:count]
 
 
 def photos_of(evaluation: Evaluation) -> list[tuple[str, int]]:
