@@ -83,7 +83,7 @@ def line_chart(
         ImportError: If matplotlib is not installed.
     """
     figure = new_figure(3.6, 2.1)
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     axes = figure.subplots()
     for one in series:
@@ -104,7 +104,7 @@ def line_chart(
     if y_range:
         axes.set_ylim(*y_range)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(_short))
+        axis.set_major_formatter(_short)
     axes.set_xlabel(x, fontsize=9, color=_INK)
     axes.tick_params(labelsize=9, colors=_INK)
     axes.tick_params(axis="y", length=0)

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +23,11 @@ _TIGHT = 8  # tables of more columns have one blank between them, others two
 
 # By name and not by class: a command that prepares data imports neither PyTorch nor what other results need.
 _MODULES = {
-    "Scores": "scores",
-    "Evaluation": "scores",
-    "PrepareReport": "data",
-    "CombinedReport": "data",
-    "Robustness": "robustness",
-    "RobustnessComparison": "robustness",
-    "StudyResults": "study",
-    "Finding": "claims",
-    "Claim": "claims",
-    "Reproduction": "claims",
+    "scores": ("Scores", "Evaluation"),
+    "data": ("PrepareReport", "CombinedReport"),
+    "robustness": ("Robustness", "RobustnessComparison"),
+    "study": ("StudyResults",),
+    "claims": ("Finding", "Claim", "Reproduction"),
 }
 
 
@@ -69,7 +65,7 @@ class Table:
         )
         for heading, cells, number in zip(self.headings, self._columns(), self._numeric(), strict=True):
             widest = max(map(len, cells), default=0)
-            word = max((len(part) for cell in cells for part in cell.split()), default=0)
+            word = max(map(len, " ".join(cells).split()), default=0)
             narrowest = min(widest, _NARROWEST)
             if number:
                 narrowest = max(word, _PERCENT if any("." in cell for cell in cells) else 0)
@@ -134,14 +130,9 @@ def tables_of(result: Any, **options: Any) -> list[Table]:
 
 
 def to_markdown(result: Any, **options: Any) -> str:
-    """A result as a page or a section of Markdown.
+    """A result as a page or a section of Markdown; arguments and errors as for `tables_of`.
 
-    Args:
-        result: As for `tables_of`.
-        **options: As for `tables_of`; also ``pictures`` of robustness and ``plot`` of a study.
-
-    Raises:
-        TypeError: If it is none of these.
+    Robustness takes also ``pictures`` and a study ``plot``: files that the page shows.
     """
     if not isinstance(result, Table) and hasattr(module := _module(result), "markdown"):
         return str(module.markdown(result, **options))
@@ -150,12 +141,9 @@ def to_markdown(result: Any, **options: Any) -> str:
 
 
 def write_csv(result: Any, path: str | Path) -> Path:
-    """Write numbers of a result as one CSV file.
+    """Write numbers of a result as one CSV file; its path. An existing one is replaced.
 
-    Args:
-        result: As for `tables_of`. Of robustness and studies every run is written, as fractions; of others the first
-            table.
-        path: The file; it is replaced.
+    Of robustness and studies every run is written, as fractions; of others the first of `tables_of`.
     """
     if not isinstance(result, Table) and hasattr(module := _module(result), "runs_table"):
         result = module.runs_table(result)
@@ -166,10 +154,11 @@ def write_csv(result: Any, path: str | Path) -> Path:
 
 def _module(result: Any) -> Any:
     one = result[0] if isinstance(result, Sequence) and result else result
-    for cls in type(one).__mro__:
-        if cls.__name__ in _MODULES:
-            return import_module(f"maskris.reporting.{_MODULES[cls.__name__]}")
-    raise TypeError(f"There are no tables of {type(one).__name__}, but of {', '.join(_MODULES)}")
+    names = {cls.__name__ for cls in type(one).__mro__}
+    for module, known in _MODULES.items():
+        if not names.isdisjoint(known):
+            return import_module(f"maskris.reporting.{module}")
+    raise TypeError(f"There are no tables of {type(one).__name__}, but of {', '.join(chain(*_MODULES.values()))}")
 
 
 def percent(value: float | None, digits: int = 2) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -75,12 +75,11 @@ def _choose(report: Report, count: int) -> dict[str, list[int]]:
 def _look_up(report: Report, table: ReferringTable, rows: list[int]) -> dict[int, _Asked]:
     names = ("dataset", "split_by", "split", "image_id", "ref_id")
     places = {key: i for i, key in enumerate(zip(*map(table.column, names), strict=True))}
+    values = {i: one.rows.take(rows).to_pylist() for i, one in report.evaluations.items()}
     asked = {}
-    for row in dict.fromkeys(rows):
-        values: list[dict[str, Any]] = [one.rows.slice(row, 1).to_pylist()[0] for one in report.evaluations.values()]
-        place = places[tuple(values[0][name] for name in names)]
-        iou = {i: value["iou"] for i, value in zip(report.evaluations, values, strict=True)}
-        asked[row] = _Asked(values[0]["expression"], place, iou)
+    for row, *own in zip(rows, *values.values(), strict=True):
+        place = places[tuple(own[0][name] for name in names)]
+        asked[row] = _Asked(own[0]["expression"], place, {i: one["iou"] for i, one in zip(values, own, strict=True)})
     return asked
 
 

@@ -55,10 +55,9 @@ def difference(interval: Interval, digits: int = 2) -> Estimate:
 
 
 def render(**page: Any) -> str:
-    """The whole file. The template escapes every string but the charts, which matplotlib has written.
+    """The whole file from what `maskris.reporting.html.sections.compose` fills the template with.
 
-    Args:
-        **page: What the template is filled with, see `maskris.reporting.html.sections.compose`.
+    It escapes every string but the charts, which matplotlib has written.
     """
     environment = Environment(
         loader=PackageLoader("maskris.reporting", "html"), autoescape=True, undefined=StrictUndefined,

@@ -28,7 +28,6 @@ _BREAKDOWNS = {
 }
 _MOST_GROUPS = 12  # of a breakdown; data sets have up to 80 categories
 
-_LOSS = ("train", "loss")
 _CURVES = {
     "oIoU, validation (%)": ("evaluate", "metrics", "oIoU"),
     "mIoU, validation (%)": ("evaluate", "metrics", "mIoU"),
@@ -112,16 +111,16 @@ def _count(parts: Parts) -> int:
 def _breakdowns(report: Report) -> Content:
     """Groups of expressions by oIoU and mIoU, the latter as a picture too."""
     groups = [Group([_breakdown_row(report, "All", report.evaluations)])]
-    hidden = ""
+    hidden = {}
     for by, title in _BREAKDOWNS.items():
         found = report.parts(by)
         if len(found) > _MOST_GROUPS:
-            hidden += f" Of {len(found)} groups by {by}, the {_MOST_GROUPS} with most expressions are shown."
+            hidden[by] = len(found)
             largest = sorted(found, key=lambda label: -_count(found[label]))[:_MOST_GROUPS]
             found = {label: parts for label, parts in found.items() if label in largest}
         if len(found) > 1:
             groups.append(Group([_breakdown_row(report, label, parts) for label, parts in found.items()], title))
-    return {"shown": list(report.evaluations), "groups": groups, "hidden": hidden}
+    return {"shown": list(report.evaluations), "groups": groups, "hidden": hidden, "most": _MOST_GROUPS}
 
 
 def _breakdown_row(report: Report, label: str, parts: Parts) -> list[Cell]:
@@ -135,10 +134,7 @@ def _breakdown_row(report: Report, label: str, parts: Parts) -> list[Cell]:
 def _robustness(report: Report, found: RobustnessComparison) -> Content:
     """The result of `maskris robustness` by family and by condition, with curves over the severities."""
     numbers = {method: report.names.index(method) for method in found.methods}
-    about = f"{METRIC} by family of perturbations ({_size(found.runs[0].evaluation())}): the mean over its "
-    about += f"conditions, and what is retained of the {METRIC} on clean input."
-    if MEAN in found.subjects and (apart := [family for family in found.families if family in DIAGNOSTIC_FAMILIES]):
-        about += f" The mean of the families leaves out {listed(apart)}, which makes no input worse."
+    apart = [family for family in found.families if family in DIAGNOSTIC_FAMILIES]
     panels = []
     for name, own in severity_curves(found).items():
         x = [severity(one) for one in own]
@@ -154,7 +150,8 @@ def _robustness(report: Report, found: RobustnessComparison) -> Content:
     ]
     return {
         "shown": list(numbers.values()),
-        "caption": about,
+        "size": _size(found.runs[0].evaluation()),
+        "apart": listed(apart) if MEAN in found.subjects and apart else "",
         "groups": [Group([_robustness_row(found, one) for one in found.subjects])],
         "panels": panels,
         "conditions": conditions,
@@ -190,16 +187,17 @@ def _in_run_folders(report: Report) -> Content | None:
         except ValueError:  # the models were measured on different expressions
             differences = []
         rows.append([*row, *(differences or [Estimate()] * (len(subjects) - 1))])
-    caption = f"{METRIC} under perturbations of the input, and its share of the {METRIC} on clean input."
-    content = {"shown": range(len(subjects)), "caption": caption, "groups": [Group(rows)]}
-    return {**content, "panels": [], "conditions": []} if rows else None
+    groups = [Group(rows)]
+    return (
+        {"shown": range(len(subjects)), "size": "", "groups": groups, "panels": [], "conditions": []} if rows else None
+    )
 
 
 def _training(report: Report) -> Content | None:
     """The values of ``metrics.jsonl`` over the steps."""
     logged = [line.get("losses") or () for one in report.subjects for line in one.record.log]
     terms = dict.fromkeys(name for losses in logged if len(losses) > 1 for name in losses)
-    wanted = {"Loss": _LOSS, **{f"Loss: {name}": ("train", "losses", name) for name in terms}, **_CURVES}
+    wanted = {"Loss": ("train", "loss"), **{f"Loss: {name}": ("train", "losses", name) for name in terms}, **_CURVES}
     panels = []
     shown: set[int] = set()
     for title, (event, *keys) in wanted.items():

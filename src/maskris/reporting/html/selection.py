@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,19 +14,12 @@ KEPT = Path("report") / "rows.parquet"
 """Where `maskris report --data` keeps what it evaluated, within the run folder."""
 
 
-@dataclass(frozen=True)
-class SavedRows:
-    """What `Evaluation.save` wrote into a run folder.
+class SavedRows(NamedTuple):
+    """What `Evaluation.save` wrote into a run folder."""
 
-    Attributes:
-        file: With the rows on clean input, if there is one.
-        clean: The rows.
-        perturbed: Those under perturbations of the input, by what was done to it.
-    """
-
-    file: Path | None = None
-    clean: Evaluation | None = None
-    perturbed: Mapping[str, Evaluation] = field(default_factory=dict)
+    file: Path | None  # with the rows on clean input, if there is one
+    clean: Evaluation | None
+    perturbed: Mapping[str, Evaluation]  # by what was done to the input
 
 
 def saved_rows(folder: Path) -> SavedRows:
@@ -34,8 +27,7 @@ def saved_rows(folder: Path) -> SavedRows:
 
     Other Parquet files are none of our business.
     """
-    file: Path | None = None
-    clean: Evaluation | None = None
+    file, clean = None, None
     perturbed: dict[str, Evaluation] = {}
     for one in [folder / KEPT, *sorted(folder.glob("*.parquet"))]:
         if not one.is_file():
