@@ -35,13 +35,9 @@ def markdown(result: Evaluation | Scores, by: Sequence[str] = _BREAKDOWNS) -> st
 
 
 def scores_table(groups: Mapping[str, Scores], title: str = "", heading: str = "", caption: str = "") -> Table:
-    """One row per group; gRefCOCO's columns appear only where expressions without referent do.
+    """One row per group, by its name; gRefCOCO's columns appear only where expressions without referent do.
 
-    Args:
-        groups: Scores by name of the group.
-        title: Above the table.
-        heading: Over the names.
-        caption: Below the table; the protocol belongs here.
+    The heading stands over the names; the caption should describe the protocol.
     """
     some = next(iter(groups.values()), None)
     metrics = metrics_of(some.protocol) if some else {}

@@ -22,13 +22,7 @@ def tables(results: StudyResults, metric: str = "mIoU") -> list[Table]:
 
 
 def markdown(results: StudyResults, metric: str = "mIoU", plot: str | None = None) -> str:
-    """The study as a section of a page.
-
-    Args:
-        results: Of a study.
-        metric: ``"mIoU"`` or ``"oIoU"``.
-        plot: File of a picture to show, relative to the page.
-    """
+    """The study as a section of a page; the file of a plot is relative to the page."""
     scores, *differences = tables(results, metric)
     own = {table.title: table.to_markdown() for table in differences}
     seeds, paper = ", ".join(map(str, results.seeds)), results.study.paper

@@ -11,7 +11,7 @@ from maskris.data.table import ReferringTable
 from maskris.evaluation.protocol import Protocol
 from maskris.inference.image import load_image
 from maskris.inference.predictor import Predictor
-from maskris.inference.visualize import inner_edge, spotlight
+from maskris.inference.visualize import inner_edge, resized_mask, spotlight
 from maskris.models.base import RISModel
 from maskris.reporting.html.contents import Example, Gallery, Picture, Report
 from maskris.reporting.html.selection import disagreements, extremes
@@ -106,7 +106,7 @@ def _example(table: ReferringTable, asked: _Asked, masks: Sequence[np.ndarray], 
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     double = (2 * size[0], 2 * size[1])  # edges are drawn twice as large and then reduced, which smooths them
     large = photo.resize(double, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
-    truth = _resized(table.mask(asked.place), double)
+    truth = resized_mask(table.mask(asked.place), double)
     asked_for = f"“{asked.expression}”"
     nothing = "" if truth.any() else ", nothing"
     pictures = [
@@ -114,19 +114,13 @@ def _example(table: ReferringTable, asked: _Asked, masks: Sequence[np.ndarray], 
         Picture(f"truth{nothing}", f"Truth for {asked_for}{nothing}", _jpeg(spotlight(large, truth, _TRUTH, 5)), size),
     ]
     for i, mask in enumerate(masks):
-        drawn = np.array(spotlight(large, _resized(mask, double), SERIES[i % len(SERIES)], 9))
+        drawn = np.array(spotlight(large, resized_mask(mask, double), SERIES[i % len(SERIES)], 9))
         drawn[inner_edge(truth, 5)] = 255
         drawn[inner_edge(truth, 3)] = _TRUTH
         name = names[i] if len(names) > 1 else "prediction"
         alt = f"Prediction of {names[i]} for {asked_for}" + ("" if mask.any() else ", nothing found")
         pictures.append(Picture(name, alt, _jpeg(Image.fromarray(drawn)), size, i, asked.iou.get(i)))
     return Example(asked.expression, f"{table.row(asked.place).split}, {path.name}", pictures)
-
-
-def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask at another width and height, its pixels square where it grows much."""
-    how = Image.Resampling.NEAREST if size[0] >= 4 * mask.shape[1] else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).resize(size, how)) > 127
 
 
 def _jpeg(picture: Image.Image) -> bytes:

@@ -187,10 +187,8 @@ def _in_run_folders(report: Report) -> Content | None:
         except ValueError:  # the models were measured on different expressions
             differences = []
         rows.append([*row, *(differences or [Estimate()] * (len(subjects) - 1))])
-    groups = [Group(rows)]
-    return (
-        {"shown": range(len(subjects)), "size": "", "groups": groups, "panels": [], "conditions": []} if rows else None
-    )
+    content = {"shown": range(len(subjects)), "size": "", "groups": [Group(rows)], "panels": [], "conditions": []}
+    return content if rows else None
 
 
 def _training(report: Report) -> Content | None:
