@@ -117,7 +117,13 @@ def runs_table(result: Robustness | RobustnessComparison) -> Table:
 def write_robustness(comparison: RobustnessComparison, folder: Path, metric: Metric = "oIoU") -> list[Path]:
     """Write ``robustness.md``, ``summary.json``, ``results.csv`` and, where matplotlib is installed, two pictures.
 
-    The folder exists; the metric is that of the pictures, the files have both. Returns the paths.
+    Args:
+        comparison: The models.
+        folder: Where to; it exists.
+        metric: Of the pictures; the files have both.
+
+    Returns:
+        The paths.
     """
     pictures: list[Path] = []
     with suppress(ImportError):

@@ -42,7 +42,8 @@ def draw_galleries(
 ) -> list[Gallery]:
     """Best, median and worst expressions, and those on which the first two models disagree; only these are predicted.
 
-    The table is what all models of the report were evaluated on; the other arguments are those of `write_report`.
+    The table is what all models of the report were evaluated on; each group has `count` expressions, fewer where there
+    are too few. The other arguments are those of `write_report`.
     """
     chosen = _choose(report, count)
     asked = _look_up(report, table, [row for rows in chosen.values() for row in rows])
