@@ -7,7 +7,18 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
 from maskris.inference.image import ImageSource, load_image
-from maskris.inference.visualize import INK, MUTED, PALETTE, as_planes, inner_edge, line_height, spotlight, wrap, write
+from maskris.inference.visualize import (
+    INK,
+    MUTED,
+    PALETTE,
+    as_planes,
+    inner_edge,
+    line_height,
+    resized_mask,
+    spotlight,
+    wrap,
+    write,
+)  # fmt: skip
 
 _TRUTH, _RULE, _MISSING = "#111827", "#c3c8d0", "#f3f4f6"
 
@@ -141,10 +152,7 @@ class _Sheet:
         def outlined(mask: np.ndarray | None, color: str) -> tuple[Image.Image, np.ndarray | None]:
             if mask is None:
                 return Image.new("RGB", double, _MISSING), None
-            stored = Image.fromarray(as_planes(mask, (photo.height, photo.width))[0]).convert("L")
-            # Where it grows much, its pixels stay square.
-            how = Image.Resampling.NEAREST if double[0] >= 4 * photo.width else Image.Resampling.BILINEAR
-            resized = np.asarray(stored.resize(double, how)) > 127
+            resized = resized_mask(as_planes(mask, (photo.height, photo.width))[0], double)
             return spotlight(large, resized, color, edge), resized
 
         tile, truth = outlined(panel.truth, _TRUTH)

@@ -135,6 +135,12 @@ def inner_edge(mask: np.ndarray, width: int) -> np.ndarray:
     return edge
 
 
+def resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask at another width and height, its pixels square where it grows much."""
+    how = Image.Resampling.NEAREST if size[0] >= 4 * mask.shape[1] else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).resize(size, how)) > 127
+
+
 def legend(
     picture: Image.Image,
     labels: Sequence[str],

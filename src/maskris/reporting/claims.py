@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import cast
 
 from maskris.experiments.claims import Claim
 from maskris.experiments.reproduction import Reproduction
@@ -17,50 +17,41 @@ Result = Sequence[Claim] | Sequence[Finding] | Reproduction
 
 def tables(result: Result) -> list[Table]:
     """Claims, one row for those that differ in the split alone; or findings, with the reasons below them."""
-    if isinstance(result, Reproduction):
-        return tables(result.findings)
-    if result and isinstance(result[0], Claim):
-        return [_claims(cast(Sequence[Claim], result))]
-    findings = cast(Sequence[Finding], result)
-    caption = [
-        f"{reason} ({'all' if len(names) == len(findings) else ', '.join(names)})"
-        for reason, names in reasons(findings).items()
-    ]
-    return [_findings(findings, [finding.verdict for finding in findings], "\n".join(caption))]
+    return [_table(result.findings if isinstance(result, Reproduction) else result, reasons_below=True)]
 
 
 def markdown(result: Result) -> str:
     """The same as one Markdown table; the reasons stand in the rows of findings. A reproduction is a page."""
-    if isinstance(result, Reproduction):
-        return _page(result)
-    if result and isinstance(result[0], Claim):
-        return _claims(cast(Sequence[Claim], result)).to_markdown()
-    findings = cast(Sequence[Finding], result)
-    return _findings(findings, [str(finding) for finding in findings]).to_markdown()
+    return _page(result) if isinstance(result, Reproduction) else _table(result).to_markdown()
 
 
-def _findings(findings: Sequence[Finding], verdicts: Sequence[str], caption: str = "") -> Table:
-    """Claimed, measured, difference, interval and verdict, one row per claim."""
+def _table(result: Sequence[Claim] | Sequence[Finding], reasons_below: bool = False) -> Table:
+    if claims := [one for one in result if isinstance(one, Claim)]:
+        return _claims(claims)
+    findings = [one for one in result if isinstance(one, Finding)]
     rows = []
-    for finding, verdict in zip(findings, verdicts, strict=True):
+    for finding in findings:
         claim, difference = finding.claim, finding.difference
         measured = NOTHING if finding.measured is None else f"{finding.measured:.2f}"
         between = NOTHING if finding.low is None else f"{finding.low:.2f} to {finding.high:.2f}"
         apart = NOTHING if difference is None else f"{difference:+.2f}"
+        verdict = finding.verdict if reasons_below else str(finding)
         rows.append([claim.name, f"{claim.value:.2f}", measured, apart, between, verdict])
+    caption = [
+        f"{reason} ({'all' if len(names) == len(findings) else ', '.join(names)})"
+        for reason, names in reasons(findings).items()
+    ]
     headings = ["claim", "claimed", "measured", "difference", "95 % interval", "verdict"]
-    return Table(headings, rows, caption=caption)
+    return Table(headings, rows, caption="\n".join(caption) if reasons_below else "")
 
 
 def _claims(claims: Sequence[Claim]) -> Table:
+    same = attrgetter("method", "dataset", "split_by", "metric", "protocol", "recipe", "source")
     rows = []
-    for same, group in groupby(
-        claims, lambda c: (c.method, c.dataset, c.split_by, c.metric, c.protocol, c.recipe, c.source)
-    ):
-        method, dataset, split_by, metric, protocol, recipe, source = same
+    for (method, dataset, split_by, metric, protocol, recipe, source), group in groupby(claims, same):
         values = ", ".join(f"{claim.split} {claim.value:.2f}" for claim in group)
-        state = "not run" if recipe else "not supported"
         how = [protocol or NOTHING, recipe or NOTHING]
+        state = "not run" if recipe else "not supported"
         rows.append([method, f"{dataset} {split_by}", metric, values, *how, source, state])
     return Table(["method", "data", "metric", "claimed", "protocol", "recipe", "source", "verdict"], rows)
 

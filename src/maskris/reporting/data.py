@@ -10,11 +10,8 @@ from maskris.data.table import TRAIN
 from maskris.reporting.tables import Table
 
 _COUNTED = ("images", "referents", "expressions")
-
 _UNKNOWN = Counts(None, None, None)
-
 _DOUBT = "? quoted in the literature, without a second source"
-
 _SHOWN = 5
 
 
@@ -22,21 +19,14 @@ def tables(report: PrepareReport | CombinedReport) -> list[Table]:
     """What was read and written; of combined data first what was dropped and why."""
     if isinstance(report, CombinedReport):
         return _combined(report)
-    name = " ".join(part for part in (report.dataset, report.split_by) if part)
-    name += ", raw text" if report.text == "raw" else ""
+    name = " ".join(filter(None, (report.dataset, report.split_by))) + (", raw text" if report.text == "raw" else "")
     table = counts_table(name, report.counts, report.published)
     left_out = "" if report.rejects is None else f"{report.num_rejected} row(s) left out: {report.rejects}"
     return [_captioned(table, left_out, f"Written: {report.out}")]
 
 
 def counts_table(name: str, counts: Mapping[str, Counts], published: Mapping[str, Counts]) -> Table:
-    """Images, referents and expressions of each split, beside the published ones where they exist.
-
-    Args:
-        name: Of the data set.
-        counts: What was read, by split.
-        published: What is published; empty where nothing is.
-    """
+    """Images, referents and expressions of each split, beside the published ones where they exist."""
     rows = [
         [split, *_beside(counts.get(split, Counts(0, 0, 0)), published.get(split, _UNKNOWN))]
         for split in dict.fromkeys([*counts, *published])
@@ -47,9 +37,6 @@ def counts_table(name: str, counts: Mapping[str, Counts], published: Mapping[str
 
 def _combined(report: CombinedReport) -> list[Table]:
     combination = report.combination
-    made = [_dropped(report)]
-    if combination.comparison is not None:
-        made.append(_compared(combination.comparison))
     notes = [
         f"{combination.merged:,} referent(s) joined to others of the same annotation, "
         f"{combination.repeated:,} repeated expression(s) left out."
@@ -62,20 +49,20 @@ def _combined(report: CombinedReport) -> list[Table]:
     if report.rejects is not None:
         left_out = len({(one.file, one.where) for one in report.problems})
         notes.append(f"{left_out} row(s) left out: {report.rejects}")
-    return [*made, _captioned(_sizes(report), *notes, f"Written: {report.out}")]
+    compared = [_compared(combination.comparison)] if combination.comparison else []
+    return [_dropped(report), *compared, _captioned(_sizes(report), *notes, f"Written: {report.out}")]
 
 
 def _dropped(report: CombinedReport) -> Table:
     """Training data of each member on images of evaluation splits."""
-    rows: list[list[str]] = []
     leaks = report.combination.leaks
+    rows: list[list[str]] = []
     for member, whole in report.combination.members.items():
         rows.append([member, "", *_beside(whole)])
         rows += [["", leak.split, *_beside(leak.counts)] for leak in leaks if leak.member == member]
         rows.append(["", "kept", *_beside(report.combination.kept[member])])
     caption = "an image may be in several splits" if leaks else ""
-    title = "train data on images of evaluation splits"
-    return Table(["train of", "also in", *_COUNTED], rows, title, caption)
+    return Table(["train of", "also in", *_COUNTED], rows, "train data on images of evaluation splits", caption)
 
 
 def _compared(comparison: Comparison) -> Table:
@@ -99,17 +86,13 @@ def _sizes(report: CombinedReport) -> Table:
     whole = report.combination.table
     rows = [["train, combined", *_beside(count(whole)[TRAIN])]]
     doubt = ""
-    members: dict[tuple[str, str], list[int]] = {}
-    for row, (dataset, split_by, split) in enumerate(
-        zip(*map(whole.column, ("dataset", "split_by", "split")), strict=True)
-    ):
-        if split != TRAIN:
-            members.setdefault((dataset, split_by), []).append(row)
-    for (dataset, split_by), own in members.items():
-        published = published_sizes(dataset, split_by)
+    keys = list(zip(*map(whole.column, ("dataset", "split_by", "split")), strict=True))
+    for member in dict.fromkeys((dataset, split_by) for dataset, split_by, split in keys if split != TRAIN):
+        published = published_sizes(*member)
         doubt = doubt or _doubt(published)
-        for split, counts in count(whole.take(own)).items():
-            name = " ".join(part for part in (dataset, split_by, split) if part)
+        own = whole.take([row for row, key in enumerate(keys) if key[:2] == member and key[2] != TRAIN])
+        for split, counts in count(own).items():
+            name = " ".join(filter(None, (*member, split)))
             rows.append([name, *_beside(counts, published.get(split, _UNKNOWN))])
     raw = ", raw text" if "raw" in whole.column("text") else ""
     return Table(["split", *_COUNTED], rows, f"combined{raw}: read / published", doubt)
@@ -125,10 +108,6 @@ def _doubt(published: Mapping[str, Counts]) -> str:
 
 def _beside(read: Counts, known: Counts = _UNKNOWN) -> tuple[str, str, str]:
     """Images, referents and expressions, each with a slash and the published number where there is one."""
-
-    def pair(ours: int | None, theirs: int | None) -> str:
-        return f"{ours:,}" if theirs is None else f"{ours:,} / {theirs:,}"
-
-    expressions = pair(read.expressions, known.expressions)
-    doubt = "" if known.confirmed else " ?"
-    return pair(read.images, known.images), pair(read.referents, known.referents), expressions + doubt
+    pairs = ((getattr(read, name), getattr(known, name)) for name in _COUNTED)
+    images, referents, expressions = (f"{a:,}" if b is None else f"{a:,} / {b:,}" for a, b in pairs)
+    return images, referents, expressions + ("" if known.confirmed else " ?")

@@ -4,10 +4,9 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any, NamedTuple
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from maskris.evaluation.bootstrap import SeedScores
 from maskris.experiments.study_results import StudyResults
 from maskris.inference.visualize import PALETTE
-from maskris.robustness.results import Metric, RobustnessComparison, Score
+from maskris.robustness.results import MEAN, Metric, RobustnessComparison, Score
 from maskris.robustness.suite import CLEAN, Condition
 
 if TYPE_CHECKING:
@@ -25,27 +24,30 @@ SERIES = tuple(PALETTE[i] for i in (0, 4, 2, 3, 1, 5))
 """Colors of models and of what else is compared: the first four stand out from white and from black."""
 
 _DASHES = ("-", "--", ":", "-.")
-
-_INK, _HAIR = "#010203", "#040506"  # stand for colors of the page while an SVG is drawn
-
+_STEPS = (1, 2, 2.5, 5, 10)  # of the numbers of an axis
 _MOST_POINTS = 400
-
 _MARKED = 8  # a line of so few points shows where they are
 
+_INK, _HAIR = "#010203", "#040506"  # stand for colors of the page while an SVG is drawn
+_FOR_PAGE = {  # patterns in matplotlib's SVG, and what an element of a page has in their place
+    "<style.*?</style>": "",
+    '<g id="[^"]*"': "<g",
+    "font-family: [^;]*; ": "",
+    "xlink:": "",
+    _INK: "currentColor",
+    _HAIR: "var(--hair)",
+    r"<(\w+)([^>]*)/>": r"<\1\2></\1>",
+    r">\s+<": "><",
+    r"\s+": " ",
+    r"(\.\d\d)\d+(?=[^<>]*>)": r"\1",  # two digits are enough for places, but not for labels
+}
 
-@dataclass(frozen=True)
-class Series:
-    """One line of a chart.
 
-    Attributes:
-        name: Of the model.
-        x: Increasing numbers.
-        y: As many; a gap where one is ``None``.
-        number: Of the model; color and dashes follow from it.
-    """
+class Series(NamedTuple):
+    """One line of a chart, of a model and its number, from which color and dashes follow; ``None`` is a gap."""
 
     name: str
-    x: Sequence[float]
+    x: Sequence[float]  # increasing
     y: Sequence[float | None]
     number: int = 0
 
@@ -64,12 +66,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def line_chart(
-    series: Sequence[Series],
-    *,
-    about: str,
-    x: str,
-    y_range: tuple[float, float] | None = None,
-    log: bool = False,
+    series: Sequence[Series], *, about: str, x: str, y_range: tuple[float, float] | None = None, log: bool = False
 ) -> str:
     """Lines over a common horizontal axis as an SVG element for a page.
 
@@ -86,7 +83,7 @@ def line_chart(
         ImportError: If matplotlib is not installed.
     """
     figure = new_figure(3.6, 2.1)
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     axes = figure.subplots()
     for one in series:
@@ -101,15 +98,13 @@ def line_chart(
     axes.autoscale_view()
     if log:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.minorticks_off()
-    else:
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_locator(LogLocator(numticks=6) if log else MaxNLocator(5, steps=_STEPS))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
     if y_range:
         axes.set_ylim(*y_range)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(_short))
+        axis.set_major_formatter(_short)
     axes.set_xlabel(x, fontsize=9, color=_INK)
     axes.tick_params(labelsize=9, colors=_INK)
     axes.tick_params(axis="y", length=0)
@@ -126,30 +121,13 @@ def _svg(figure: "Figure", about: str) -> str:
     file = io.StringIO()
     # Elements that others refer to are named by a hash of this text, so that no two charts of a page share a name.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": about}):
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    root = ElementTree.fromstring(file.getvalue())
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-        for child in list(element):
-            if child.tag.endswith(("}metadata", "}style")):
-                element.remove(child)
-        attributes = {name.rpartition("}")[2]: _page_style(value) for name, value in element.attrib.items()}
-        if element.tag == "g":
-            attributes.pop("id", None)
-        element.attrib.clear()
-        element.attrib.update(attributes)
-        if element.tag != "text":
-            element.text = None
-        element.tail = None
-    del root.attrib["width"], root.attrib["height"]  # those of the page's panel
-    root.attrib |= {"class": "chart", "role": "img", "aria-label": about}
-    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
-
-
-def _page_style(value: str) -> str:
-    """An attribute of matplotlib's SVG with the page's colors and font, and with two digits."""
-    value = re.sub(r"font-family: [^;]*;? ?", "", value.replace(_INK, "currentColor").replace(_HAIR, "var(--hair)"))
-    return " ".join(re.sub(r"(\d+\.\d\d)\d+", r"\1", value).split())
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    head, _, content = file.getvalue().partition(' version="1.1">')
+    for pattern, text in _FOR_PAGE.items():
+        content = re.sub(pattern, text, content, flags=re.DOTALL)
+    box = head[head.index("viewBox") :].split(" xmlns")[0]
+    return f'<svg {box} class="chart" role="img" aria-label={quoteattr(about)}>{content.strip()}'
 
 
 def _short(value: float, _: Any = None) -> str:
@@ -162,20 +140,29 @@ def _thinned(series: Series) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.fl
     """At most `_MOST_POINTS` points, each the mean of as many neighbors."""
     points = np.array([series.x, series.y], dtype=np.float64)  # [2, N], NaN where a value is missing
     size = -(-points.shape[1] // _MOST_POINTS)
-    if size > 1:
-        points = np.pad(points, ((0, 0), (0, -points.shape[1] % size)), constant_values=math.nan)
-        groups = points.reshape(2, -1, size)
-        known = np.isfinite(groups).sum(2)
-        points = np.where(known, np.nansum(groups, 2) / np.maximum(known, 1), math.nan)
-    return points[0], points[1]
+    points = np.pad(points, ((0, 0), (0, -points.shape[1] % size)), constant_values=math.nan)
+    known = np.ma.masked_invalid(points.reshape(2, -1, size))
+    across, up = known.mean(2).filled(math.nan)
+    return across, up
 
 
 def _ends(series: Series) -> str:
-    known = [(x, y) for x, y in zip(series.x, series.y, strict=True) if y is not None]
-    if not known:
-        return f"{series.name}: nothing"
-    (x0, y0), (x1, y1) = known[0], known[-1]
-    return f"{series.name}: {y0:.4g} at {x0:g}, {y1:.4g} at {x1:g}"
+    known = [f"{y:.4g} at {x:g}" for x, y in zip(series.x, series.y, strict=True) if y is not None]
+    return f"{series.name}: {f'{known[0]}, {known[-1]}' if known else 'nothing'}"
+
+
+def severity_curves(comparison: RobustnessComparison) -> dict[str, list[Condition]]:
+    """The severities of each perturbation that was measured under several, after clean pictures; by its name."""
+    curves: dict[str, list[Condition]] = {}
+    for condition in comparison.conditions:
+        if condition.severity is not None:
+            curves.setdefault(condition.name, [CLEAN]).append(condition)
+    return {name: sorted(own, key=severity) for name, own in curves.items() if len(own) > 2}
+
+
+def severity(condition: Condition) -> float:
+    """The severity as a number: 0 for clean pictures."""
+    return float(condition.severity or 0)
 
 
 def plot_curves(comparison: RobustnessComparison, path: Path, metric: Metric = "oIoU") -> Path | None:
@@ -183,22 +170,13 @@ def plot_curves(comparison: RobustnessComparison, path: Path, metric: Metric = "
 
     Bands are standard deviations over seeds, or the bootstrap interval of a single one.
 
-    Args:
-        comparison: The models.
-        path: Where to write the PNG.
-        metric: ``"oIoU"`` or ``"mIoU"``.
-
     Returns:
-        The path; ``None`` if nothing has several severities.
+        The path of the PNG; ``None`` if nothing has several severities.
 
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    curves: dict[str, list[Condition]] = {}
-    for condition in comparison.conditions:
-        if condition.severity is not None:
-            curves.setdefault(condition.name, []).append(condition)
-    curves = {name: sorted(own, key=_severity) for name, own in curves.items() if len(own) > 1}
+    curves = severity_curves(comparison)
     if not curves:
         return None
     columns = min(4, len(curves))
@@ -206,22 +184,22 @@ def plot_curves(comparison: RobustnessComparison, path: Path, metric: Metric = "
     figure = new_figure(2.9 * columns, 0.7 + 2.2 * lines)
     panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     for panel, (name, own) in zip(panels, curves.items(), strict=False):
-        severities = [0.0, *map(_severity, own)]
+        severities = [*map(severity, own)]
         for number, method in enumerate(comparison.methods):
             color = SERIES[number % len(SERIES)]
-            scores = [comparison.score(method, c, metric) for c in (CLEAN, *own)]
+            scores = [comparison.score(method, condition, metric) for condition in own]
             low, high = zip(*map(_band, scores), strict=True)
             panel.fill_between(severities, low, high, color=color, alpha=0.18, linewidth=0)
             means = [100 * score.mean for score in scores]
             panel.plot(severities, means, "o-", color=color, markersize=3.5, linewidth=1.6, label=method)
-        shares = isinstance(own[0].severity, float)
+        shares = isinstance(own[1].severity, float)
         panel.set_xticks(severities, [f"{x:.0%}" if shares else f"{x:g}" for x in severities], fontsize=8)
-        panel.set_title(f"{own[0].family}: {name}", loc="left", fontsize=9)
+        panel.set_title(f"{own[1].family}: {name}", loc="left", fontsize=9)
         _plain(panel, grid="y")
     for panel in panels[len(curves) :]:
         panel.set_visible(False)
-    for line in range(lines):
-        panels[line * columns].set_ylabel(f"{metric} (%)", fontsize=9)
+    for panel in panels[::columns]:
+        panel.set_ylabel(f"{metric} (%)", fontsize=9)
     panels[0].set_ylim(bottom=0)
     return _finish(figure, panels[0], path)
 
@@ -229,30 +207,20 @@ def plot_curves(comparison: RobustnessComparison, path: Path, metric: Metric = "
 def plot_summary(comparison: RobustnessComparison, path: Path, metric: Metric = "oIoU") -> Path:
     """Two panels over the families, one bar per method: the metric, and what is retained of the clean one.
 
-    Points are seeds; a single one has its bootstrap interval instead.
-
-    Args:
-        comparison: The models.
-        path: Where to write the PNG.
-        metric: ``"oIoU"`` or ``"mIoU"``.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
+    Points are seeds; a single one has its bootstrap interval instead. Errors are those of `plot_curves`.
     """
-    methods, subjects = list(comparison.methods), comparison.subjects
+    methods, subjects = comparison.methods, dict(enumerate(comparison.subjects))
     figure = new_figure(9.5, 1.3 + len(subjects) * (0.22 + 0.17 * len(methods)))
     left, right = figure.subplots(1, 2, sharey=True)
-    _bars(left, {m: {i: comparison.score(m, one, metric) for i, one in enumerate(subjects)} for m in methods})
-    kept = {i: one for i, one in enumerate(subjects) if one != CLEAN}
-    _bars(right, {m: {i: comparison.retained(m, one, metric) for i, one in kept.items()} for m in methods})
-    labels = ["clean", *("mean of families" if one == "mean" else str(one) for one in subjects[1:])]
-    left.set_yticks(range(len(subjects)), labels)
+    _bars(left, metric, {m: {i: comparison.score(m, one, metric) for i, one in subjects.items()} for m in methods})
+    kept = {i: one for i, one in subjects.items() if one != CLEAN}
+    retained = {m: {i: comparison.retained(m, one, metric) for i, one in kept.items()} for m in methods}
+    _bars(right, f"{metric} retained", retained, unit="% of clean")
+    labels = {CLEAN: "clean", MEAN: "mean of families"}
+    left.set_yticks(list(subjects), [labels.get(one, str(one)) for one in subjects.values()])
     left.invert_yaxis()
-    left.set_xlabel(f"{metric} (%)")
-    right.set_xlabel(f"{metric} retained (% of clean)")
     right.axvline(100, color="black", linewidth=0.8, linestyle=":")
     for panel in (left, right):
-        _plain(panel, grid="x")
         panel.set_xlim(left=0)
     return _finish(figure, left, path)
 
@@ -260,38 +228,34 @@ def plot_summary(comparison: RobustnessComparison, path: Path, metric: Metric = 
 def plot_study(results: StudyResults, metric: str, path: Path) -> Path:
     """One row for each variant, one color for each share hidden; points are seeds, bars their means.
 
-    Args:
-        results: Of a study.
-        metric: ``"mIoU"`` or ``"oIoU"``.
-        path: Where to write the PNG.
-
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    variants, shares = results.variants, list(results.study.occlusion)
+    variants, shares = results.variants, results.study.occlusion
     figure = new_figure(8, 1.2 + 0.28 * len(variants) * len(shares))
     axes = figure.add_subplot()
-    labels = {share: f"{share:.0%} hidden" if share else "clean" for share in shares}
-    _bars(
-        axes,
-        {
-            label: {i: results.compare(variant, share, metric) for i, variant in enumerate(variants)}
-            for share, label in labels.items()
-        },
-    )
+    bars = {}
+    for share in shares:
+        bars[share_label(share)] = {i: results.compare(variant, share, metric) for i, variant in enumerate(variants)}
+    _bars(axes, metric, bars)
     axes.set_yticks(range(len(variants)), variants)
     axes.set_ylim(len(variants) - 0.4, -0.6)  # the first on top, whatever their number
-    axes.set_xlabel(f"{metric} (%)")
     figure.suptitle(results.study.title, x=0.01, ha="left", fontsize=11)
-    _plain(axes, grid="x")
     return _finish(figure, axes, path, side="right")
 
 
-def _bars(panel: Any, groups: Mapping[str, Mapping[int, SeedScores]]) -> None:
+def share_label(share: float) -> str:
+    """A share of the picture that is hidden, in words."""
+    return f"{share:.0%} hidden" if share else "clean"
+
+
+def _bars(panel: Any, name: str, groups: Mapping[str, Mapping[int, SeedScores]], unit: str = "%") -> None:
     """Bars beside each other at whole numbers, one color for each group; points are seeds.
 
     A single seed of robustness has its bootstrap interval instead.
     """
+    panel.set_xlabel(f"{name} ({unit})")
+    _plain(panel, grid="x")
     thickness = 0.8 / len(groups)
     for number, (label, scores) in enumerate(groups.items()):
         places = np.array(list(scores)) + (number - (len(groups) - 1) / 2) * thickness
@@ -301,14 +265,9 @@ def _bars(panel: Any, groups: Mapping[str, Mapping[int, SeedScores]]) -> None:
             if isinstance(score, Score) and len(score.values) == 1:
                 panel.plot(_band(score), [place, place], color="black", linewidth=1.2)
             else:
-                values = [100 * value for value in score.values]
-                panel.plot(
-                    values, [place] * len(values), "ko", markersize=4, markeredgecolor="white", markeredgewidth=0.7
-                )
-
-
-def _severity(condition: Condition) -> float:
-    return float(condition.severity or 0)
+                seeds = [100 * value for value in score.values]
+                dots = {"markersize": 4, "markeredgecolor": "white", "markeredgewidth": 0.7}
+                panel.plot(seeds, [place] * len(seeds), "ko", **dots)
 
 
 def _band(score: Score) -> tuple[float, float]:

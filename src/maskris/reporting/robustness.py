@@ -3,11 +3,13 @@
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from maskris.evaluation.bootstrap import Interval, SeedScores
+from maskris.reporting.plots import plot_curves, plot_summary
 from maskris.reporting.scores import interval_texts, seeds_text
 from maskris.reporting.tables import NOTHING, Table, write_csv
 from maskris.robustness.language import language_breakdown
@@ -16,12 +18,7 @@ from maskris.robustness.suite import CLEAN, Condition
 
 
 def tables(result: Robustness | RobustnessComparison, metric: Metric = "oIoU") -> list[Table]:
-    """Conditions, the language of the clean expressions, and families with what the numbers are; the shortest last.
-
-    Args:
-        result: One model or several.
-        metric: ``"oIoU"`` or ``"mIoU"``.
-    """
+    """Conditions, the language of the clean expressions, and families with what the numbers are; the shortest last."""
     comparison = _comparison(result)
     brief = len(comparison.methods) > 1
     families = subjects_table(comparison, "family", metric, brief)
@@ -33,21 +30,14 @@ def tables(result: Robustness | RobustnessComparison, metric: Metric = "oIoU") -
 
 
 def markdown(result: Robustness | RobustnessComparison, pictures: Sequence[str] = ()) -> str:
-    """A page with the same tables for both metrics.
-
-    Args:
-        result: One model or several.
-        pictures: Files to show, relative to the page.
-    """
+    """A page with the same tables for both metrics, and pictures whose files are named relative to the page."""
     comparison = _comparison(result)
-    families = [subjects_table(comparison, "family", metric) for metric in METRICS]
-    others = [subjects_table(comparison, "condition", metric) for metric in METRICS]
-    language = [language_table(comparison, metric) for metric in METRICS]
-    others += [replace(table, title=f"{table.title}, nothing changed") for table in language]
     parts = ["# Robustness", describe(comparison)]
-    parts += [f"## {table.title}\n\n{table.to_markdown()}" for table in families]
+    parts += [subjects_table(comparison, "family", metric).to_markdown("##") for metric in METRICS]
     parts += [f"![{Path(picture).stem}]({picture})" for picture in pictures]
-    parts += [f"## {table.title}\n\n{table.to_markdown()}" for table in others]
+    parts += [subjects_table(comparison, "condition", metric).to_markdown("##") for metric in METRICS]
+    language = [language_table(comparison, metric) for metric in METRICS]
+    parts += [replace(one, title=f"{one.title}, nothing changed").to_markdown("##") for one in language]
     return "\n\n".join(parts) + "\n"
 
 
@@ -56,35 +46,27 @@ def subjects_table(
 ) -> Table:
     """One row for each family or condition: metric and what is retained by method, and differences to the first.
 
-    Args:
-        comparison: The models.
-        by: What the rows are.
-        metric: ``"oIoU"`` or ``"mIoU"``.
-        brief: Without intervals, and with means only of what is retained; differences whose interval is on one side
-            of 0 have a star.
+    A brief table has no intervals, and means only of what is retained; differences whose interval is on one side of 0
+    have a star.
     """
     of: Sequence[Subject] = comparison.subjects if by == "family" else comparison.conditions
     first, *others = comparison.methods
-    headings = [""]
-    for method in comparison.methods:
-        headings += [f"{method}: {metric}", "retained"]
+    headings = ["", *(name for method in comparison.methods for name in (f"{method}: {metric}", "retained"))]
     headings += [f"{method} - {first}" for method in others]
-    changed = {c: comparison.runs[0].changed(c) for c in of if isinstance(c, Condition)}
-    if with_changes := any(share is not None for share in changed.values()):
-        headings.append("changed")
+    changed = [comparison.runs[0].changed(one) if isinstance(one, Condition) else None for one in of]
     rows = []
     for one in of:
-        row = [_label(one)]
+        row = [one.label if isinstance(one, Condition) else "mean of families" if one == MEAN else one]
         for method in comparison.methods:
             score, kept = comparison.score(method, one, metric), comparison.retained(method, one, metric)
             retained = seeds_text(SeedScores((kept.mean,))) if brief else _score_text(kept)
             row += [_score_text(score, brief), "" if one == CLEAN else retained]
         apart = [comparison.difference(method, one, metric) for method in others]
-        row += [_starred(interval) if brief else _joined(interval, "+") for interval in apart]
-        if with_changes:
-            share = changed.get(one) if isinstance(one, Condition) else None
+        rows.append([*row, *(_starred(interval) if brief else _joined(interval, "+") for interval in apart)])
+    if any(share is not None for share in changed):
+        headings.append("changed")
+        for row, share in zip(rows, changed, strict=True):
             row.append("" if share is None else f"{share:.0%}")
-        rows.append(row)
     return Table(headings, rows, f"{metric} by {by}")
 
 
@@ -144,16 +126,10 @@ def write_robustness(comparison: RobustnessComparison, folder: Path, metric: Met
         The paths.
     """
     pictures: list[Path] = []
-    try:
-        from maskris.reporting.plots import plot_curves, plot_summary
-
-        drawn = (
-            plot_summary(comparison, folder / "summary.png", metric),
-            plot_curves(comparison, folder / "curves.png", metric),
-        )
-        pictures = [path for path in drawn if path is not None]
-    except ImportError:
-        pass
+    with suppress(ImportError):
+        pictures.append(plot_summary(comparison, folder / "summary.png", metric))
+        if curves := plot_curves(comparison, folder / "curves.png", metric):
+            pictures.append(curves)
     page, numbers = folder / "robustness.md", folder / "summary.json"
     page.write_text(markdown(comparison, [path.name for path in pictures]), encoding="utf-8")
     numbers.write_text(json.dumps(comparison.summary(), indent=1) + "\n", encoding="utf-8")
@@ -166,9 +142,7 @@ def _comparison(result: Robustness | RobustnessComparison) -> RobustnessComparis
 
 def _score_text(score: Score, brief: bool = False) -> str:
     """Mean ± deviation over several seeds, or a value with its interval; per cent."""
-    if len(score.values) > 1 or brief:
-        return seeds_text(score)
-    return _joined(score.interval)
+    return seeds_text(score) if len(score.values) > 1 or brief else _joined(score.interval)
 
 
 def _joined(interval: Interval, sign: str = "") -> str:
@@ -177,12 +151,5 @@ def _joined(interval: Interval, sign: str = "") -> str:
 
 def _starred(interval: Interval) -> str:
     """A difference in points, with a star where 0 is outside of its interval."""
-    if interval.value is None:
-        return NOTHING
-    return f"{100 * interval.value:+.1f}{' ' if interval.contains(0) else '*'}"
-
-
-def _label(of: Subject) -> str:
-    if isinstance(of, Condition):
-        return of.label
-    return "mean of families" if of == MEAN else of
+    star = " " if interval.contains(0) else "*"
+    return NOTHING if interval.value is None else f"{100 * interval.value:+.1f}{star}"

@@ -12,41 +12,32 @@ _BREAKDOWNS = ("split", "length", "size", "kind")
 
 
 def tables(result: Evaluation | Scores, by: Sequence[str] = _BREAKDOWNS) -> list[Table]:
-    """By split first, then every breakdown that has more than one group.
+    """By split first, then every breakdown (see `Evaluation.breakdown`) that has more than one group.
 
-    Args:
-        result: An evaluation; scores are a table of one row.
-        by: Breakdowns; see `Evaluation.breakdown`.
+    Scores are a table of one row.
     """
     if isinstance(result, Scores):
         return [scores_table({"all": result}, caption=result.protocol.describe())]
     made: list[Table] = []
-    for i, key in enumerate(by):
+    for key in by:
         groups = result.breakdown(key)
-        if i == 0 and len(groups) != 1:  # also without any: a line of dashes
+        if not made and len(groups) != 1:  # also without any: a line of dashes
             groups["all"] = result.scores
-        if i == 0 or len(groups) > 1:
+        if not made or len(groups) > 1:
             made.append(scores_table(groups, f"By {key}", key, "" if made else describe(result)))
     return made
 
 
 def markdown(result: Evaluation | Scores, by: Sequence[str] = _BREAKDOWNS) -> str:
     """The same as `tables` as a Markdown text, what was measured first."""
-    first, *others = tables(result, by)
-    parts = [first.caption]
-    for table in (first, *others):
-        parts += [f"### {table.title}" if table.title else "", table.to_markdown()]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    made = tables(result, by)
+    return "\n\n".join([made[0].caption, *(table.to_markdown("###") for table in made)]) + "\n"
 
 
 def scores_table(groups: Mapping[str, Scores], title: str = "", heading: str = "", caption: str = "") -> Table:
-    """One row per group; gRefCOCO's columns appear only where expressions without referent do.
+    """One row per group, by its name; gRefCOCO's columns appear only where expressions without referent do.
 
-    Args:
-        groups: Scores by name of the group.
-        title: Above the table.
-        heading: Over the names.
-        caption: Below the table; the protocol belongs here.
+    The heading stands over the names; the caption should describe the protocol.
     """
     some = next(iter(groups.values()), None)
     metrics = metrics_of(some.protocol) if some else {}
@@ -65,13 +56,7 @@ def _cell(key: str) -> Callable[[Scores], str]:
 
 
 def intervals_table(evaluation: Evaluation, unit: Unit = "image", resamples: int = 2000) -> Table:
-    """Every metric of every split with its 95 % bootstrap interval, in per cent.
-
-    Args:
-        evaluation: The result.
-        unit: What is drawn again; see `bootstrap_intervals`.
-        resamples: How often.
-    """
+    """Every metric of every split with its 95 % interval in per cent; arguments as for `bootstrap_intervals`."""
     rows = []
     for split, part in evaluation.parts("split").items():
         found = bootstrap_intervals(part, unit=unit, resamples=resamples)
@@ -84,8 +69,7 @@ def intervals_table(evaluation: Evaluation, unit: Unit = "image", resamples: int
 def describe(evaluation: Evaluation) -> str:
     """What was measured, in a sentence or two: protocol, model, perturbation, truncated sentences."""
     model, settings = evaluation.model, evaluation.settings
-    size = model.get("input_size")
-    parts = [evaluation.protocol.describe((size[0], size[1]) if size else None)]
+    parts = [describe_protocol(evaluation)]
     if name := model.get("name") or model.get("class"):
         parts.append(f"model {name}")
     if settings.get("perturbation"):
@@ -99,6 +83,12 @@ def describe(evaluation: Evaluation) -> str:
     return "; ".join(parts)
 
 
+def describe_protocol(evaluation: Evaluation) -> str:
+    """The protocol with the size at which the model was evaluated, where it is known."""
+    size = evaluation.model.get("input_size")
+    return evaluation.protocol.describe((size[0], size[1]) if size else None)
+
+
 def seeds_text(scores: SeedScores) -> str:
     """Mean ± standard deviation over the seeds, in per cent; a dash where a seed has no value."""
     if any(map(math.isnan, scores.values)):
@@ -108,13 +98,7 @@ def seeds_text(scores: SeedScores) -> str:
 
 
 def interval_texts(interval: Interval | None, digits: int = 1, sign: str = "") -> tuple[str, str]:
-    """A value and the ends of its interval in brackets, in per cent; a dash and nothing where it is undefined.
-
-    Args:
-        interval: Fractions.
-        digits: Behind the point.
-        sign: ``"+"`` for differences.
-    """
+    """A value and the ends of its interval in brackets, in per cent; a dash and nothing where it is undefined."""
     if interval is None or interval.value is None or interval.low is None or interval.high is None:
         return NOTHING, ""
     value, low, high = (f"{100 * end:{sign}.{digits}f}" for end in (interval.value, interval.low, interval.high))

@@ -1,48 +1,40 @@
 """A study as tables, as a section of Markdown and as files."""
 
-from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 
 from maskris.experiments.study_results import Comparison, StudyResults
+from maskris.reporting.plots import plot_study, share_label
 from maskris.reporting.scores import interval_texts, seeds_text
 from maskris.reporting.tables import Table, write_csv
 
 
 def tables(results: StudyResults, metric: str = "mIoU") -> list[Table]:
-    """Scores of the variants, and their differences to what they are compared with.
-
-    Args:
-        results: Of a study.
-        metric: ``"mIoU"`` or ``"oIoU"``.
-    """
+    """Scores of the variants, and their differences to what they are compared with; ``"mIoU"`` or ``"oIoU"``."""
     rows = []
     for variant in results.variants:
         seconds = [run.done["training_seconds"] for run in results.runs if run.variant == variant and run.done]
         cells = (seeds_text(results.compare(variant, share, metric)) for share in results.study.occlusion)
         rows.append([_label(results, variant), *cells, f"{fmean(seconds):.0f}" if seconds else ""])
-    headings = ["variant", *map(_condition, results.study.occlusion), "s / run"]
+    headings = ["variant", *map(share_label, results.study.occlusion), "s / run"]
     return [Table(headings, rows, f"{results.study.title}: {metric}"), *_differences(results, metric)]
 
 
 def markdown(results: StudyResults, metric: str = "mIoU", plot: str | None = None) -> str:
-    """The study as a section of a page.
-
-    Args:
-        results: Of a study.
-        metric: ``"mIoU"`` or ``"oIoU"``.
-        plot: File of a picture to show, relative to the page.
-    """
+    """The study as a section of a page; the file of a plot is relative to the page."""
     scores, *differences = tables(results, metric)
     own = {table.title: table.to_markdown() for table in differences}
-    seeds = ", ".join(map(str, results.seeds))
-    parts = [f"## {results.study.title}", results.study.about.strip()]
-    parts.append(f"{metric} in per cent, mean ± standard deviation over seeds {seeds}.")
-    parts.append(scores.to_markdown())
+    seeds, paper = ", ".join(map(str, results.seeds)), results.study.paper
+    parts = [
+        f"## {results.study.title}",
+        results.study.about.strip(),
+        f"{metric} in per cent, mean ± standard deviation over seeds {seeds}.",
+        scores.to_markdown(),
+    ]
     if "Differences" in own:
         title = "Differences in points with the 95 % interval of a paired bootstrap over images"
-        if results.study.paper:
-            paper = results.study.paper
+        if paper:
             title += (
                 f"; the paper's are those of {paper.get('table', '')} ({paper.get('metric', 'oIoU')}). The direction "
                 "is that of the clean difference, undecided where its interval holds 0 or seeds disagree"
@@ -80,54 +72,38 @@ def runs_table(results: StudyResults) -> Table:
 
 def write_study(results: StudyResults, folder: Path, metric: str = "mIoU") -> list[Path]:
     """Write ``study.md``, ``results.csv`` and, where matplotlib is installed, ``study.png``; their paths."""
-    written = [write_csv(results, folder / "results.csv")]
-    plot = None
-    try:
-        from maskris.reporting.plots import plot_study
-
-        written.append(plot_study(results, metric, folder / "study.png"))
-        plot = "study.png"
-    except ImportError:
-        pass
-    page = folder / "study.md"
-    page.write_text(markdown(results, metric, plot), encoding="utf-8")
-    return [page, *written]
+    page, files = folder / "study.md", [write_csv(results, folder / "results.csv")]
+    with suppress(ImportError):
+        files.append(plot_study(results, metric, folder / "study.png"))
+    page.write_text(markdown(results, metric, "study.png" if files[1:] else None), encoding="utf-8")
+    return [page, *files]
 
 
 def _differences(results: StudyResults, metric: str) -> list[Table]:
-    """What is compared, by title; a table without rows is left out."""
+    """What is compared; a table without rows is left out."""
     study = results.study
     references = {name: study.reference(name) for name in results.variants if name != study.reference(name)}
     same_compute = {one.name: one.same_compute for one in study.variants if one.same_compute is not None}
-    paper = any(variant.paper is not None for variant in study.variants)
-    made = [
-        _compared("Differences", results, references, metric, _difference, paper),
-        _compared("At equal compute", results, same_compute, metric, _difference),
-        _compared("Seed by seed", results, references if len(results.seeds) > 1 else {}, metric, _by_seed),
-    ]
-    return [table for table in made if table.rows]
-
-
-def _compared(
-    title: str,
-    results: StudyResults,
-    references: Mapping[str, str],
-    metric: str,
-    text: Callable[[Comparison], str],
-    paper: bool = False,
-) -> Table:
-    """Variants that have runs and whose reference has; with the paper's difference and its direction if wanted."""
-    shares = results.study.occlusion
-    rows = []
-    for variant, reference in references.items():
-        if {variant, reference} <= set(results.variants):
-            compared = (results.compare(variant, share, metric, reference) for share in shares)
+    by_seed = references if len(results.seeds) > 1 else {}
+    with_paper = any(variant.paper is not None for variant in study.variants)
+    made = []
+    for title, pairs, text, paper in (
+        ("Differences", references, _difference, with_paper),
+        ("At equal compute", same_compute, _difference, False),
+        ("Seed by seed", by_seed, _by_seed, False),
+    ):
+        rows = []
+        for variant, reference in pairs.items():
+            if not {variant, reference} <= set(results.variants):
+                continue
+            compared = (results.compare(variant, share, metric, reference) for share in study.occlusion)
             rows.append([_label(results, variant, reference), reference, *map(text, compared)])
             if paper:
-                reported = results.study.paper_difference(variant)
+                reported = study.paper_difference(variant)
                 rows[-1] += ["" if reported is None else f"{reported:+.2f}", results.direction(variant, metric)]
-    headings = ["variant", "against", *map(_condition, shares), *(["paper", "direction"] if paper else [])]
-    return Table(headings, rows, title)
+        headings = ["variant", "against", *map(share_label, study.occlusion), *(["paper", "direction"] * paper)]
+        made.append(Table(headings, rows, title))
+    return [table for table in made if table.rows]
 
 
 def _difference(comparison: Comparison) -> str:
@@ -142,10 +118,8 @@ def _by_seed(comparison: Comparison) -> str:
 
 def _label(results: StudyResults, variant: str, reference: str | None = None) -> str:
     """Its name, with the seeds that are in a cell (with a reference: that both have) where that isn't all of them."""
-    own, others = (
-        {run.seed for run in results.runs if run.variant == name} for name in (variant, reference or variant)
-    )
-    seeds = sorted(own & others)
+    runs = {(run.variant, run.seed) for run in results.runs}
+    seeds = [seed for seed in results.seeds if {(variant, seed), (reference or variant, seed)} <= runs]
     few = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else "no common seed"
     return variant if seeds == results.seeds else f"{variant} ({few})"
 
@@ -153,7 +127,3 @@ def _label(results: StudyResults, variant: str, reference: str | None = None) ->
 def _folded(title: str, text: str) -> str:
     """A part of a page that is seen when its title is clicked, on GitHub as in the documentation."""
     return f"<details markdown>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
-
-
-def _condition(share: float) -> str:
-    return f"{share:.0%} hidden" if share else "clean"

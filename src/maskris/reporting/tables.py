@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,25 +17,17 @@ if TYPE_CHECKING:
 NOTHING = "–"  # noqa: RUF001 (an en dash: no expression defines this number)
 
 _NUMBER = re.compile(rf"[-+]?\d|{NOTHING}?$")
-
 _NARROWEST = 12  # columns of names are not made narrower than this, or than their longest name
-
 _PERCENT = len("100.00")  # so that columns of several tables stand below each other
-
 _TIGHT = 8  # tables of more columns have one blank between them, others two
 
 # By name and not by class: a command that prepares data imports neither PyTorch nor what other results need.
 _MODULES = {
-    "Scores": "scores",
-    "Evaluation": "scores",
-    "PrepareReport": "data",
-    "CombinedReport": "data",
-    "Robustness": "robustness",
-    "RobustnessComparison": "robustness",
-    "StudyResults": "study",
-    "Finding": "claims",
-    "Claim": "claims",
-    "Reproduction": "claims",
+    "scores": ("Scores", "Evaluation"),
+    "data": ("PrepareReport", "CombinedReport"),
+    "robustness": ("Robustness", "RobustnessComparison"),
+    "study": ("StudyResults",),
+    "claims": ("Finding", "Claim", "Reproduction"),
 }
 
 
@@ -72,7 +65,7 @@ class Table:
         )
         for heading, cells, number in zip(self.headings, self._columns(), self._numeric(), strict=True):
             widest = max(map(len, cells), default=0)
-            word = max((len(part) for cell in cells for part in cell.split()), default=0)
+            word = max(map(len, " ".join(cells).split()), default=0)
             narrowest = min(widest, _NARROWEST)
             if number:
                 narrowest = max(word, _PERCENT if any("." in cell for cell in cells) else 0)
@@ -93,14 +86,19 @@ class Table:
             table.add_row(*(Text(_text(cell)) for cell in row))
         return table
 
-    def to_markdown(self) -> str:
-        """The table alone, without title and caption; columns of numbers are aligned at the right."""
-        lines = [
+    def to_markdown(self, level: str = "") -> str:
+        """The table without its caption; columns of numbers are aligned at the right.
+
+        Args:
+            level: Such as ``"##"`` to have the title as a heading above the table.
+        """
+        heading, *rows = (
             f"| {' | '.join(_text(cell).replace('|', chr(92) + '|') or ' ' for cell in row)} |"
             for row in (self.headings, *self.rows)
-        ]
+        )
         rule = f"|{''.join('---:|' if number else '---|' for number in self._numeric())}"
-        return "\n".join([lines[0], rule, *lines[1:]])
+        title = [f"{level} {self.title}", ""] if level and self.title else []
+        return "\n".join([*title, heading, rule, *rows])
 
     def to_csv(self) -> str:
         """Headings and rows, separated by commas."""
@@ -132,46 +130,35 @@ def tables_of(result: Any, **options: Any) -> list[Table]:
 
 
 def to_markdown(result: Any, **options: Any) -> str:
-    """A result as a page or a section of Markdown.
+    """A result as a page or a section of Markdown; arguments and errors as for `tables_of`.
 
-    Args:
-        result: As for `tables_of`.
-        **options: As for `tables_of`; also ``pictures`` of robustness and ``plot`` of a study.
-
-    Raises:
-        TypeError: If it is none of these.
+    Robustness takes also ``pictures`` and a study ``plot``: files that the page shows.
     """
-    module = None if isinstance(result, Table) else _module(result)
-    if module is not None and hasattr(module, "markdown"):
+    if not isinstance(result, Table) and hasattr(module := _module(result), "markdown"):
         return str(module.markdown(result, **options))
-    parts = []
-    for table in tables_of(result, **options):
-        parts += [f"### {table.title}" if table.title else "", table.to_markdown(), table.caption]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    parts = [part for table in tables_of(result, **options) for part in (table.to_markdown("###"), table.caption)]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def write_csv(result: Any, path: str | Path) -> Path:
-    """Write numbers of a result as one CSV file.
+    """Write numbers of a result as one CSV file; its path. An existing one is replaced.
 
-    Args:
-        result: As for `tables_of`. Of robustness and studies every run is written, as fractions; of others the first
-            table.
-        path: The file; it is replaced.
+    Of robustness and studies every run is written, as fractions; of others the first of `tables_of`.
     """
-    table = tables_of(result)[0]
     if not isinstance(result, Table) and hasattr(module := _module(result), "runs_table"):
-        table = module.runs_table(result)
+        result = module.runs_table(result)
     path = Path(path)
-    path.write_text(table.to_csv(), encoding="utf-8", newline="")
+    path.write_text(tables_of(result)[0].to_csv(), encoding="utf-8", newline="")
     return path
 
 
 def _module(result: Any) -> Any:
     one = result[0] if isinstance(result, Sequence) and result else result
-    for cls in type(one).__mro__:
-        if cls.__name__ in _MODULES:
-            return import_module(f"maskris.reporting.{_MODULES[cls.__name__]}")
-    raise TypeError(f"There are no tables of {type(one).__name__}, but of {', '.join(_MODULES)}")
+    names = {cls.__name__ for cls in type(one).__mro__}
+    for module, known in _MODULES.items():
+        if not names.isdisjoint(known):
+            return import_module(f"maskris.reporting.{module}")
+    raise TypeError(f"There are no tables of {type(one).__name__}, but of {', '.join(chain(*_MODULES.values()))}")
 
 
 def percent(value: float | None, digits: int = 2) -> str:

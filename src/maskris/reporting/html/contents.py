@@ -10,6 +10,9 @@ from maskris.evaluation.result import Evaluation, align
 from maskris.robustness.results import RobustnessComparison
 from maskris.training.run_record import RunRecord
 
+Parts = Mapping[int, Evaluation]
+"""Evaluations of the same expressions by the number of the model."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -20,7 +23,7 @@ class Subject:
         record: Of its training.
         evaluation: One row per expression, if it was evaluated.
         rows_from: Where these rows come from.
-        perturbed: Evaluations under perturbations of the input, by what was done to it.
+        perturbed: Evaluations of the same expressions under perturbations of the input, by what was done to it.
     """
 
     name: str
@@ -80,33 +83,41 @@ class Report:
 
     def __post_init__(self) -> None:
         """Check what the tables rely on."""
-        names = [subject.name for subject in self.subjects]
+        names = self.names
         if not names:
             raise ValueError("A report needs at least one model")
         if len(set(names)) < len(names):
             raise ValueError(f"Two models of a report can't have the same name: {', '.join(names)}")
         if self.robustness and (unknown := [name for name in self.robustness.methods if name not in names]):
             raise ValueError(f"The robustness of {', '.join(unknown)} is no part of a report on {listed(names)}")
-        if empty := [self.subjects[i].name for i, one in self.evaluations.items() if not len(one)]:
+        if empty := [names[i] for i, one in self.evaluations.items() if not len(one)]:
             raise ValueError(f"The evaluation of {empty[0]} holds no expression, so there is nothing to report on")
 
+    @property
+    def names(self) -> list[str]:
+        """Of the models."""
+        return [subject.name for subject in self.subjects]
+
     @cached_property
-    def evaluations(self) -> Mapping[int, Evaluation]:
+    def evaluations(self) -> Parts:
         """By the number of the model, the rows of all in one order."""
         known = {i: one.evaluation for i, one in enumerate(self.subjects) if one.evaluation is not None}
         return dict(zip(known, align(list(known.values())), strict=True)) if known else {}
+
+    def parts(self, by: str) -> dict[str, Parts]:
+        """The evaluations by group of a breakdown, see `Evaluation.parts`."""
+        found = {i: one.parts(by) for i, one in self.evaluations.items()}
+        return {label: {i: parts[label] for i, parts in found.items()} for label in next(iter(found.values()))}
 
     def intervals(self, evaluation: Evaluation, metrics: Sequence[str] | None = None) -> dict[str, Interval]:
         """Of the metrics of one evaluation."""
         return bootstrap_intervals(evaluation, metrics, unit=self.unit, resamples=self.resamples)
 
-    def differences(
-        self, parts: Mapping[int, Evaluation], metrics: Sequence[str] | None = None
-    ) -> Iterator[dict[str, Interval]]:
+    def differences(self, parts: Parts, metrics: Sequence[str] | None = None) -> Iterator[dict[str, Interval]]:
         """How all but the first evaluation differ from it."""
-        first, *others = parts.values()
-        for other in others:
-            yield paired_intervals(other, first, metrics, unit=self.unit, resamples=self.resamples)
+        ordered = list(parts.values())
+        for other in ordered[1:]:
+            yield paired_intervals(other, ordered[0], metrics, unit=self.unit, resamples=self.resamples)
 
 
 def listed(names: Sequence[str]) -> str:

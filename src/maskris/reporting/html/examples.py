@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -11,10 +11,10 @@ from maskris.data.table import ReferringTable
 from maskris.evaluation.protocol import Protocol
 from maskris.inference.image import load_image
 from maskris.inference.predictor import Predictor
-from maskris.inference.visualize import inner_edge, spotlight
+from maskris.inference.visualize import inner_edge, resized_mask, spotlight
 from maskris.models.base import RISModel
 from maskris.reporting.html.contents import Example, Gallery, Picture, Report
-from maskris.reporting.html.selection import Rows, disagreements, extremes
+from maskris.reporting.html.selection import disagreements, extremes
 from maskris.reporting.plots import SERIES
 
 SIDE = 320
@@ -42,13 +42,8 @@ def draw_galleries(
 ) -> list[Gallery]:
     """Best, median and worst expressions, and those on which the first two models disagree; only these are predicted.
 
-    Args:
-        report: With evaluations of all its models on `table`.
-        table: What they were evaluated on.
-        count: Expressions in each group.
-        device: Where to predict; the fastest by default.
-        precision: As for the evaluation.
-        model_class: The models' class, if it is none of this package.
+    The table is what all models of the report were evaluated on; each group has `count` expressions, fewer where there
+    are too few. The other arguments are those of `write_report`.
     """
     chosen = _choose(report, count)
     asked = _look_up(report, table, [row for rows in chosen.values() for row in rows])
@@ -57,12 +52,11 @@ def draw_galleries(
     for subject in report.subjects:  # one after the other: two large models need not fit at once
         predictor = Predictor.from_pretrained(subject.record.folder, device, precision, model_class=model_class)
         masks.append(_predict(predictor, table, asked, protocol))
-    names = [subject.name for subject in report.subjects]
-    examples = {row: _example(table, one, [found[row] for found in masks], names) for row, one in asked.items()}
+    examples = {row: _example(table, one, [found[row] for found in masks], report.names) for row, one in asked.items()}
     return [Gallery(caption, [examples[row] for row in rows]) for caption, rows in chosen.items()]
 
 
-def _choose(report: Report, count: int) -> dict[str, Rows]:
+def _choose(report: Report, count: int) -> dict[str, list[int]]:
     """Captions with rows of the evaluations."""
     evaluations = list(report.evaluations.values())
     best, median, worst = extremes(evaluations, count)
@@ -73,22 +67,20 @@ def _choose(report: Report, count: int) -> dict[str, Rows]:
         f"Worst: the expressions with the lowest {iou}; among equals the most confident.": worst,
     }
     if len(evaluations) > 1:
-        a, b = (subject.name for subject in report.subjects[:2])
-        first, second = disagreements(evaluations[0], evaluations[1], count)
-        chosen[f"Disagreement: where {a} is furthest ahead of {b} in IoU."] = first
-        chosen[f"Disagreement: where {b} is furthest ahead of {a} in IoU."] = second
+        a, b, *_ = report.names
+        for pair, rows in zip(((a, b), (b, a)), disagreements(evaluations[0], evaluations[1], count), strict=True):
+            chosen[f"Disagreement: where {pair[0]} is furthest ahead of {pair[1]} in IoU."] = rows
     return chosen
 
 
-def _look_up(report: Report, table: ReferringTable, rows: Rows) -> dict[int, _Asked]:
+def _look_up(report: Report, table: ReferringTable, rows: list[int]) -> dict[int, _Asked]:
     names = ("dataset", "split_by", "split", "image_id", "ref_id")
     places = {key: i for i, key in enumerate(zip(*map(table.column, names), strict=True))}
+    values = {i: one.rows.take(rows).to_pylist() for i, one in report.evaluations.items()}
     asked = {}
-    for row in dict.fromkeys(rows):
-        values: list[dict[str, Any]] = [one.rows.slice(row, 1).to_pylist()[0] for one in report.evaluations.values()]
-        place = places[tuple(values[0][name] for name in names)]
-        iou = {i: value["iou"] for i, value in zip(report.evaluations, values, strict=True)}
-        asked[row] = _Asked(values[0]["expression"], place, iou)
+    for row, *own in zip(rows, *values.values(), strict=True):
+        place = places[tuple(own[0][name] for name in names)]
+        asked[row] = _Asked(own[0]["expression"], place, {i: one["iou"] for i, one in zip(values, own, strict=True)})
     return asked
 
 
@@ -97,8 +89,7 @@ def _predict(
 ) -> dict[int, np.ndarray]:
     """Masks ``[h, w]`` at the photos' size under the protocol's rule, by row; each photo is encoded once."""
     threshold = protocol.threshold if protocol.binarization == "threshold" else 0.5
-    masks = {}
-    current = None
+    masks, current = {}, None
     for row, one in sorted(asked.items(), key=lambda item: str(table.image_path(item[1].place))):
         photo = table.image_path(one.place)
         found = predictor.predict(one.expression, None if photo == current else photo, threshold=threshold)
@@ -116,7 +107,7 @@ def _example(table: ReferringTable, asked: _Asked, masks: Sequence[np.ndarray], 
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     double = (2 * size[0], 2 * size[1])  # edges are drawn twice as large and then reduced, which smooths them
     large = photo.resize(double, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
-    truth = _resized(table.mask(asked.place), double)
+    truth = resized_mask(table.mask(asked.place), double)
     asked_for = f"“{asked.expression}”"
     nothing = "" if truth.any() else ", nothing"
     pictures = [
@@ -124,20 +115,13 @@ def _example(table: ReferringTable, asked: _Asked, masks: Sequence[np.ndarray], 
         Picture(f"truth{nothing}", f"Truth for {asked_for}{nothing}", _jpeg(spotlight(large, truth, _TRUTH, 5)), size),
     ]
     for i, mask in enumerate(masks):
-        drawn = np.array(spotlight(large, _resized(mask, double), SERIES[i % len(SERIES)], 9))
+        drawn = np.array(spotlight(large, resized_mask(mask, double), SERIES[i % len(SERIES)], 9))
         drawn[inner_edge(truth, 5)] = 255
         drawn[inner_edge(truth, 3)] = _TRUTH
         name = names[i] if len(names) > 1 else "prediction"
         alt = f"Prediction of {names[i]} for {asked_for}" + ("" if mask.any() else ", nothing found")
         pictures.append(Picture(name, alt, _jpeg(Image.fromarray(drawn)), size, i, asked.iou.get(i)))
-    split = table.row(asked.place).split
-    return Example(asked.expression, f"{split}, {path.name}", pictures)
-
-
-def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask at another width and height, its pixels square where it grows much."""
-    how = Image.Resampling.NEAREST if size[0] >= 4 * mask.shape[1] else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).resize(size, how)) > 127
+    return Example(asked.expression, f"{table.row(asked.place).split}, {path.name}", pictures)
 
 
 def _jpeg(picture: Image.Image) -> bytes:

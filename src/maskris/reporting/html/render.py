@@ -2,21 +2,13 @@
 
 import base64
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from maskris.evaluation.bootstrap import Interval
 from maskris.reporting.plots import SERIES
 from maskris.reporting.scores import interval_texts
-
-
-class Key(NamedTuple):
-    """The name of a model, and the number of its color in `SERIES` where there are several models."""
-
-    name: str
-    color: int | None = None
 
 
 class Estimate(NamedTuple):
@@ -28,7 +20,7 @@ class Estimate(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """Intervals on a common scale from 0 to 1, each with its color; their numbers must stand beside them."""
+    """Intervals of models, by their numbers, on a common scale from 0 to 1; the values must stand beside them."""
 
     intervals: Sequence[tuple[int, Interval]]
 
@@ -63,16 +55,15 @@ def difference(interval: Interval, digits: int = 2) -> Estimate:
 
 
 def render(**page: Any) -> str:
-    """The whole file. The template escapes every string but the charts, which matplotlib has written.
+    """The whole file from what `maskris.reporting.html.sections.compose` fills the template with.
 
-    Args:
-        **page: What the template is filled with, see `maskris.reporting.html.sections.compose`.
+    It escapes every string but the charts, which matplotlib has written.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("maskris.reporting", "html"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode("ascii")
     for kind in (Estimate, Strip, Code):
         environment.tests[kind.__name__] = lambda value, kind=kind: isinstance(value, kind)
-    folder = files("maskris.reporting.html")
-    template = environment.from_string(folder.joinpath("report.html.jinja").read_text(encoding="utf-8"))
-    style = folder.joinpath("style.css").read_text(encoding="utf-8")
-    return template.render(style=style, colors=SERIES, **page) + "\n"
+    return environment.get_template("report.html.jinja").render(colors=SERIES, **page) + "\n"

@@ -110,13 +110,12 @@ def write_report(
                 reduced_decoding=reduced_decoding,
             )  # fmt: skip
             notes.append(f"{name}: {len(evaluation):,} expressions{'' if new else ', evaluated before'}; {file}")
-        perturbed = dict(rows.perturbed)
+        perturbed = {}
         for what, one in rows.perturbed.items():
-            if evaluation is not None and (why := reason_against(evaluation, one)):
-                del perturbed[what]
-                notes.append(
-                    f"{name}: its rows on {what} are left out, as they don't go with those on clean input. {why}"
-                )
+            if evaluation is None or not (why := reason_against(evaluation, one)):
+                perturbed[what] = one
+                continue
+            notes.append(f"{name}: its rows on {what} are left out, as they don't go with those on clean input. {why}")
         where = "" if file is None else str(file.relative_to(record.folder))
         subjects.append(Subject(name, record, evaluation, where, perturbed))
     worse = _robustness_of(subjects, results, model_class, resamples) if results else None

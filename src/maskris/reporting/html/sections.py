@@ -1,20 +1,22 @@
-"""The sections of the page, each from the evaluations and records of a report."""
+"""The sections of the page as data for its template, each from the evaluations and records of a report."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 from maskris.evaluation.metrics import labels, precision_at
-from maskris.evaluation.result import Evaluation, align
-from maskris.reporting.html.contents import Report, Subject, listed
-from maskris.reporting.html.render import Cell, Code, Estimate, Group, Key, Strip, difference, estimate, render
-from maskris.reporting.plots import SERIES, Series, line_chart
+from maskris.evaluation.result import Evaluation
+from maskris.reporting.html.contents import Parts, Report, Subject, listed
+from maskris.reporting.html.render import Cell, Code, Estimate, Group, Strip, difference, estimate, render
+from maskris.reporting.html.selection import photos_of
+from maskris.reporting.plots import Series, line_chart, severity, severity_curves
+from maskris.reporting.scores import describe_protocol
 from maskris.reporting.tables import NOTHING, percent
-from maskris.robustness.results import MEAN, RobustnessComparison
+from maskris.robustness.results import MEAN, Metric, RobustnessComparison
 from maskris.robustness.results import Subject as RobustSubject
 from maskris.robustness.suite import CLEAN, DIAGNOSTIC_FAMILIES, Condition
 
-METRIC: Literal["mIoU"] = "mIoU"
+METRIC: Metric = "mIoU"
 """What robustness and the summary compare."""
 
 _BREAKDOWNS = {
@@ -24,11 +26,9 @@ _BREAKDOWNS = {
     "kind": "Kind of expression",
     "category": "Category",
 }
-
 _MOST_GROUPS = 12  # of a breakdown; data sets have up to 80 categories
 
 _CURVES = {
-    "Loss": ("train", "loss"),
     "oIoU, validation (%)": ("evaluate", "metrics", "oIoU"),
     "mIoU, validation (%)": ("evaluate", "metrics", "mIoU"),
     "Learning rate": ("train", "lr"),
@@ -36,23 +36,17 @@ _CURVES = {
     "Expressions per second": ("train", "expressions_per_second"),
 }
 
-Panel = tuple[str, str]
-"""What the vertical axis of a chart shows, and its SVG."""
-
-Parts = Mapping[int, Evaluation]
-"""Evaluations of the same expressions by the number of the model."""
-
-
 Content = dict[str, Any]
-"""What the template makes a section of; the models ``shown`` in it stand first in it."""
+"""What the template makes a section of; ``shown`` are the numbers of its models, and charts are pairs of what their
+vertical axis shows and SVG."""
 
 
 def compose(report: Report) -> str:
     """The page of a report as HTML; the same report gives the same bytes."""
     measured = bool(report.evaluations)
     return render(
-        title=listed([subject.name for subject in report.subjects]),
-        models=_keys(report),
+        title=listed(report.names),
+        models=report.names,
         metric=METRIC,
         lead=_lead(report) if measured else None,
         metrics=_metrics(report) if measured else None,
@@ -65,106 +59,101 @@ def compose(report: Report) -> str:
     )
 
 
-def _keys(report: Report, numbers: Iterable[int] | None = None) -> list[Key]:
-    """Names of models, marked where there are several."""
-    many = len(report.subjects) > 1
-    numbers = range(len(report.subjects)) if numbers is None else numbers
-    return [Key(report.subjects[i].name, i % len(SERIES) if many else None) for i in numbers]
-
-
 def _lead(report: Report) -> Content:
     """What the sentences of the summary are made of."""
-    data = next(iter(report.evaluations.values()))
-    keys = _keys(report, report.evaluations)
-    scores = [report.intervals(one, ["oIoU", "mIoU"]) for one in report.evaluations.values()]
-    apart = report.differences(report.evaluations, [METRIC])
-    side = data.model.get("input_size")
-    protocol = data.protocol.describe((side[0], side[1]) if side else None)
+    parts = report.evaluations
+    data = next(iter(parts.values()))
+    scores = [report.intervals(one, ["oIoU", "mIoU"]).values() for one in parts.values()]
+    apart = report.differences(parts, [METRIC])
     return {
         "size": _size(data),
         "splits": listed(list(data.breakdown("split"))),
-        "scores": [(key, *(estimate(one, 1) for one in pair.values())) for key, pair in zip(keys, scores, strict=True)],
-        "differences": [(key, difference(one[METRIC], 1)) for key, one in zip(keys[1:], apart, strict=True)],
+        "scores": [(i, *(estimate(one, 1) for one in pair)) for i, pair in zip(parts, scores, strict=True)],
+        "differences": [(i, difference(one[METRIC], 1)) for i, one in zip(list(parts)[1:], apart, strict=True)],
         "drawn": "photos" if report.unit == "image" else f"{report.unit}s",
         "resamples": f"{report.resamples:,}",
         "protocol": data.protocol.name,
-        "decisions": protocol.removeprefix(data.protocol.name),
+        "decisions": describe_protocol(data).removeprefix(data.protocol.name),
     }
 
 
 def _size(evaluation: Evaluation) -> str:
-    photos = set(zip(*(evaluation.rows[name].to_pylist() for name in ("dataset", "image_id")), strict=True))
-    return f"{len(evaluation):,} expressions about {len(photos):,} photos"
+    return f"{len(evaluation):,} expressions about {len(set(photos_of(evaluation))):,} photos"
 
 
 def _metrics(report: Report) -> Content:
     """Every metric of every split with its interval, and Pr@X at every X."""
-    splits = {i: one.parts("split") for i, one in report.evaluations.items()}
     groups = []
-    for split, part in next(iter(splits.values())).items():
-        found = [report.intervals(parts[split]) for parts in splits.values()]
-        apart = list(report.differences({i: parts[split] for i, parts in splits.items()}))
+    for split, parts in report.parts("split").items():
+        found = [report.intervals(one) for one in parts.values()]
+        apart = list(report.differences(parts))
         rows: list[list[Cell]] = [
             [label, *(estimate(one[key]) for one in found), *(difference(one[key]) for one in apart)]
-            for key, label in labels(part.protocol).items()
+            for key, label in labels(next(iter(parts.values())).protocol).items()
             if key in found[0]
         ]
-        groups.append(Group(rows, split, f"{len(part):,} expressions"))
+        groups.append(Group(rows, split, f"{_count(parts):,} expressions"))
     thresholds = [round(0.02 * i, 2) for i in range(1, 51)]
     series = []
     for i, one in report.evaluations.items():
         values = [precision_at(x).value(one.outcomes) for x in thresholds]
         shares = [None if value is None else 100 * value for value in values]
-        series.append(Series(report.subjects[i].name, thresholds, shares, i))
+        series.append(Series(report.names[i], thresholds, shares, i))
     about = "Share of expressions whose IoU reaches a threshold"
     success = line_chart(series, about=about, x="IoU threshold X", y_range=(0, 100))
-    return {"shown": _keys(report, report.evaluations), "groups": groups, "success": success}
+    return {"shown": list(report.evaluations), "groups": groups, "success": success}
+
+
+def _count(parts: Parts) -> int:
+    return len(next(iter(parts.values())))
 
 
 def _breakdowns(report: Report) -> Content:
     """Groups of expressions by oIoU and mIoU, the latter as a picture too."""
     groups = [Group([_breakdown_row(report, "All", report.evaluations)])]
-    hidden = ""
+    hidden = {}
     for by, title in _BREAKDOWNS.items():
-        parts = {i: one.parts(by) for i, one in report.evaluations.items()}
-        first = next(iter(parts.values()))
-        labels = list(first)
-        if len(labels) > _MOST_GROUPS:
-            largest = sorted(labels, key=lambda label: -len(first[label]))[:_MOST_GROUPS]
-            hidden += f" Of {len(labels)} groups by {by}, the {_MOST_GROUPS} with most expressions are shown."
-            labels = [label for label in labels if label in largest]
-        if len(labels) > 1:
-            rows = [_breakdown_row(report, label, {i: parts[i][label] for i in parts}) for label in labels]
-            groups.append(Group(rows, title))
-    return {"shown": _keys(report, report.evaluations), "groups": groups, "hidden": hidden}
+        found = report.parts(by)
+        if len(found) > _MOST_GROUPS:
+            hidden[by] = len(found)
+            largest = sorted(found, key=lambda label: -_count(found[label]))[:_MOST_GROUPS]
+            found = {label: parts for label, parts in found.items() if label in largest}
+        if len(found) > 1:
+            groups.append(Group([_breakdown_row(report, label, parts) for label, parts in found.items()], title))
+    return {"shown": list(report.evaluations), "groups": groups, "hidden": hidden, "most": _MOST_GROUPS}
 
 
 def _breakdown_row(report: Report, label: str, parts: Parts) -> list[Cell]:
     found = [report.intervals(one, ["oIoU", "mIoU"]) for one in parts.values()]
-    apart = [one["mIoU"] for one in report.differences(parts, ["mIoU"])]
     values = [percent(one[name].value, 1) for name in ("oIoU", "mIoU") for one in found]
-    strip = Strip([(i % len(SERIES), one["mIoU"]) for i, one in zip(parts, found, strict=True)])
-    n = len(next(iter(parts.values())))
-    return [label, f"{n:,}", *values, *(difference(one, 1) for one in apart), strip]
+    apart = [difference(one["mIoU"], 1) for one in report.differences(parts, ["mIoU"])]
+    strip = Strip([(i, one["mIoU"]) for i, one in zip(parts, found, strict=True)])
+    return [label, f"{_count(parts):,}", *values, *apart, strip]
 
 
 def _robustness(report: Report, found: RobustnessComparison) -> Content:
     """The result of `maskris robustness` by family and by condition, with curves over the severities."""
-    names = [subject.name for subject in report.subjects]
-    numbers = [names.index(name) for name in found.methods]
-    about = f"{METRIC} by family of perturbations ({_size(found.runs[0].evaluation())}): the mean over its "
-    about += f"conditions, and what is retained of the {METRIC} on clean input."
-    if MEAN in found.subjects and (apart := [family for family in found.families if family in DIAGNOSTIC_FAMILIES]):
-        about += f" The mean of the families leaves out {listed(apart)}, which makes no input worse."
+    numbers = {method: report.names.index(method) for method in found.methods}
+    apart = [family for family in found.families if family in DIAGNOSTIC_FAMILIES]
+    panels = []
+    for name, own in severity_curves(found).items():
+        x = [severity(one) for one in own]
+        series = [
+            Series(method, x, [100 * found.score(method, one, METRIC).mean for one in own], i)
+            for method, i in numbers.items()
+        ]
+        unit = "share" if isinstance(own[-1].severity, float) else "severity"
+        panels.append((f"{name} ({METRIC}, %)", line_chart(series, about=f"{METRIC} under {name}", x=unit)))
     conditions = [
         Group([_robustness_row(found, one) for one in found.conditions if one.family == family], family.capitalize())
         for family in found.families
     ]
     return {
-        "shown": _keys(report, numbers),
-        "caption": about,
+        "shown": list(numbers.values()),
+        "size": _size(found.runs[0].evaluation()),
+        "apart": listed(apart) if MEAN in found.subjects and apart else "",
         "groups": [Group([_robustness_row(found, one) for one in found.subjects])],
-        "panels": _severities(report, found, numbers),
+        "panels": panels,
         "conditions": conditions,
     }
 
@@ -178,163 +167,120 @@ def _robustness_row(found: RobustnessComparison, of: RobustSubject) -> list[Cell
     return row + [difference(found.difference(method, of, METRIC), 1) for method in list(found.methods)[1:]]
 
 
-def _severities(report: Report, found: RobustnessComparison, numbers: Sequence[int]) -> list[Panel]:
-    """The metric over the severity of what has several."""
-    panels = []
-    for name in dict.fromkeys(one.name for one in found.conditions):
-        same = [one for one in found.conditions if one.name == name and one.severity is not None]
-        if len(same) < 2:
-            continue
-        steps = sorted(same, key=lambda one: one.severity or 0)
-        severity = [0.0, *(float(one.severity or 0) for one in steps)]
-        scores = ([found.score(method, one, METRIC).mean for one in (CLEAN, *steps)] for method in found.methods)
-        series = [
-            Series(report.subjects[i].name, severity, [100 * value for value in own], i)
-            for i, own in zip(numbers, scores, strict=True)
-        ]
-        unit = "share" if isinstance(steps[0].severity, float) else "severity"
-        panels.append((f"{name} ({METRIC}, %)", line_chart(series, about=f"{METRIC} under {name}", x=unit)))
-    return panels
-
-
 def _in_run_folders(report: Report) -> Content | None:
     """What is left of the metric under perturbations whose rows lie in the run folders."""
-    conditions = list(dict.fromkeys(name for one in report.subjects for name in one.perturbed))
-    if not conditions:
-        return None
+    subjects, clean = report.subjects, report.evaluations
+    conditions = dict.fromkeys(name for one in subjects for name in one.perturbed)
+    measured: dict[str, Parts] = {CLEAN.name: clean} if conditions else {}
+    for name in conditions:
+        measured[name] = {i: one.perturbed[name] for i, one in enumerate(subjects) if name in one.perturbed}
     rows: list[list[Cell]] = []
-    for name in ("clean", *conditions):
-        parts = {i: one.perturbed[name] for i, one in enumerate(report.subjects) if name in one.perturbed}
-        if name == "clean":
-            parts = dict(report.evaluations)
+    for name, parts in measured.items():
         row: list[Cell] = [name]
-        for i in range(len(report.subjects)):
-            found = estimate(report.intervals(parts[i], [METRIC])[METRIC], 1) if i in parts else Estimate()
-            row += [found, _retained(report.evaluations.get(i), parts.get(i))]
-        rows.append([*row, *_differences(report, parts)])
-    caption = f"{METRIC} under perturbations of the input, and its share of the {METRIC} on clean input."
-    content: Content = {"shown": _keys(report), "caption": caption, "groups": [Group(rows)]}
-    return {**content, "panels": [], "conditions": []}
-
-
-def _differences(report: Report, parts: Parts) -> list[Estimate]:
-    """To the first model, if all were measured on the same expressions."""
-    empty = [Estimate()] * (len(report.subjects) - 1)
-    if len(parts) < len(report.subjects):
-        return empty
-    try:
-        return [difference(one[METRIC], 1) for one in report.differences(parts, [METRIC])]
-    except ValueError:
-        return empty
-
-
-def _retained(clean: Evaluation | None, perturbed: Evaluation | None) -> str:
-    """Perturbed over clean, in per cent, if both are of the same expressions."""
-    if clean is None or perturbed is None:
-        return ""
-    try:
-        align([clean, perturbed])
-    except ValueError:
-        return ""
-    whole, part = clean.metrics[METRIC], perturbed.metrics[METRIC]
-    return percent(part / whole, 1) if whole else ""
+        for i in range(len(subjects)):
+            row.append(estimate(report.intervals(parts[i], [METRIC])[METRIC], 1) if i in parts else Estimate())
+            whole = clean[i].metrics[METRIC] if i in clean and i in parts else 0
+            row.append(percent(parts[i].metrics[METRIC] / whole, 1) if whole else "")
+        try:
+            apart = report.differences(parts if len(parts) == len(subjects) else {}, [METRIC])
+            differences = [difference(one[METRIC], 1) for one in apart]
+        except ValueError:  # the models were measured on different expressions
+            differences = []
+        rows.append([*row, *(differences or [Estimate()] * (len(subjects) - 1))])
+    content = {"shown": range(len(subjects)), "size": "", "groups": [Group(rows)], "panels": [], "conditions": []}
+    return content if rows else None
 
 
 def _training(report: Report) -> Content | None:
     """The values of ``metrics.jsonl`` over the steps."""
-    terms = dict.fromkeys(
-        name for one in report.subjects for line in one.record.log if len(line.get("losses") or ()) > 1
-        for name in line["losses"]
-    )  # fmt: skip
-    wanted = list(_CURVES.items())
-    wanted[1:1] = [(f"Loss: {name}", ("train", "losses", name)) for name in terms]
-    panels, shown = [], set()
-    for title, (event, *keys) in wanted:
+    logged = [line.get("losses") or () for one in report.subjects for line in one.record.log]
+    terms = dict.fromkeys(name for losses in logged if len(losses) > 1 for name in losses)
+    wanted = {"Loss": ("train", "loss"), **{f"Loss: {name}": ("train", "losses", name) for name in terms}, **_CURVES}
+    panels = []
+    shown: set[int] = set()
+    for title, (event, *keys) in wanted.items():
         series = []
         for i, subject in enumerate(report.subjects):
             steps, values = subject.record.curve(*keys, event=event)
             if any(value is not None for value in values):
                 scale = 100 if event == "evaluate" else 1
-                values = [None if value is None else scale * value for value in values]
-                series.append(Series(subject.name, steps, values, i))
-                shown.add(i)
+                scaled = [None if value is None else scale * value for value in values]
+                series.append(Series(subject.name, steps, scaled, i))
         if series:
             panels.append((title, line_chart(series, about=title, x="step", log=title.startswith("Gradient"))))
-    return {"shown": _keys(report, sorted(shown)), "panels": panels} if panels else None
+            shown.update(one.number for one in series)
+    return {"shown": sorted(shown), "panels": panels} if panels else None
 
 
 def _configuration(report: Report) -> Content | None:
     """Where the recipes differ, and each as a whole."""
     known = {i: one.record for i, one in enumerate(report.subjects) if one.record.recipe}
-    flat = [record.flat for record in known.values()]
+    flat = [{name: _setting(value) for name, value in record.flat.items()} for record in known.values()]
     names = list(dict.fromkeys(name for settings in flat for name in settings))
     sections = [name.split(".")[0] for name in names]
     names.sort(key=lambda name: sections.index(name.split(".")[0]))  # what a later recipe adds joins its section
-    values = {name: [_setting(settings, name) for settings in flat] for name in names}
+    values = {name: [settings.get(name, NOTHING) for settings in flat] for name in names}
     rows: list[list[Cell]] = [[Code(name), *own] for name, own in values.items() if len(set(own)) > 1]
     recipes = [record.recipe.strip() for record in known.values()]
     differences = [Group(rows)] if rows else []
-    same = len(names) - len(rows)
-    content = {"shown": _keys(report, known), "recipes": recipes, "differences": differences, "same": same}
+    content = {"shown": list(known), "recipes": recipes, "differences": differences, "same": len(names) - len(rows)}
     return content if known else None
 
 
+def _setting(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def _environment(report: Report) -> list[Group]:
-    """What the models were made and measured with."""
-    columns = [_facts(subject) for subject in report.subjects]
-    titles = {title: dict.fromkeys(n for one in columns for n in one[title]) for title in columns[0]}
-    return [
-        Group([[name, *(one[title].get(name, NOTHING) for one in columns)] for name in names], title)
-        for title, names in titles.items()
-        if names
-    ]
+    """What the models were made and measured with; facts that are known of no model are left out."""
+    groups = []
+    for title, facts in {"Training": _of_training, "Evaluation": _of_evaluation}.items():
+        columns = [facts(subject) for subject in report.subjects]
+        names = dict.fromkeys(name for one in columns for name, fact in one.items() if fact is not None)
+        rows: list[list[Cell]] = [[name, *(_fact(one.get(name)) for one in columns)] for name in names]
+        groups += [Group(rows, title)] if rows else []
+    return groups
 
 
-def _facts(subject: Subject) -> dict[str, dict[str, Cell]]:
-    """What is known of a model, by the title of a group and the name of the fact."""
-    record, evaluation = subject.record, subject.evaluation
+def _of_training(subject: Subject) -> Mapping[str, Any]:
+    record = subject.record
     run = record.state.get("run") or {}
-    steps = record.state.get("step") or max((line["step"] for line in record.log), default=None)
-    training: dict[str, Any] = {
+    return {
         "run folder": record.folder,
         "class": run.get("model"),
         "method": run.get("strategy"),
-        "steps": _thousands(steps),
+        "steps": _thousands(record.state.get("step") or max((line["step"] for line in record.log), default=None)),
         "training items": _thousands(run.get("items")),
         "seed": run.get("seed"),
         "precision": run.get("precision"),
         "processes": run.get("processes"),
         **(record.state.get("versions") or {}),
     }
-    measured: dict[str, Any] = {}
-    if evaluation is not None:
-        model, settings = evaluation.model, evaluation.settings
-        size = model.get("input_size")
-        measured = {
-            "rows": subject.rows_from or None,
-            "checkpoint": record.checkpoint if record.checkpoint not in ("", ".") else None,
-            "parameters": _thousands(model.get("parameters")),
-            "input": f"{size[0]} x {size[1]}" if size else None,
-            "precision": settings.get("precision"),
-            "expressions cut": _thousands(settings.get("truncated")),
-            "weights, SHA-256": _hash(evaluation.fingerprint.get("weights")),
-            "data, SHA-256": _hash(evaluation.fingerprint.get("data")),
-            **{
-                f"annotations: {one['source'] or 'unnamed'}": _hash(one.get("sha256"))
-                for one in evaluation.data.get("sources", ())
-            },
-        }
+
+
+def _of_evaluation(subject: Subject) -> Mapping[str, Any]:
+    if (evaluation := subject.evaluation) is None:
+        return {}
+    model, settings, checkpoint = evaluation.model, evaluation.settings, subject.record.checkpoint
+    size = model.get("input_size")
     return {
-        title: {name: one if isinstance(one, Code) else str(one) for name, one in facts.items() if one is not None}
-        for title, facts in {"Training": training, "Evaluation": measured}.items()
+        "rows": subject.rows_from or None,
+        "checkpoint": None if checkpoint in ("", ".") else checkpoint,
+        "parameters": _thousands(model.get("parameters")),
+        "input": f"{size[0]} x {size[1]}" if size else None,
+        "precision": settings.get("precision"),
+        "expressions cut": _thousands(settings.get("truncated")),
+        "weights, SHA-256": _hash(evaluation.fingerprint.get("weights")),
+        "data, SHA-256": _hash(evaluation.fingerprint.get("data")),
+        **{
+            f"annotations: {one['source'] or 'unnamed'}": _hash(one.get("sha256"))
+            for one in evaluation.data.get("sources", ())
+        },
     }
 
 
-def _setting(settings: Mapping[str, Any], name: str) -> str:
-    if name not in settings:
-        return NOTHING
-    value = settings[name]
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _fact(value: Any) -> Cell:
+    return NOTHING if value is None else value if isinstance(value, Code) else str(value)
 
 
 def _thousands(value: Any) -> str | None:

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,19 +14,12 @@ KEPT = Path("report") / "rows.parquet"
 """Where `maskris report --data` keeps what it evaluated, within the run folder."""
 
 
-@dataclass(frozen=True)
-class SavedRows:
-    """What `Evaluation.save` wrote into a run folder.
+class SavedRows(NamedTuple):
+    """What `Evaluation.save` wrote into a run folder."""
 
-    Attributes:
-        file: With the rows on clean input, if there is one.
-        clean: The rows.
-        perturbed: Those under perturbations of the input, by what was done to it.
-    """
-
-    file: Path | None = None
-    clean: Evaluation | None = None
-    perturbed: Mapping[str, Evaluation] = field(default_factory=dict)
+    file: Path | None  # with the rows on clean input, if there is one
+    clean: Evaluation | None
+    perturbed: Mapping[str, Evaluation]  # by what was done to the input
 
 
 def saved_rows(folder: Path) -> SavedRows:
@@ -34,8 +27,7 @@ def saved_rows(folder: Path) -> SavedRows:
 
     Other Parquet files are none of our business.
     """
-    file: Path | None = None
-    clean: Evaluation | None = None
+    file, clean = None, None
     perturbed: dict[str, Evaluation] = {}
     for one in [folder / KEPT, *sorted(folder.glob("*.parquet"))]:
         if not one.is_file():
@@ -71,11 +63,7 @@ def _described(perturbation: str) -> str:
     return perturbation
 
 
-Rows = list[int]
-"""Numbers of rows of an evaluation."""
-
-
-def extremes(evaluations: Sequence[Evaluation], count: int) -> tuple[Rows, Rows, Rows]:
+def extremes(evaluations: Sequence[Evaluation], count: int) -> tuple[list[int], list[int], list[int]]:
     """The best, the median and the worst expressions by their mean IoU over the models.
 
     Among equals the ones with the highest scores come first, so that the worst are the most confident mistakes; one
@@ -92,21 +80,21 @@ def extremes(evaluations: Sequence[Evaluation], count: int) -> tuple[Rows, Rows,
         return [], [], []
     count = min(count, max(1, known.size // 3))
     iou, score = iou[known], score[known]
-    orders = (
-        np.lexsort((-score, -iou)),
-        np.lexsort((-score, iou)),
-        np.lexsort((-score, -iou, np.abs(iou - np.median(iou)))),
-    )
-    best, worst, median = (known[order] for order in orders)
-    shown: Rows = []
-    groups = []
-    for rows in (best, worst, median):  # of so many equals, none is shown twice
-        groups.append(_of_different_photos(evaluations[0], rows[~np.isin(rows, shown)], count))
-        shown += groups[-1]
-    return groups[0], groups[2], groups[1]
+    orders = {
+        "best": (-score, -iou),
+        "worst": (-score, iou),
+        "median": (-score, -iou, np.abs(iou - np.median(iou))),
+    }
+    shown: list[int] = []
+    chosen = {}
+    for name, keys in orders.items():
+        rows = known[np.lexsort(keys)]
+        chosen[name] = _of_different_photos(evaluations[0], rows[~np.isin(rows, shown)], count)
+        shown += chosen[name]  # of so many equals, none is shown twice
+    return chosen["best"], chosen["median"], chosen["worst"]
 
 
-def disagreements(first: Evaluation, second: Evaluation, count: int) -> tuple[Rows, Rows]:
+def disagreements(first: Evaluation, second: Evaluation, count: int) -> tuple[list[int], list[int]]:
     """Where the first model is better than the second by the largest differences in IoU, and where it is worse.
 
     Args:
@@ -123,18 +111,19 @@ def disagreements(first: Evaluation, second: Evaluation, count: int) -> tuple[Ro
     return found[0], found[1]
 
 
-def _of_different_photos(evaluation: Evaluation, rows: npt.NDArray[np.int64], count: int) -> Rows:
+def _of_different_photos(evaluation: Evaluation, rows: npt.NDArray[np.int64], count: int) -> list[int]:
     """The first `count` of some rows, those that repeat a photo last."""
-    photos = list(zip(*(evaluation.rows[name].to_pylist() for name in ("dataset", "image_id")), strict=True))
-    seen = set()
-    new: Rows = []
-    repeated: Rows = []
+    photos = photos_of(evaluation)
+    first: dict[tuple[str, int], int] = {}
     for row in rows.tolist():
-        (repeated if photos[row] in seen else new).append(row)
-        seen.add(photos[row])
-        if len(new) == count:
-            break
-    return [*new, *repeated][:count]
+        first.setdefault(photos[row], row)
+    repeated = [row for row in rows.tolist() if first[photos[row]] != row]
+    return [*first.values(), *repeated][:count]
+
+
+def photos_of(evaluation: Evaluation) -> list[tuple[str, int]]:
+    """Data set and image of each row."""
+    return list(zip(*(evaluation.rows[name].to_pylist() for name in ("dataset", "image_id")), strict=True))
 
 
 def _column(evaluation: Evaluation, name: str) -> npt.NDArray[np.float64]:
