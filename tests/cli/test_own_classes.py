@@ -74,9 +74,7 @@ def test_a_model_and_a_method_of_ones_own_from_training_to_prediction(folder, sq
     )
     assert code == 0, err
     assert "squares val" in out
-    code, out, err = call(
-        "predict", squares / "0.png", "red", "--model", "runs/mine", "--model-class", "bright_module.Bright"
-    )
+    code, out, err = call("predict", "runs/mine", squares / "0.png", "red", "--model-class", "bright_module.Bright")
     assert code == 0, err
 
 
