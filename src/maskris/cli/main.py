@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from maskris.cli.common import say
 
 ELSEWHERE = {"demo": "maskris.demo.app"}
 """Commands whose module is above this package and is known by its name alone."""
@@ -62,12 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
-        _say(_overview())
+        say(_overview())
         return 0
     if words[0] in ("--version", "version"):
         from importlib.metadata import version
 
-        _say(f"maskris {version('maskris')}")
+        say(f"maskris {version('maskris')}")
         return 0
     name, *rest = words
     if name not in commands():
@@ -80,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     values = parse(name, function, rest)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            # Without the line of our code that the warning came from.
+            warnings.showwarning = lambda message, *_, **__: sys.stderr.write(f"warning: {message}\n")
             warnings.simplefilter("ignore", FutureWarning)  # for those who write code, such as deprecations in PyTorch
             return function(**values) or 0
     except KeyboardInterrupt:
@@ -111,15 +114,6 @@ def _explain(error: Exception) -> str:
     if not (missing or isinstance(error, (ValueError, OSError))) and type(error).__module__ == "builtins":
         text = f"{type(error).__name__}: {text}\n(MASKRIS_DEBUG=1 shows where this came from)"
     return text
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Without the line of our code that the warning came from."""
-    sys.stderr.write(f"warning: {message}\n")
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
 
 
 def _fail(message: str, code: int = 1) -> int:

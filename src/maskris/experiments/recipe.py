@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SECTIONS = ("model", "strategy", "training", "data")
 
+SHIPPED = Path(str(files("maskris.recipes")))  # wheels are installed unpacked
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -52,9 +54,9 @@ class RecipeError(ValueError):
     """A recipe that does not exist or does not hold what it must; the message says where and what."""
 
 
-def shipped() -> list[str]:
-    """The names of the shipped recipes."""
-    return sorted(e.name.removesuffix(".yaml") for e in files("maskris.recipes").iterdir() if e.name.endswith(".yaml"))
+def shipped(folder: str = "") -> list[str]:
+    """The names of the shipped recipes, or of the YAML files in a folder beside them."""
+    return sorted(path.stem for path in SHIPPED.joinpath(folder).glob("*.yaml"))
 
 
 def find(name: str | Path) -> Path:
@@ -67,7 +69,7 @@ def find(name: str | Path) -> Path:
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return path
     if str(name) in shipped():
-        return Path(str(files("maskris.recipes") / f"{name}.yaml"))  # wheels are installed unpacked
+        return SHIPPED / f"{name}.yaml"
     close = get_close_matches(str(name), shipped(), n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "`maskris recipes` lists what is shipped"
     raise RecipeError(f"There is no recipe {str(name)!r}, neither shipped nor as a YAML file; {hint}")
@@ -116,8 +118,9 @@ def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     merged = dict(values)
     for key, value in changes.items():
         old = merged.get(key)
-        nested = isinstance(value, Mapping) and isinstance(old, Mapping) and "class_path" not in value
-        merged[key] = merge(old, value) if nested and isinstance(old, Mapping) else value
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and "class_path" not in value:
+            value = merge(old, value)
+        merged[key] = value
     return merged
 
 
@@ -172,14 +175,11 @@ class Recipe:
             with working_folder():
                 self._values = self._parser.parse_args([f"--config={yaml.safe_dump(values)}", *_full_names(overrides)])
         except ArgumentError as error:
-            raise self._error(simplify(str(error), _keys(self._parser))) from error
+            keys = [*SECTIONS, *(action.dest for action in self._parser._actions if "." in action.dest)]
+            raise self._error(simplify(str(error), keys)) from error
         except ValueError as error:
             raise self._error(str(error)) from error
-        self._check()
-
-    def _check(self) -> None:
-        """What can be known before anything heavy is loaded."""
-        for section in SECTIONS:
+        for section in SECTIONS:  # what can be known before anything heavy is loaded
             if not isinstance(self._values.get(section), Namespace):
                 raise self._error(f"{section} must hold keys with values")
         try:
@@ -219,8 +219,7 @@ class Recipe:
     @property
     def splits(self) -> Splits:
         """Which splits serve for what."""
-        values = self._values.data.as_dict()
-        return Splits(**{key: value for key, value in values.items() if key in Splits.__dataclass_fields__})
+        return Splits(**{key: self._values.data[key] for key in Splits.__dataclass_fields__})
 
     @property
     def model_class(self) -> str:
@@ -239,13 +238,15 @@ class Recipe:
         Raises:
             RecipeError: If their arguments contradict each other.
         """
+        from maskris.data.augment import Augmentation
+
         parser = ArgumentParser(exit_on_error=False)
-        _add_augment(parser)
+        parser.add_argument("--augment", type=list[Augmentation])
         try:
-            built = parser.instantiate(parser.parse_object({"data.augment": self._values.data.augment}))
+            built = parser.instantiate(parser.parse_object({"augment": self._values.data.augment}))
         except (ValueError, TypeError) as error:
             raise self._error(f"data.augment: {simplify(str(error))}") from error
-        return tuple(built.data.augment)
+        return tuple(built.augment)
 
     def to_yaml(self) -> str:
         """The resolved recipe, every default written out; `Recipe` reads it again."""
@@ -256,6 +257,7 @@ class Recipe:
 
 
 def _parser() -> ArgumentParser:
+    from maskris.data.augment import Augmentation
     from maskris.models.base import RISModel
     from maskris.strategies.base import Strategy
     from maskris.training.config import TrainingConfig
@@ -266,30 +268,16 @@ def _parser() -> ArgumentParser:
     parser.add_subclass_arguments(Strategy, "strategy", required=True)
     parser.add_class_arguments(TrainingConfig, "training")
     parser.add_class_arguments(Splits, "data", instantiate=False)
-    _add_augment(parser)
+    parser.add_argument("--data.augment", type=list[Augmentation], default=[])
     parser.add_argument("--data.reduced_decoding", type=bool, default=False)
     return parser
-
-
-def _add_augment(parser: ArgumentParser) -> None:
-    from maskris.data.augment import Augmentation
-
-    parser.add_argument("--data.augment", type=list[Augmentation], default=[])
-
-
-def _keys(parser: ArgumentParser) -> list[str]:
-    """The sections, and the keys of training and data, such as ``training.lr``."""
-    return [*SECTIONS, *(action.dest for action in parser._actions if "." in action.dest)]
-
-
-_CLASS_OPTION = re.compile(r"--(model|strategy)(=(.+))?")
 
 
 def _full_names(overrides: Sequence[str]) -> list[str]:
     """Overrides with the import paths of the classes that they name, in short or otherwise."""
     words = list(overrides)
     for i, word in enumerate(words):
-        if match := _CLASS_OPTION.fullmatch(word):
+        if match := re.fullmatch(r"--(model|strategy)(=(.+))?", word):
             if match[3]:
                 words[i] = f"--{match[1]}={_full_name(match[1], match[3])}"
             elif i + 1 < len(words):
@@ -299,9 +287,7 @@ def _full_names(overrides: Sequence[str]) -> list[str]:
 
 def _with_full_names(values: dict[str, Any]) -> dict[str, Any]:
     """The same for the values of a recipe."""
-    for kind in ("model", "strategy"):
-        if kind in values:
-            values[kind] = _full_class(kind, values[kind])
+    values |= {kind: _full_class(kind, values[kind]) for kind in ("model", "strategy") if kind in values}
     data = values.get("data")
     if isinstance(data, dict) and isinstance(data.get("augment"), list):
         data["augment"] = [_full_class("augmentation", one) for one in data["augment"]]

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from maskris.data.table import ReferringTable, open_tables
 from maskris.experiments.recipe import Recipe, build_trainer
-
-if TYPE_CHECKING:
-    from maskris.data.table import ReferringTable
-    from maskris.training.trainer import TrainingResult
+from maskris.training.trainer import TrainingResult
 
 Log = Callable[[str], Any]
 """Called with sentences on what is going on, such as ``print``."""
@@ -18,25 +16,16 @@ def silent(text: str) -> None:
     """A `Log` that prints nothing."""
 
 
-def open_data(data: "ReferringTable | str | Path | Sequence[str | Path]") -> "ReferringTable":
-    """A table, or that of one or several Parquet files."""
-    from maskris.data.table import ReferringTable, open_tables
-
-    if isinstance(data, ReferringTable):
-        return data
-    return open_tables([Path(file) for file in ([data] if isinstance(data, str | Path) else data)])
-
-
 def train(
     recipe: Recipe | str | Path,
-    data: "ReferringTable | str | Path | Sequence[str | Path]",
+    data: ReferringTable | str | Path | Sequence[str | Path],
     out: str | Path | None = None,
     *,
     resume: str | Path = "auto",
     overrides: Sequence[str] = (),
     progress: bool = True,
     log: Log = silent,
-) -> "TrainingResult":
+) -> TrainingResult:
     """Train a model by a recipe; a run that was interrupted goes on where it stopped.
 
     Args:
@@ -55,7 +44,9 @@ def train(
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe(recipe, overrides)
     folder = Path("runs") / Path(recipe.name).stem if out is None else Path(out)
-    trainer = build_trainer(recipe, open_data(data), folder, progress=progress)
+    if not isinstance(data, ReferringTable):
+        data = open_tables([Path(file) for file in ([data] if isinstance(data, str | Path) else data)])
+    trainer = build_trainer(recipe, data, folder, progress=progress)
     if trainer.rank == 0:
         dataset, longest = cast(Any, trainer.train), trainer.model.tokenizer.max_length
         log(f"{len(dataset.table):,} referents with {dataset.table.num_expressions:,} expressions; {folder}")
