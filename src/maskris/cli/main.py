@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from maskris.cli.common import say
 
@@ -82,8 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     values = parse(name, function, rest)
     try:
         with warnings.catch_warnings():
-            # Without the line of our code that the warning came from.
-            warnings.showwarning = lambda message, *_, **__: sys.stderr.write(f"warning: {message}\n")
+            warnings.showwarning = _show_warning
             warnings.simplefilter("ignore", FutureWarning)  # for those who write code, such as deprecations in PyTorch
             return function(**values) or 0
     except KeyboardInterrupt:
@@ -114,6 +113,11 @@ def _explain(error: Exception) -> str:
     if not (missing or isinstance(error, (ValueError, OSError))) and type(error).__module__ == "builtins":
         text = f"{type(error).__name__}: {text}\n(MASKRIS_DEBUG=1 shows where this came from)"
     return text
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Without the line of our code that the warning came from."""
+    sys.stderr.write(f"warning: {message}\n")
 
 
 def _fail(message: str, code: int = 1) -> int:

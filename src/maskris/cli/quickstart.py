@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 OCCLUSION, OCCLUSION_PATCH = 0.25, 8
-
 EXAMPLES = 12
-
 THREADS = 2  # tensors are so small that more threads wait for each other
 
 
@@ -65,7 +63,7 @@ def _run(out: Path, compare: bool, seed: int, scenes: int, overrides: list[str])
     start = time.perf_counter()
     say("1/4  Drawing scenes with their expressions")
     table = embedded_data(out / "data", seed, scenes)
-    unseen = table.split([name for name in table.splits if name != "train"])
+    unseen, val = table.split([name for name in table.splits if name != "train"]), table.split("val")
     models: dict[str, RISModel] = {}
     clean: dict[str, Evaluation] = {}
     occluded: dict[str, Evaluation] = {}
@@ -90,13 +88,11 @@ def _run(out: Path, compare: bool, seed: int, scenes: int, overrides: list[str])
         groups[f"{name}, {OCCLUSION:.0%} hidden"] = _scores(occluded[name], "val")
     show(scores_table(groups, title="Unseen scenes (val)", heading="model"))
     say("4/4  Drawing what was found")
-    _draw(models, unseen.split("val"), clean["MaskRIS"]).save(out / "overview.png")
-
+    _draw(models, val, clean["MaskRIS"]).save(out / "overview.png")
     summary = {"seconds": round(time.perf_counter() - start, 1), **_numbers(clean["MaskRIS"], occluded["MaskRIS"])}
     if compare:
         summary["supervised"] = _numbers(clean["Supervised"], occluded["Supervised"])
     write_json(out / "summary.json", summary)
-    val = unseen.split("val")
     say(
         f"\nDone in {summary['seconds']:.0f} s. Written:\n"
         f"  {out / 'overview.png'}   what it finds in unseen scenes\n"
@@ -117,8 +113,10 @@ def _numbers(clean: "Evaluation", occluded: "Evaluation") -> dict[str, Any]:
     def scores(evaluation: "Evaluation", split: str) -> dict[str, Any]:
         return dict(_scores(evaluation, split).values)
 
-    others = {split: scores(clean, split) | {"occlusion_25": scores(occluded, split)} for split in ("testA", "testB")}
-    return {**scores(clean, "val"), "occlusion_25": scores(occluded, "val"), "splits": others}
+    splits = {
+        split: scores(clean, split) | {"occlusion_25": scores(occluded, split)} for split in ("val", "testA", "testB")
+    }
+    return splits.pop("val") | {"splits": splits}
 
 
 def _draw(models: "dict[str, RISModel]", table: "ReferringTable", result: "Evaluation") -> "Image":

@@ -1,6 +1,6 @@
 """`Claim`: a published number with what is needed to measure it again. They stand in ``results/claims.yaml``."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +11,7 @@ import yaml
 from maskris.data.published_counts import published_sizes
 from maskris.evaluation.metrics import metrics_of
 from maskris.evaluation.protocol import PRESETS
+from maskris.experiments.recipe import find
 
 # The keys of a file and of an entry, with what they hold.
 _FILE: dict[str, Any] = {"claims": list}
@@ -82,12 +83,11 @@ def shipped_claims() -> Path:
     return packed if packed.is_file() else Path(__file__).resolve().parents[3] / "results" / "claims.yaml"
 
 
-def load_claims(path: str | Path | None = None, check_recipe: Callable[[str], object] | None = None) -> list[Claim]:
+def load_claims(path: str | Path | None = None) -> list[Claim]:
     """Read a claims file, and refuse what it can't mean.
 
     Args:
         path: The YAML file; by default the paper's claims.
-        check_recipe: Called with every recipe's name; raises a ValueError for an unknown one.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -99,25 +99,22 @@ def load_claims(path: str | Path | None = None, check_recipe: Callable[[str], ob
         raise FileNotFoundError(f"There is no claims file {path}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # which is a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ClaimError(f"{path} is not YAML: {error}") from error
-    try:
         _check(content, "The file", _FILE, _FILE_OPTIONAL)
         claims: dict[tuple[str, ...], Claim] = {}
         for number, entry in enumerate(content["claims"], 1):
-            for claim in _claims(entry, f"Claim {number}", content, check_recipe):
+            for claim in _claims(entry, f"Claim {number}", content):
                 key = (claim.method, claim.data, claim.metric, claim.recipe or claim.source)
                 if key in claims:
                     raise ClaimError(f"Claim {number} gives {claim.metric} on {claim.data} of {claim.method} once more")
                 claims[key] = claim
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ClaimError(f"{path} is not YAML: {error}") from error
     except ValueError as error:
         raise ClaimError(f"{path}: {error}") from error
     return list(claims.values())
 
 
-def _claims(
-    entry: Any, where: str, content: Mapping[str, Any], check_recipe: Callable[[str], object] | None
-) -> Iterator[Claim]:
+def _claims(entry: Any, where: str, content: Mapping[str, Any]) -> Iterator[Claim]:
     """The claims of one entry, one for each split."""
     _check(entry, where, _ENTRY, _ENTRY_OPTIONAL)
     notes = content.get("notes") or {}
@@ -130,11 +127,11 @@ def _claims(
             raise ClaimError(f"{where}: there is no protocol {protocol!r}; choose one of {', '.join(PRESETS)}")
         if entry["metric"] not in (known := metrics_of(PRESETS[protocol])):
             raise ClaimError(f"{where}: there is no metric {entry['metric']!r}; choose one of {', '.join(known)}")
-    if recipe is not None and protocol is None:
-        raise ClaimError(f"{where}: with a recipe, name the protocol to measure by")
-    if recipe is not None and check_recipe is not None:
+    if recipe is not None:
+        if protocol is None:
+            raise ClaimError(f"{where}: with a recipe, name the protocol to measure by")
         try:
-            check_recipe(recipe)
+            find(recipe)
         except ValueError as error:
             raise ClaimError(f"{where}: {error}") from error
     if (text := entry.get("text", "sent")) not in ("sent", "raw"):

@@ -11,7 +11,7 @@ from maskris.evaluation.bootstrap import Interval, Unit, bootstrap_intervals
 from maskris.evaluation.cache import evaluate_cached
 from maskris.evaluation.result import Evaluation
 from maskris.experiments.claims import Claim, data_name, load_claims
-from maskris.experiments.recipe import Recipe, find
+from maskris.experiments.recipe import Recipe
 from maskris.experiments.run import Log, silent, train
 from maskris.experiments.verify import Finding, judge, recipe_differences, split_differences, training_data_differences
 from maskris.models.base import RISModel, weights_sha256
@@ -94,7 +94,7 @@ def reproduce(
         ClaimError: If the claims can't be read.
         ValueError: If there is no such claim, or no data for it.
     """
-    known = load_claims(claims, check_recipe=find)
+    known = load_claims(claims)
     chosen = choose_claims(known, dataset, recipe)
     name = str(chosen[0].recipe)
     if not data:

@@ -194,25 +194,23 @@ def read_study(path: Path) -> Study:
     common, recipe = values.pop("common", {}), values.pop("recipe")
     if unknown := sorted(set(common) - set(SECTIONS)):
         raise StudyError(f"{path}: common has no key {', '.join(unknown)}; it may have {', '.join(sorted(SECTIONS))}")
-    variants = []
-    for name, changes in values.pop("variants").items():
-        try:
-            variants.append(_variant(str(name), changes or {}, recipe, common))
-        except StudyError as error:
-            raise StudyError(f"{path}: the variant {name!r} {error}") from error
+    variants = [
+        _variant(str(name), changes or {}, recipe, common, f"{path}: the variant {name!r}")
+        for name, changes in values.pop("variants").items()
+    ]
     values |= {key: str(values[key]) for key in ("title", "about", "baseline") if key in values}
     values |= {key: tuple(values[key]) for key in ("seeds", "occlusion") if key in values}
     return Study(variants=tuple(variants), **values)
 
 
-def _variant(name: str, changes: Any, recipe: str, common: Mapping[str, Any]) -> Variant:
+def _variant(name: str, changes: Any, recipe: str, common: Mapping[str, Any], where: str) -> Variant:
     if not _is_mapping(changes):
-        raise StudyError(f"must say which keys change, not {changes!r}")
+        raise StudyError(f"{where} must say which keys change, not {changes!r}")
     if unknown := sorted(set(changes) - _VARIANT_KEYS):
-        raise StudyError(f"has no key {', '.join(unknown)}; it may have {', '.join(sorted(_VARIANT_KEYS))}")
+        raise StudyError(f"{where} has no key {', '.join(unknown)}; it may have {', '.join(sorted(_VARIANT_KEYS))}")
     paper = changes.get("paper")
     if not (paper is None or _is_number(paper)):
-        raise StudyError(f"must have a number as the paper's, not {paper!r}")
+        raise StudyError(f"{where} must have a number as the paper's, not {paper!r}")
     values = merge(read_recipe(str(changes.get("recipe", recipe))), common)
     values = merge(values, {key: value for key, value in changes.items() if key in SECTIONS})
     compared = {key: str(changes[key]) for key in ("reference", "same_compute") if key in changes}

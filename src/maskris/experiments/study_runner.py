@@ -77,10 +77,11 @@ def run_study(
     table = open_tables(files) if files else None
     chosen = list(splits or ["val"]) if splits or train else None
     plan = _plan(study, overrides, table, files, chosen)
-    if not train:
-        _check_plan(folder, plan if files else {key: value for key, value in plan.items() if key != "data"})
-        return load_study(study, folder)
+    if not train and not files:
+        del plan["data"]  # a report needs none
     known = _check_plan(folder, plan)
+    if not train:
+        return load_study(study, folder)
     recipes = {variant.name: folder / "recipes" / f"{variant.folder}.yaml" for variant in study.variants}
     for variant in study.variants:
         check_variant(variant, recipes[variant.name], overrides)
@@ -130,11 +131,7 @@ def _plan(
 
 
 def _check_plan(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
-    """The plan that the folder holds, empty for a new folder; files may have moved, and variants may be added.
-
-    Raises:
-        OtherRunError: If the folder is of another study, other data or other splits; names every difference.
-    """
+    """The plan that the folder holds, empty for a new folder; files may have moved, and variants may be added."""
     known = RunStore(folder, plan, [], name=PLAN).read() or {}
     compared = [key for key in plan if key != "files" and (key in known or not key.startswith("variant "))]
     RunStore(folder, plan, compared, name=PLAN, shown={"data": "files"}).check()

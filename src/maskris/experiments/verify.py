@@ -113,7 +113,7 @@ _SHOWN = 3  # of the settings that differ, those that are named
 
 
 def recipe_differences(claimed: Recipe, model: RISModel, source: str) -> list[str]:
-    """How a model differs from what a recipe makes.
+    """How a model differs from what a recipe makes, a few words for each difference.
 
     A run folder keeps its recipe, so every setting is compared. Of weights from elsewhere only the class and the input
     can be.
@@ -122,9 +122,6 @@ def recipe_differences(claimed: Recipe, model: RISModel, source: str) -> list[st
         claimed: The recipe of the claims, without overrides.
         model: The model.
         source: Where it was loaded from.
-
-    Returns:
-        Differences in a few words each; empty where none is known.
     """
     kept = recipe_of(Path(source))
     if kept is None:
