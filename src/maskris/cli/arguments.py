@@ -15,6 +15,7 @@ import docstring_parser
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from maskris.experiments.recipe import SECTIONS
+from maskris.training.config import TrainingConfig
 from maskris.utils.config_errors import simplify
 
 _METAVARS = {int: "N", float: "X", Path: "PATH"}
@@ -226,8 +227,6 @@ def _without_none(annotation: Any) -> Any:
 
 def _describe_recipe(parser: Parser) -> None:
     """Help for keys that only the recipe understands; it parses them later, when the classes are imported."""
-    from maskris.training.config import TrainingConfig
-
     own = parser.format_usage().removeprefix("usage: ").rstrip().replace("%", "%%")
     parser.usage = f"{own}\n{' ' * len(f'usage: {parser.prog} ')}[--SECTION.KEY VALUE ...]"
     parser.add_class_arguments(TrainingConfig, "training", help="keys of the recipe: training")

@@ -15,17 +15,14 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from maskris.registry import find_class
+from maskris.training.config import TrainingConfig
 from maskris.utils.config_errors import simplify
 from maskris.utils.imports import working_folder
 
 if TYPE_CHECKING:
     from maskris.data.augment import Augmentation
-    from maskris.data.table import ReferringTable
     from maskris.models.base import RISModel
     from maskris.strategies.base import Strategy
-    from maskris.training.config import TrainingConfig
-    from maskris.training.trainer import Trainer
-
 
 SECTIONS = ("model", "strategy", "training", "data")
 
@@ -161,6 +158,12 @@ class Recipe:
         name: Name of a shipped recipe, or a YAML file.
         overrides: Command-line arguments such as ``["--training.lr", "5e-5", "--strategy.image.ratio=0.5"]``.
 
+    Attributes:
+        training: The training settings.
+        splits: Which splits serve for what.
+        model_class: The import path of the model's class.
+        reduced_decoding: Whether JPEGs are decoded at a reduced size where they are large, see `ReferringDataset`.
+
     Raises:
         RecipeError: If a key is unknown or a value has the wrong type.
     """
@@ -183,9 +186,12 @@ class Recipe:
             if not isinstance(self._values.get(section), Namespace):
                 raise self._error(f"{section} must hold keys with values")
         try:
-            _ = self.training, self.splits
+            self.training = TrainingConfig(**self._values.training.as_dict())
         except ValueError as error:
             raise self._error(f"training: {error}") from error
+        self.splits = Splits(**{key: self._values.data[key] for key in Splits.__dataclass_fields__})
+        self.model_class = str(self._values.model.class_path)
+        self.reduced_decoding = bool(self._values.data.reduced_decoding)
 
     def _error(self, message: str) -> RecipeError:
         return RecipeError(f"Recipe {' '.join([self.name, *self.overrides])}: {message}")
@@ -208,28 +214,6 @@ class Recipe:
             except (ValueError, TypeError, OSError) as error:
                 raise self._error(simplify(str(error))) from error
         return built.model, built.strategy
-
-    @property
-    def training(self) -> "TrainingConfig":
-        """The training settings."""
-        from maskris.training.config import TrainingConfig
-
-        return TrainingConfig(**self._values.training.as_dict())
-
-    @property
-    def splits(self) -> Splits:
-        """Which splits serve for what."""
-        return Splits(**{key: self._values.data[key] for key in Splits.__dataclass_fields__})
-
-    @property
-    def model_class(self) -> str:
-        """The import path of the model's class."""
-        return str(self._values.model.class_path)
-
-    @property
-    def reduced_decoding(self) -> bool:
-        """Whether JPEGs are decoded at a reduced size where they are large, see `ReferringDataset`."""
-        return bool(self._values.data.reduced_decoding)
 
     @property
     def augmentations(self) -> tuple["Augmentation", ...]:
@@ -260,7 +244,6 @@ def _parser() -> ArgumentParser:
     from maskris.data.augment import Augmentation
     from maskris.models.base import RISModel
     from maskris.strategies.base import Strategy
-    from maskris.training.config import TrainingConfig
 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
@@ -315,48 +298,3 @@ def _full_name(kind: str, name: str) -> str:
     package = __name__.partition(".")[0]
     public = getattr(import_module(package), found.__name__, None)
     return f"{package if public is found else found.__module__}.{found.__qualname__}"
-
-
-def build_trainer(
-    recipe: "Recipe", table: "ReferringTable", out: Path, *, validate: bool = True, progress: bool = True
-) -> "Trainer":
-    """The trainer of a run; nothing is trained or written yet.
-
-    Args:
-        recipe: With its overrides.
-        table: With the splits that the recipe trains and validates on.
-        out: The run folder.
-        validate: Whether to evaluate on the recipe's validation split during training.
-        progress: Show progress on stderr.
-
-    Raises:
-        ValueError: If the table lacks a split.
-        RecipeError: If the model can't be built.
-    """
-    from maskris.data.dataset import ReferringDataset
-    from maskris.data.table import choose_splits
-    from maskris.training.run_record import RECIPE
-    from maskris.training.trainer import Trainer
-
-    config, splits = recipe.training, recipe.splits
-    # What the data lacks is said before a model is built or downloaded.
-    chosen = choose_splits(table, [splits.train], "--data.train")
-    validation = None
-    if validate and splits.validation:
-        validation = choose_splits(table, [splits.validation], "--data.validation (null for none)")
-    if splits.exclude_overlap and (others := [name for name in table.splits if name != splits.train]):
-        chosen = chosen.without_images_of(table.split(others))
-    model, strategy = recipe.instantiate()
-    dataset = ReferringDataset(
-        chosen,
-        model.preprocess,
-        model.tokenizer,
-        training=True,
-        seed=config.seed,
-        referents_per_image=config.referents_per_image,
-        cache_images=config.cache_images,
-        augment=recipe.augmentations,
-        reduced_decoding=recipe.reduced_decoding,
-    )
-    files = {RECIPE: recipe.to_yaml()}
-    return Trainer(model, strategy, dataset, validation, config, out, progress=progress, files=files)

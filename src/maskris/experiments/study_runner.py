@@ -17,7 +17,8 @@ import torch
 from maskris.data.shapes.writer import embedded_data
 from maskris.data.table import ReferringTable, choose_splits, open_tables, table_sha256
 from maskris.evaluation.evaluator import evaluate
-from maskris.experiments.recipe import Recipe, build_trainer
+from maskris.experiments.recipe import Recipe
+from maskris.experiments.run import build_trainer
 from maskris.experiments.study import Study, StudyError, check_variant, plan_study
 from maskris.experiments.study_results import DONE, StudyResults, is_complete, load_study, rows_file, run_folder
 from maskris.robustness.occlusion import PatchOcclusion
