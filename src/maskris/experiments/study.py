@@ -59,6 +59,10 @@ class Study:
         occlusion: Shares of the image that are hidden at evaluation, in whole per cents; the first is 0, the clean
             image.
         paper: Which table of the paper the numbers beside ours come from, and their metric.
+
+    Raises:
+        StudyError: If a name or a seed occurs twice, the baseline or a reference is none of the variants, or the shares
+            are not as they must be.
     """
 
     title: str
@@ -71,17 +75,11 @@ class Study:
     paper: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            StudyError: If a name or a seed occurs twice, the baseline or a reference is none of the variants, or the
-                shares are not as they must be.
-        """
-        folders = [variant.folder for variant in self.variants]
+        """Check the values; a `StudyError` names what can't be compared."""
+        names, folders = [one.name for one in self.variants], [one.folder for one in self.variants]
         if len(set(folders)) < len(folders):
             raise StudyError(f"{self.title}: two variants have the same name, among {', '.join(folders)}")
-        names = [variant.name for variant in self.variants]
-        compared = [name for v in self.variants for name in (v.reference, v.same_compute) if name is not None]
+        compared = [name for one in self.variants for name in (one.reference, one.same_compute) if name is not None]
         for name in (self.baseline, *compared):
             if name not in names:
                 raise StudyError(f"{self.title}: the baseline {name!r} is none of the variants {', '.join(names)}")
