@@ -15,7 +15,7 @@ from squares import BERT, SWIN, WORDS
 from maskris.data.table import ReferringTable
 from maskris.evaluation.result import Evaluation
 from maskris.experiments.claims import load_claims
-from maskris.experiments.recipe import Recipe, Splits, find
+from maskris.experiments.recipe import Recipe, Splits
 from maskris.experiments.reproduction import choose_claims
 from maskris.experiments.verify import recipe_differences, split_differences, training_data_differences
 from maskris.training.logging import Tracker
@@ -281,7 +281,7 @@ def test_doubts_about_a_run(run, recipe, tmp_path):
 
 
 def test_doubts_about_training_data(mini):
-    table, claims = ReferringTable.open(mini), load_claims(check_recipe=find)
+    table, claims = ReferringTable.open(mini), load_claims()
     about = [claim for claim in claims if claim.recipe == "combined-maskris"]
     assert training_data_differences(about, table, Splits()) == [
         "trained on other data (1,495 of 120,624 expressions of refcoco unc)",
@@ -308,7 +308,7 @@ def test_doubts_about_sentences_and_masks(mini):
 
 
 def test_the_first_recipe_of_a_data_set_is_taken():
-    claims = load_claims(check_recipe=find)
+    claims = load_claims()
     for dataset, recipe in (("refcoco", "refcoco"), ("refcoco+", "refcoco+"), ("refcocog", "refcocog-umd")):
         assert {claim.recipe for claim in choose_claims(claims, dataset, None)} == {f"{recipe}-maskris"}
     assert {claim.dataset for claim in choose_claims(claims, None, "combined-maskris")} == {

@@ -81,7 +81,7 @@ def test_the_sixteen_claims_of_the_abstract():
 
 
 def test_the_shipped_claims_name_what_is_there():
-    claims = load_claims(check_recipe=find)
+    claims = load_claims()
     assert all(claim.uncertain for claim in claims)
     content = yaml.safe_load(shipped_claims().read_text(encoding="utf-8"))
     used = {name for entry in content["claims"] for name in entry["uncertain"]} | set(content["always"])
@@ -94,7 +94,7 @@ def test_the_shipped_claims_name_what_is_there():
 
 def test_recipes_repeat_the_claims_in_their_heads():
     """What a recipe says about itself is what the file of claims says."""
-    for claim in load_claims(check_recipe=find):
+    for claim in load_claims():
         if claim.recipe and claim.metric == ("oIoU" if claim.protocol != "cris" else "mIoU"):
             head = find(claim.recipe).read_text(encoding="utf-8").split("\nmodel:")[0]
             assert f"{claim.value:.2f}" in head, (claim.recipe, claim.split, claim.value)
@@ -115,7 +115,7 @@ def write(path, *entries, **top):
 def test_a_file_of_ones_own(tmp_path):
     own = ENTRY | {"dataset": "mine", "split_by": "", "metric": "Pr@0.7", "protocol": "cris", "expressions": {"val": 7}}
     file = write(tmp_path / "c.yaml", ENTRY, own | {"uncertain": ["why"]}, notes={"why": "Because."})
-    first, second = load_claims(file, check_recipe=find)
+    first, second = load_claims(file)
     common = {key: value for key, value in ENTRY.items() if key != "values"}
     assert first == Claim(**common, split="val", value=50.0, expressions=10_834)
     assert second.uncertain == ("Because.",)
@@ -148,7 +148,7 @@ def test_a_file_of_ones_own(tmp_path):
 def test_what_a_claim_can_not_mean(tmp_path, changes, message):
     file = write(tmp_path / "c.yaml", ENTRY, ENTRY | changes, notes={"sure": "Yes."})
     with pytest.raises(ClaimError, match=f"c.yaml: .*{message}"):
-        load_claims(file, check_recipe=find)
+        load_claims(file)
 
 
 @pytest.mark.parametrize(

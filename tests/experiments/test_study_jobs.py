@@ -29,8 +29,13 @@ def kill_all(pid, number):
 
 @pytest.mark.parametrize(
     ("kill", "number", "code"),
-    [(os.killpg, signal.SIGINT, 130), (kill_all, signal.SIGTERM, 143), (os.kill, signal.SIGKILL, -signal.SIGKILL)],
-    ids=["Ctrl-C in the terminal", "stopped by a cluster", "killed for memory"],
+    [
+        (os.killpg, signal.SIGINT, 130),
+        (kill_all, signal.SIGTERM, 143),
+        (os.killpg, signal.SIGHUP, 129),
+        (os.kill, signal.SIGKILL, -signal.SIGKILL),
+    ],
+    ids=["Ctrl-C in the terminal", "stopped by a cluster", "terminal closed", "killed for memory"],
 )
 def test_the_runs_of_a_study_that_is_stopped_save_and_end(kill, number, code, recipe, table, tmp_path):
     out = tmp_path / "study"

@@ -8,7 +8,7 @@ from maskris.utils import process
 from maskris.utils.process import Stopped, StopSignals, fastest_device, join_processes, usable_workers
 
 
-@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_repeated_sigterm_changes_nothing_and_ctrl_c_ends_at_once(first):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with StopSignals() as stop:
@@ -19,6 +19,17 @@ def test_a_repeated_sigterm_changes_nothing_and_ctrl_c_ends_at_once(first):
             signal.raise_signal(signal.SIGINT)
         assert stop.received == first
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_closed_terminal_changes_nothing_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+        assert stop.received is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_what_leaves_nothing_half_done_is_broken_off_at_once_or_not_begun():

@@ -15,6 +15,7 @@ import docstring_parser
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from maskris.experiments.recipe import SECTIONS
+from maskris.training.config import TrainingConfig
 from maskris.utils.config_errors import simplify
 
 _METAVARS = {int: "N", float: "X", Path: "PATH"}
@@ -94,16 +95,16 @@ def arguments_of(function: Callable[..., Any]) -> list[Argument]:
     """The arguments of a command, without ``overrides``; a dataclass stands for its fields, each an option."""
     found = []
     texts = _descriptions(function)
-    for parameter in inspect.signature(function).parameters.values():
-        if inspect.isclass(parameter.annotation) and is_dataclass(parameter.annotation):
-            texts_of_class = _descriptions(*reversed(inspect.getmro(parameter.annotation)))
-            for field in fields(parameter.annotation):
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind = parameter.annotation
+        if inspect.isclass(kind) and is_dataclass(kind):
+            texts_of_class = _descriptions(*reversed(inspect.getmro(kind)))
+            for field in fields(kind):
                 default = parameter.empty if field.default is MISSING else field.default
                 found.append(Argument(field.name, field.type, default, texts_of_class.get(field.name, "")))
-        elif parameter.name != "overrides":
+        elif name != "overrides":
             positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-            text = texts.get(parameter.name, "")
-            found.append(Argument(parameter.name, parameter.annotation, parameter.default, text, positional))
+            found.append(Argument(name, kind, parameter.default, texts.get(name, ""), positional))
     return found
 
 
@@ -128,7 +129,8 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> dict
     parameters = inspect.signature(function).parameters
     rest, overrides = split_overrides(words) if "overrides" in parameters else (list(words), [])
     parser = make_parser(name, function, recipe_keys=any(word in ("-h", "--help") for word in rest))
-    values: dict[str, Any] = parser.parse_args(together(parser, [_dashed(word) for word in rest])).as_dict()
+    dashed = [re.sub("^--[^=]+", lambda option: option[0].replace("_", "-"), word) for word in rest]
+    values: dict[str, Any] = parser.parse_args(together(parser, dashed)).as_dict()
     for parameter in parameters.values():
         if is_dataclass(parameter.annotation):
             made: Any = parameter.annotation
@@ -137,13 +139,7 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> dict
 
 
 def make_parser(name: str, function: Callable[..., Any], *, recipe_keys: bool = False) -> Parser:
-    """The parser that `parse` uses.
-
-    Args:
-        name: Of the command.
-        function: With types and a docstring.
-        recipe_keys: Describe the keys of a recipe as well, for the help of functions with ``overrides``.
-    """
+    """The parser that `parse` uses; with the keys of a recipe in its help, for functions with ``overrides``."""
     description = docstring_parser.parse(inspect.getdoc(function) or "").description
     parser = Parser(prog=f"maskris {name}", description=description, formatter_class=HelpFormatter)
     for argument in arguments_of(function):
@@ -157,10 +153,6 @@ def together(parser: Parser, words: Sequence[str]) -> list[str]:
     """What is given by position, put in one place: argparse closes a list of phrases at the first option.
 
     ``photo.jpg --model M "the phrase"`` becomes ``--model M -- photo.jpg "the phrase"``.
-
-    Args:
-        parser: Knows how many words follow which option.
-        words: What follows the command.
     """
     options = {name: action for action in parser._actions for name in action.option_strings}
     bound: list[str] = []
@@ -170,25 +162,18 @@ def together(parser: Parser, words: Sequence[str]) -> list[str]:
         if word == "--":
             loose += words[number + 1 :]
             break
-        if _is_option(word):
+        # As argparse sees it: no negative number, and no text with a space before its equals sign.
+        if re.fullmatch(r"--?[^\s=\d.-][^\s=]*(=.*)?", word, re.DOTALL):
             bound.append(word)
             meant = [name for name in options if name == word] or [name for name in options if name.startswith(word)]
-            room = _most_values(options[meant[0]]) if len(meant) == 1 else 0
+            takes = options[meant[0]].nargs if len(meant) == 1 else 0
+            room = 0 if takes == 0 else 1 if takes in (None, "?") else math.inf
         elif room:
             bound.append(word)
             room -= 1
         else:
             loose.append(word)
     return [*bound, "--", *loose] if loose else bound
-
-
-def _is_option(word: str) -> bool:
-    """As argparse sees it: no negative number, and no text with a space before its equals sign."""
-    return bool(re.fullmatch(r"--?[^\s=\d.-][^\s=]*(=.*)?", word, re.DOTALL))
-
-
-def _most_values(action: Action) -> float:
-    return 0 if action.nargs == 0 else 1 if action.nargs in (None, "?") else math.inf
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -212,7 +197,6 @@ def _add(parser: Parser, argument: Argument) -> None:
     options: dict[str, Any] = {"help": argument.text}
     if not argument.required:
         options["default"] = list(argument.default) if isinstance(argument.default, tuple) else argument.default
-    optional = argument.positional and not argument.required
     inner = _without_none(argument.annotation)
     if inner is bool:  # a flag without a value, which turns the default round
         if argument.default and argument.text:
@@ -220,19 +204,17 @@ def _add(parser: Parser, argument: Argument) -> None:
         action = "store_false" if argument.default else "store_true"
         parser.add_argument(argument.shown, dest=argument.name, action=action, **options)
         return
+    optional = argument.positional and not argument.required
     if get_origin(inner) in (list, Sequence):
         (inner,) = get_args(inner)
         options |= {"nargs": "*" if optional else "+", "type": inner}
     else:
-        options |= {"type": argument.annotation, **({"nargs": "?"} if optional else {})}
-    if argument.positional:
-        parser.add_argument(argument.name, **options)
-        return
-    if inner in _METAVARS:
-        options["metavar"] = _METAVARS[inner]
-    elif not get_args(inner):  # those of a Literal show their choices
-        options["metavar"] = argument.shown.removeprefix("--").upper()
-    parser.add_argument(argument.shown, required=argument.required, **options)
+        options |= {"type": argument.annotation} | ({"nargs": "?"} if optional else {})
+    if not argument.positional:
+        options["required"] = argument.required
+        if not get_args(inner):  # those of a Literal show their choices
+            options["metavar"] = _METAVARS.get(inner, argument.shown.removeprefix("--").upper())
+    parser.add_argument(argument.shown, **options)
 
 
 def _without_none(annotation: Any) -> Any:
@@ -245,14 +227,10 @@ def _without_none(annotation: Any) -> Any:
 
 def _describe_recipe(parser: Parser) -> None:
     """Help for keys that only the recipe understands; it parses them later, when the classes are imported."""
-    from maskris.training.config import TrainingConfig
-
     own = parser.format_usage().removeprefix("usage: ").rstrip().replace("%", "%%")
     parser.usage = f"{own}\n{' ' * len(f'usage: {parser.prog} ')}[--SECTION.KEY VALUE ...]"
     parser.add_class_arguments(TrainingConfig, "training", help="keys of the recipe: training")
-    for action in parser._actions:
-        if action.dest == "training":  # a file with the section: recipes are such files
-            action.help = SUPPRESS
+    next(action for action in parser._actions if action.dest == "training").help = SUPPRESS  # recipes are such files
     parser.add_argument_group(
         "keys of the recipe: model, strategy, data",
         "--model.KEY and --strategy.KEY are the arguments of the classes, such as --model.layers 3 or "
@@ -261,11 +239,3 @@ def _describe_recipe(parser: Parser) -> None:
         "list of augmentations, none by default, and --data.reduced_decoding true decodes large JPEGs faster "
         "(docs/data.md).",
     )
-
-
-def _dashed(word: str) -> str:
-    """``--batch-size`` of ``--batch_size``; the value after an equals sign stays."""
-    if not word.startswith("--"):
-        return word
-    option, equals, value = word.partition("=")
-    return option.replace("_", "-") + equals + value

@@ -37,11 +37,7 @@ def _take_any_name() -> None:
 
 
 def quickstart_model() -> str:
-    """The model of `maskris quickstart` in this folder.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
+    """The model of `maskris quickstart` in this folder; a `FileNotFoundError` if there is none."""
     folder = Path("quickstart") / "maskris"
     if not folder.is_dir():
         raise FileNotFoundError(

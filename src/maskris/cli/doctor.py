@@ -1,6 +1,15 @@
 """Check this machine and your data, and run two training steps."""
 
+import importlib
+import math
+import os
+import platform
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,10 +50,6 @@ def doctor(*, data: list[Path] | None = None, steps: int = 2) -> int:
 
 def _packages() -> tuple[list[tuple[str, str]], list[str]]:
     """Versions, and packages that can't be imported (two that don't fit each other fail in any way)."""
-    import importlib
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
     found, problems = [("python", platform.python_version())], []
     for name in PACKAGES:
         try:
@@ -59,9 +64,6 @@ def _packages() -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def _machine() -> list[tuple[str, str]]:
-    import os
-    import shutil
-
     import torch
 
     lines = [("cores", f"{os.cpu_count()}, PyTorch uses {torch.get_num_threads()}")]
@@ -80,21 +82,12 @@ def _machine() -> list[tuple[str, str]]:
 def _devices() -> list[str]:
     import torch
 
-    devices = ["cpu"]
-    if torch.cuda.is_available():
-        devices.append("cuda")
-    if torch.backends.mps.is_available():
-        devices.append("mps")
-    return devices
+    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return [device for device, there in found.items() if there]
 
 
 def _train(device: str, steps: int) -> str:
     """Train a small CARIS with MaskRIS on a few embedded scenes; the errors of a broken machine are of any kind."""
-    import math
-    import tempfile
-    import time
-    from dataclasses import replace
-
     import torch
 
     from maskris.data.dataset import ReferringDataset
@@ -176,11 +169,9 @@ def _check_table(source: Path, table: "ReferringTable") -> list[str]:
     problems = []
     different = []
     for split, known in published.items():
-        read = counts.get(split)
-        pairs = [] if read is None else [(read.images, known.images), (read.referents, known.referents)]
-        if read is not None and known.confirmed:
-            pairs.append((read.expressions, known.expressions))
-        if read is None or any(theirs is not None and ours != theirs for ours, theirs in pairs):
+        sizes = ["images", "referents", *(["expressions"] if known.confirmed else [])]
+        theirs = {size: getattr(known, size) for size in sizes if getattr(known, size) is not None}
+        if split not in counts or theirs != {size: getattr(counts[split], size) for size in theirs}:
             different.append(split)
     if different:
         problems.append(f"{name} differs from the published counts in {', '.join(different)}; is it complete?")

@@ -42,15 +42,9 @@ def evaluate(
     if out is not None:
         check_output(out, [checkpoint, *data.data], ".parquet")
     table = data.table()
-    result = evaluator.evaluate(
-        model.load(checkpoint),
-        table,
-        protocol,
-        perturb=PatchOcclusion(occlusion, occlusion_patch) if occlusion else None,
-        name=checkpoint,
-        **model.evaluation(),
-        **data.evaluation(),
-    )
+    hidden = PatchOcclusion(occlusion, occlusion_patch) if occlusion else None
+    options = model.evaluation() | data.evaluation()
+    result = evaluator.evaluate(model.load(checkpoint), table, protocol, perturb=hidden, name=checkpoint, **options)
     if is_first_process():
         show(result)
         if intervals:

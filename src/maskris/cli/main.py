@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maskris.cli.common import say
+
 ELSEWHERE = {"demo": "maskris.demo.app"}
 """Commands whose module is above this package and is known by its name alone."""
 
@@ -62,12 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
-        _say(_overview())
+        say(_overview())
         return 0
     if words[0] in ("--version", "version"):
         from importlib.metadata import version
 
-        _say(f"maskris {version('maskris')}")
+        say(f"maskris {version('maskris')}")
         return 0
     name, *rest = words
     if name not in commands():
@@ -116,10 +118,6 @@ def _explain(error: Exception) -> str:
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Without the line of our code that the warning came from."""
     sys.stderr.write(f"warning: {message}\n")
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
 
 
 def _fail(message: str, code: int = 1) -> int:

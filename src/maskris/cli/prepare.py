@@ -44,13 +44,8 @@ def prepare(
     check_output(out, inputs, ".parquet")
     # Rejected rows that were corrected may be what is read: their file is replaced or removed with the table.
     check_output(out.with_name(f"{out.name}.rejects.jsonl"), inputs, ".jsonl")
-    options: dict[str, Any] = {
-        "split_by": split_by,
-        "images": images,
-        "text": text,
-        "skip_invalid": skip_invalid,
-        "check_images": check_images,
-    }
+    options: dict[str, Any] = {"split_by": split_by, "images": images, "text": text}
+    options |= {"skip_invalid": skip_invalid, "check_images": check_images}
     if combine is not None:
         from maskris.data.combine import prepare_combined
 

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 OCCLUSION, OCCLUSION_PATCH = 0.25, 8
-
 EXAMPLES = 12
-
 THREADS = 2  # tensors are so small that more threads wait for each other
 
 
@@ -57,7 +55,8 @@ def quickstart(
 def _run(out: Path, compare: bool, seed: int, scenes: int, overrides: list[str]) -> int:
     from maskris.data.shapes.writer import embedded_data
     from maskris.evaluation.evaluator import evaluate
-    from maskris.experiments.recipe import Recipe, build_trainer
+    from maskris.experiments.recipe import Recipe
+    from maskris.experiments.run import build_trainer
     from maskris.reporting.scores import scores_table
     from maskris.robustness.occlusion import PatchOcclusion
     from maskris.utils.files import write_json
@@ -65,10 +64,9 @@ def _run(out: Path, compare: bool, seed: int, scenes: int, overrides: list[str])
     start = time.perf_counter()
     say("1/4  Drawing scenes with their expressions")
     table = embedded_data(out / "data", seed, scenes)
-    unseen = table.split([name for name in table.splits if name != "train"])
+    unseen, val = table.split([name for name in table.splits if name != "train"]), table.split("val")
     models: dict[str, RISModel] = {}
-    clean: dict[str, Evaluation] = {}
-    occluded: dict[str, Evaluation] = {}
+    results: dict[str, tuple[Evaluation, Evaluation]] = {}
     for name in ("MaskRIS", "Supervised") if compare else ("MaskRIS",):
         say(f"2/4  Training CARIS on {scenes:,} scenes: {name}")
         folder = out / name.lower()
@@ -79,24 +77,23 @@ def _run(out: Path, compare: bool, seed: int, scenes: int, overrides: list[str])
         models[name] = trainer.model
         say("3/4  Evaluating on unseen scenes, clean and with a quarter of each image hidden")
         hidden = PatchOcclusion(OCCLUSION, OCCLUSION_PATCH)
-        clean[name] = evaluate(trainer.model, unseen, batch_size=64, name=folder.name)
-        occluded[name] = evaluate(trainer.model, unseen, batch_size=64, name=folder.name, perturb=hidden)
-        clean[name].save(folder / "unseen.parquet")
-        occluded[name].save(folder / "unseen_occluded.parquet")
+        clean = evaluate(trainer.model, unseen, batch_size=64, name=folder.name)
+        occluded = evaluate(trainer.model, unseen, batch_size=64, name=folder.name, perturb=hidden)
+        clean.save(folder / "unseen.parquet")
+        occluded.save(folder / "unseen_occluded.parquet")
+        results[name] = clean, occluded
     groups = {}
-    for name, evaluation in clean.items():
-        show(evaluation)
-        groups[name] = _scores(evaluation, "val")
-        groups[f"{name}, {OCCLUSION:.0%} hidden"] = _scores(occluded[name], "val")
+    for name, (clean, occluded) in results.items():
+        show(clean)
+        groups[name] = _scores(clean, "val")
+        groups[f"{name}, {OCCLUSION:.0%} hidden"] = _scores(occluded, "val")
     show(scores_table(groups, title="Unseen scenes (val)", heading="model"))
     say("4/4  Drawing what was found")
-    _draw(models, unseen.split("val"), clean["MaskRIS"]).save(out / "overview.png")
-
-    summary = {"seconds": round(time.perf_counter() - start, 1), **_numbers(clean["MaskRIS"], occluded["MaskRIS"])}
+    _draw(models, val, results["MaskRIS"][0]).save(out / "overview.png")
+    summary = {"seconds": round(time.perf_counter() - start, 1), **_numbers(*results["MaskRIS"])}
     if compare:
-        summary["supervised"] = _numbers(clean["Supervised"], occluded["Supervised"])
+        summary["supervised"] = _numbers(*results["Supervised"])
     write_json(out / "summary.json", summary)
-    val = unseen.split("val")
     say(
         f"\nDone in {summary['seconds']:.0f} s. Written:\n"
         f"  {out / 'overview.png'}   what it finds in unseen scenes\n"
@@ -117,8 +114,10 @@ def _numbers(clean: "Evaluation", occluded: "Evaluation") -> dict[str, Any]:
     def scores(evaluation: "Evaluation", split: str) -> dict[str, Any]:
         return dict(_scores(evaluation, split).values)
 
-    others = {split: scores(clean, split) | {"occlusion_25": scores(occluded, split)} for split in ("testA", "testB")}
-    return {**scores(clean, "val"), "occlusion_25": scores(occluded, "val"), "splits": others}
+    splits = {
+        split: scores(clean, split) | {"occlusion_25": scores(occluded, split)} for split in ("val", "testA", "testB")
+    }
+    return splits.pop("val") | {"splits": splits}
 
 
 def _draw(models: "dict[str, RISModel]", table: "ReferringTable", result: "Evaluation") -> "Image":

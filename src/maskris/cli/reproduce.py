@@ -44,18 +44,12 @@ def reproduce(
     """
     from maskris.experiments import reproduction
     from maskris.experiments.claims import load_claims
-    from maskris.experiments.recipe import find
     from maskris.reporting.claims import write_reproduction
     from maskris.utils.process import is_first_process
 
     if list:
-        _list(
-            [
-                c
-                for c in load_claims(claims, check_recipe=find)
-                if dataset in (None, c.dataset) and recipe in (None, c.recipe)
-            ]
-        )
+        known = load_claims(claims)
+        _list([one for one in known if dataset in (None, one.dataset) and recipe in (None, one.recipe)])
         return 0
     made = reproduction.reproduce(
         dataset,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from maskris.cli.common import say, show
 from maskris.cli.options import ModelOptions, RequiredDataOptions
@@ -47,7 +47,9 @@ def robustness(
     from maskris.utils.process import is_first_process
 
     called = _names(checkpoints, names)
-    table, options = data.table(), {**model.evaluation(), **data.evaluation()}
+    table = data.table()
+    options: dict[str, Any] = {"families": families, "seed": seed, "protocol": protocol, "progress": is_first_process()}
+    options |= model.evaluation() | data.evaluation()
     runs, folders = [], set()
     for checkpoint, name in zip(checkpoints, called, strict=True):
         loaded = model.load(checkpoint)
@@ -56,20 +58,7 @@ def robustness(
         if folder in folders:
             raise ValueError(f"{checkpoint} has the same weights as another checkpoint of the name {name}")
         folders.add(folder)
-        runs.append(
-            run_robustness(
-                loaded,
-                table,
-                suite,
-                out=folder,
-                families=families,
-                seed=seed,
-                protocol=protocol,
-                name=name,
-                progress=is_first_process(),
-                **options,
-            )
-        )
+        runs.append(run_robustness(loaded, table, suite, out=folder, name=name, **options))
     if is_first_process():
         comparison = RobustnessComparison(tuple(runs))
         show(comparison, metric=metric)

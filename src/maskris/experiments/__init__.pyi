@@ -3,11 +3,11 @@ from .claims import load_claims as load_claims
 from .recipe import Recipe as Recipe
 from .recipe import RecipeError as RecipeError
 from .recipe import Splits as Splits
-from .recipe import build_trainer as build_trainer
 from .recipe import read_recipe as read_recipe
 from .recipe import shipped as shipped
 from .reproduction import Reproduction as Reproduction
 from .reproduction import reproduce as reproduce
+from .run import build_trainer as build_trainer
 from .run import train as train
 from .study import Study as Study
 from .study import Variant as Variant

@@ -1,6 +1,6 @@
 """`Claim`: a published number with what is needed to measure it again. They stand in ``results/claims.yaml``."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -11,10 +11,18 @@ import yaml
 from maskris.data.published_counts import published_sizes
 from maskris.evaluation.metrics import metrics_of
 from maskris.evaluation.protocol import PRESETS
+from maskris.experiments.recipe import find
 
-_REQUIRED = ("method", "dataset", "split_by", "metric", "source", "protocol", "recipe", "values")
-
-_OPTIONAL = ("uncertain", "expressions", "text")
+# The keys of a file and of an entry, with what they hold.
+_FILE: dict[str, Any] = {"claims": list}
+_FILE_OPTIONAL: dict[str, Any] = {"notes": dict, "always": list}
+_ENTRY: dict[str, Any] = {
+    **dict.fromkeys(("method", "dataset", "split_by", "metric", "source"), str),
+    **dict.fromkeys(("protocol", "recipe"), str | None),
+    "values": dict,
+}
+_ENTRY_OPTIONAL: dict[str, Any] = {"uncertain": list, "expressions": dict, "text": object}
+_WORDS: dict[Any, str] = {dict: "keys with values", list: "a list", str: "text", str | None: "text or null"}
 
 
 class ClaimError(ValueError):
@@ -75,12 +83,11 @@ def shipped_claims() -> Path:
     return packed if packed.is_file() else Path(__file__).resolve().parents[3] / "results" / "claims.yaml"
 
 
-def load_claims(path: str | Path | None = None, check_recipe: Callable[[str], object] | None = None) -> list[Claim]:
+def load_claims(path: str | Path | None = None) -> list[Claim]:
     """Read a claims file, and refuse what it can't mean.
 
     Args:
         path: The YAML file; by default the paper's claims.
-        check_recipe: Called with every recipe's name; raises a ValueError for an unknown one.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -92,39 +99,26 @@ def load_claims(path: str | Path | None = None, check_recipe: Callable[[str], ob
         raise FileNotFoundError(f"There is no claims file {path}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # which is a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ClaimError(f"{path} is not YAML: {error}") from error
-    try:
-        _check_keys(content, ("claims",), ("notes", "always"), "The file")
-        notes = _checked(content.get("notes") or {}, dict, "notes")
-        always = _checked(content.get("always") or [], list, "always")
-        entries = _checked(content["claims"], list, "claims")
+        _check(content, "The file", _FILE, _FILE_OPTIONAL)
         claims: dict[tuple[str, ...], Claim] = {}
-        for number, entry in enumerate(entries, 1):
-            for claim in _claims(entry, f"Claim {number}", notes, always, check_recipe):
+        for number, entry in enumerate(content["claims"], 1):
+            for claim in _claims(entry, f"Claim {number}", content):
                 key = (claim.method, claim.data, claim.metric, claim.recipe or claim.source)
                 if key in claims:
                     raise ClaimError(f"Claim {number} gives {claim.metric} on {claim.data} of {claim.method} once more")
                 claims[key] = claim
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ClaimError(f"{path} is not YAML: {error}") from error
     except ValueError as error:
         raise ClaimError(f"{path}: {error}") from error
     return list(claims.values())
 
 
-def _claims(
-    entry: Any,
-    where: str,
-    notes: Mapping[str, str],
-    always: list[str],
-    check_recipe: Callable[[str], object] | None,
-) -> Iterator[Claim]:
+def _claims(entry: Any, where: str, content: Mapping[str, Any]) -> Iterator[Claim]:
     """The claims of one entry, one for each split."""
-    _check_keys(entry, _REQUIRED, _OPTIONAL, where)
-    for key in ("method", "dataset", "split_by", "metric", "source"):
-        _checked(entry[key], str, f"{where}: {key}")
-    for key in ("protocol", "recipe"):
-        _checked(entry[key], (str, type(None)), f"{where}: {key}")
-    names = [*always, *_checked(entry.get("uncertain") or [], list, f"{where}: uncertain")]
+    _check(entry, where, _ENTRY, _ENTRY_OPTIONAL)
+    notes = content.get("notes") or {}
+    names = [*(content.get("always") or []), *(entry.get("uncertain") or [])]
     if unknown := [name for name in names if name not in notes]:
         raise ClaimError(f"{where}: there is no note {', '.join(map(str, unknown))}; notes are {', '.join(notes)}")
     protocol, recipe = entry["protocol"], entry["recipe"]
@@ -136,16 +130,15 @@ def _claims(
     if recipe is not None:
         if protocol is None:
             raise ClaimError(f"{where}: with a recipe, name the protocol to measure by")
-        if check_recipe is not None:
-            try:
-                check_recipe(recipe)
-            except ValueError as error:
-                raise ClaimError(f"{where}: {error}") from error
+        try:
+            find(recipe)
+        except ValueError as error:
+            raise ClaimError(f"{where}: {error}") from error
     if (text := entry.get("text", "sent")) not in ("sent", "raw"):
         raise ClaimError(f"{where}: text must be sent or raw, not {text!r}")
     sizes = {name: counts.expressions for name, counts in published_sizes(entry["dataset"], entry["split_by"]).items()}
-    sizes |= _checked(entry.get("expressions") or {}, dict, f"{where}: expressions")
-    for split, value in _checked(entry["values"], dict, f"{where}: values").items():
+    sizes |= entry.get("expressions") or {}
+    for split, value in entry["values"].items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
             raise ClaimError(f"{where}: {split} must be a number in per cent, not {value!r}")
         size = sizes.get(split)
@@ -155,7 +148,7 @@ def _claims(
                 f"expressions the claim is about: expressions: {{{split}: N}}"
             )
         yield Claim(
-            **{key: entry[key] for key in ("method", "dataset", "split_by", "metric", "source", "protocol", "recipe")},
+            **{key: entry[key] for key in _ENTRY if key != "values"},
             split=str(split),
             value=float(value),
             uncertain=tuple(notes[name] for name in names),
@@ -164,22 +157,18 @@ def _claims(
         )
 
 
-def _check_keys(value: Any, required: tuple[str, ...], optional: tuple[str, ...], where: str) -> None:
-    _checked(value, dict, where)
-    if unknown := [str(key) for key in value if key not in (*required, *optional)]:
-        raise ClaimError(
-            f"{where} has the unknown key {', '.join(unknown)}; known are {', '.join((*required, *optional))}"
-        )
+def _check(value: Any, where: str, required: Mapping[str, Any], optional: Mapping[str, Any]) -> None:
+    """Refuse other keys than these, and values of another kind; what is optional may be null."""
+    if not isinstance(value, dict):
+        raise ClaimError(f"{where} must be {_WORDS[dict]}, not {value!r}")
+    known = {**required, **optional}
+    if unknown := [str(key) for key in value if key not in known]:
+        raise ClaimError(f"{where} has the unknown key {', '.join(unknown)}; known are {', '.join(known)}")
     if missing := [key for key in required if key not in value]:
         raise ClaimError(f"{where} lacks {', '.join(missing)}")
-
-
-def _checked(value: Any, kind: type | tuple[type, ...], where: str) -> Any:
-    if not isinstance(value, kind):
-        names = {dict: "keys with values", list: "a list", str: "text", type(None): "null"}
-        wanted = " or ".join(names[one] for one in (kind if isinstance(kind, tuple) else (kind,)))
-        raise ClaimError(f"{where} must be {wanted}, not {value!r}")
-    return value
+    for key, found in value.items():
+        if not isinstance(found, known[key]) and not (found is None and key in optional):
+            raise ClaimError(f"{where}: {key} must be {_WORDS[known[key]]}, not {found!r}")
 
 
 class _Loader(yaml.SafeLoader):

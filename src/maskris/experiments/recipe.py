@@ -15,19 +15,18 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from maskris.registry import find_class
+from maskris.training.config import TrainingConfig
 from maskris.utils.config_errors import simplify
 from maskris.utils.imports import working_folder
 
 if TYPE_CHECKING:
     from maskris.data.augment import Augmentation
-    from maskris.data.table import ReferringTable
     from maskris.models.base import RISModel
     from maskris.strategies.base import Strategy
-    from maskris.training.config import TrainingConfig
-    from maskris.training.trainer import Trainer
-
 
 SECTIONS = ("model", "strategy", "training", "data")
+
+SHIPPED = Path(str(files("maskris.recipes")))  # wheels are installed unpacked
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,9 @@ class RecipeError(ValueError):
     """A recipe that does not exist or does not hold what it must; the message says where and what."""
 
 
-def shipped() -> list[str]:
-    """The names of the shipped recipes."""
-    return sorted(e.name.removesuffix(".yaml") for e in files("maskris.recipes").iterdir() if e.name.endswith(".yaml"))
+def shipped(folder: str = "") -> list[str]:
+    """The names of the shipped recipes, or of the YAML files in a folder beside them."""
+    return sorted(path.stem for path in SHIPPED.joinpath(folder).glob("*.yaml"))
 
 
 def find(name: str | Path) -> Path:
@@ -67,7 +66,7 @@ def find(name: str | Path) -> Path:
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return path
     if str(name) in shipped():
-        return Path(str(files("maskris.recipes") / f"{name}.yaml"))  # wheels are installed unpacked
+        return SHIPPED / f"{name}.yaml"
     close = get_close_matches(str(name), shipped(), n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "`maskris recipes` lists what is shipped"
     raise RecipeError(f"There is no recipe {str(name)!r}, neither shipped nor as a YAML file; {hint}")
@@ -116,8 +115,9 @@ def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     merged = dict(values)
     for key, value in changes.items():
         old = merged.get(key)
-        nested = isinstance(value, Mapping) and isinstance(old, Mapping) and "class_path" not in value
-        merged[key] = merge(old, value) if nested and isinstance(old, Mapping) else value
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and "class_path" not in value:
+            value = merge(old, value)
+        merged[key] = value
     return merged
 
 
@@ -158,6 +158,12 @@ class Recipe:
         name: Name of a shipped recipe, or a YAML file.
         overrides: Command-line arguments such as ``["--training.lr", "5e-5", "--strategy.image.ratio=0.5"]``.
 
+    Attributes:
+        training: The training settings.
+        splits: Which splits serve for what.
+        model_class: The import path of the model's class.
+        reduced_decoding: Whether JPEGs are decoded at a reduced size where they are large, see `ReferringDataset`.
+
     Raises:
         RecipeError: If a key is unknown or a value has the wrong type.
     """
@@ -172,20 +178,20 @@ class Recipe:
             with working_folder():
                 self._values = self._parser.parse_args([f"--config={yaml.safe_dump(values)}", *_full_names(overrides)])
         except ArgumentError as error:
-            raise self._error(simplify(str(error), _keys(self._parser))) from error
+            keys = [*SECTIONS, *(action.dest for action in self._parser._actions if "." in action.dest)]
+            raise self._error(simplify(str(error), keys)) from error
         except ValueError as error:
             raise self._error(str(error)) from error
-        self._check()
-
-    def _check(self) -> None:
-        """What can be known before anything heavy is loaded."""
-        for section in SECTIONS:
+        for section in SECTIONS:  # what can be known before anything heavy is loaded
             if not isinstance(self._values.get(section), Namespace):
                 raise self._error(f"{section} must hold keys with values")
         try:
-            _ = self.training, self.splits
+            self.training = TrainingConfig(**self._values.training.as_dict())
         except ValueError as error:
             raise self._error(f"training: {error}") from error
+        self.splits = Splits(**{key: self._values.data[key] for key in Splits.__dataclass_fields__})
+        self.model_class = str(self._values.model.class_path)
+        self.reduced_decoding = bool(self._values.data.reduced_decoding)
 
     def _error(self, message: str) -> RecipeError:
         return RecipeError(f"Recipe {' '.join([self.name, *self.overrides])}: {message}")
@@ -210,42 +216,21 @@ class Recipe:
         return built.model, built.strategy
 
     @property
-    def training(self) -> "TrainingConfig":
-        """The training settings."""
-        from maskris.training.config import TrainingConfig
-
-        return TrainingConfig(**self._values.training.as_dict())
-
-    @property
-    def splits(self) -> Splits:
-        """Which splits serve for what."""
-        values = self._values.data.as_dict()
-        return Splits(**{key: value for key, value in values.items() if key in Splits.__dataclass_fields__})
-
-    @property
-    def model_class(self) -> str:
-        """The import path of the model's class."""
-        return str(self._values.model.class_path)
-
-    @property
-    def reduced_decoding(self) -> bool:
-        """Whether JPEGs are decoded at a reduced size where they are large, see `ReferringDataset`."""
-        return bool(self._values.data.reduced_decoding)
-
-    @property
     def augmentations(self) -> tuple["Augmentation", ...]:
         """The augmentations of the training data, in their order.
 
         Raises:
             RecipeError: If their arguments contradict each other.
         """
+        from maskris.data.augment import Augmentation
+
         parser = ArgumentParser(exit_on_error=False)
-        _add_augment(parser)
+        parser.add_argument("--augment", type=list[Augmentation])
         try:
-            built = parser.instantiate(parser.parse_object({"data.augment": self._values.data.augment}))
+            built = parser.instantiate(parser.parse_object({"augment": self._values.data.augment}))
         except (ValueError, TypeError) as error:
             raise self._error(f"data.augment: {simplify(str(error))}") from error
-        return tuple(built.data.augment)
+        return tuple(built.augment)
 
     def to_yaml(self) -> str:
         """The resolved recipe, every default written out; `Recipe` reads it again."""
@@ -256,9 +241,9 @@ class Recipe:
 
 
 def _parser() -> ArgumentParser:
+    from maskris.data.augment import Augmentation
     from maskris.models.base import RISModel
     from maskris.strategies.base import Strategy
-    from maskris.training.config import TrainingConfig
 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
@@ -266,30 +251,16 @@ def _parser() -> ArgumentParser:
     parser.add_subclass_arguments(Strategy, "strategy", required=True)
     parser.add_class_arguments(TrainingConfig, "training")
     parser.add_class_arguments(Splits, "data", instantiate=False)
-    _add_augment(parser)
+    parser.add_argument("--data.augment", type=list[Augmentation], default=[])
     parser.add_argument("--data.reduced_decoding", type=bool, default=False)
     return parser
-
-
-def _add_augment(parser: ArgumentParser) -> None:
-    from maskris.data.augment import Augmentation
-
-    parser.add_argument("--data.augment", type=list[Augmentation], default=[])
-
-
-def _keys(parser: ArgumentParser) -> list[str]:
-    """The sections, and the keys of training and data, such as ``training.lr``."""
-    return [*SECTIONS, *(action.dest for action in parser._actions if "." in action.dest)]
-
-
-_CLASS_OPTION = re.compile(r"--(model|strategy)(=(.+))?")
 
 
 def _full_names(overrides: Sequence[str]) -> list[str]:
     """Overrides with the import paths of the classes that they name, in short or otherwise."""
     words = list(overrides)
     for i, word in enumerate(words):
-        if match := _CLASS_OPTION.fullmatch(word):
+        if match := re.fullmatch(r"--(model|strategy)(=(.+))?", word):
             if match[3]:
                 words[i] = f"--{match[1]}={_full_name(match[1], match[3])}"
             elif i + 1 < len(words):
@@ -299,9 +270,7 @@ def _full_names(overrides: Sequence[str]) -> list[str]:
 
 def _with_full_names(values: dict[str, Any]) -> dict[str, Any]:
     """The same for the values of a recipe."""
-    for kind in ("model", "strategy"):
-        if kind in values:
-            values[kind] = _full_class(kind, values[kind])
+    values |= {kind: _full_class(kind, values[kind]) for kind in ("model", "strategy") if kind in values}
     data = values.get("data")
     if isinstance(data, dict) and isinstance(data.get("augment"), list):
         data["augment"] = [_full_class("augmentation", one) for one in data["augment"]]
@@ -329,48 +298,3 @@ def _full_name(kind: str, name: str) -> str:
     package = __name__.partition(".")[0]
     public = getattr(import_module(package), found.__name__, None)
     return f"{package if public is found else found.__module__}.{found.__qualname__}"
-
-
-def build_trainer(
-    recipe: "Recipe", table: "ReferringTable", out: Path, *, validate: bool = True, progress: bool = True
-) -> "Trainer":
-    """The trainer of a run; nothing is trained or written yet.
-
-    Args:
-        recipe: With its overrides.
-        table: With the splits that the recipe trains and validates on.
-        out: The run folder.
-        validate: Whether to evaluate on the recipe's validation split during training.
-        progress: Show progress on stderr.
-
-    Raises:
-        ValueError: If the table lacks a split.
-        RecipeError: If the model can't be built.
-    """
-    from maskris.data.dataset import ReferringDataset
-    from maskris.data.table import choose_splits
-    from maskris.training.run_record import RECIPE
-    from maskris.training.trainer import Trainer
-
-    config, splits = recipe.training, recipe.splits
-    # What the data lacks is said before a model is built or downloaded.
-    chosen = choose_splits(table, [splits.train], "--data.train")
-    validation = None
-    if validate and splits.validation:
-        validation = choose_splits(table, [splits.validation], "--data.validation (null for none)")
-    if splits.exclude_overlap and (others := [name for name in table.splits if name != splits.train]):
-        chosen = chosen.without_images_of(table.split(others))
-    model, strategy = recipe.instantiate()
-    dataset = ReferringDataset(
-        chosen,
-        model.preprocess,
-        model.tokenizer,
-        training=True,
-        seed=config.seed,
-        referents_per_image=config.referents_per_image,
-        cache_images=config.cache_images,
-        augment=recipe.augmentations,
-        reduced_decoding=recipe.reduced_decoding,
-    )
-    files = {RECIPE: recipe.to_yaml()}
-    return Trainer(model, strategy, dataset, validation, config, out, progress=progress, files=files)

@@ -4,26 +4,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from maskris.data.table import ReferringTable, open_tables
 from maskris.evaluation.bootstrap import Interval, Unit, bootstrap_intervals
+from maskris.evaluation.cache import evaluate_cached
 from maskris.evaluation.result import Evaluation
 from maskris.experiments.claims import Claim, data_name, load_claims
-from maskris.experiments.recipe import Recipe, find
+from maskris.experiments.recipe import Recipe
 from maskris.experiments.run import Log, silent, train
-from maskris.experiments.verify import (
-    Finding,
-    judge,
-    recipe_differences,
-    split_differences,
-    training_data_differences,
-)
+from maskris.experiments.verify import Finding, judge, recipe_differences, split_differences, training_data_differences
+from maskris.models.base import RISModel, weights_sha256
+from maskris.models.loading import load_model
 from maskris.utils.files import write_json
 from maskris.utils.process import is_first_process
-
-if TYPE_CHECKING:
-    from maskris.data.table import ReferringTable
-    from maskris.models.base import RISModel
 
 Part = tuple[str, str]
 """What an evaluation is about: data set, partition and split in one string, and the name of the protocol."""
@@ -53,12 +47,8 @@ class Reproduction:
             "maskris": version("maskris"),
             **self.about,
             "evaluations": {
-                f"{what} ({protocol})": {
-                    "protocol": evaluation.protocol.to_dict(),
-                    "model": dict(evaluation.model),
-                    "data": dict(evaluation.data),
-                    "settings": dict(evaluation.settings),
-                }
+                f"{what} ({protocol})": {"protocol": evaluation.protocol.to_dict()}
+                | {name: dict(getattr(evaluation, name)) for name in ("model", "data", "settings")}
                 for (what, protocol), evaluation in self.evaluations.items()
             },
             "findings": [finding.to_dict() for finding in self.findings],
@@ -77,7 +67,7 @@ def reproduce(
     overrides: Sequence[str] = (),
     interval_unit: Unit = "image",
     resamples: int = 2000,
-    model_class: "type[RISModel] | str | None" = None,
+    model_class: type[RISModel] | str | None = None,
     log: Log = silent,
     **options: Any,
 ) -> Reproduction:
@@ -104,12 +94,7 @@ def reproduce(
         ClaimError: If the claims can't be read.
         ValueError: If there is no such claim, or no data for it.
     """
-    from maskris.data.table import open_tables
-    from maskris.evaluation.cache import evaluate_cached
-    from maskris.models.base import weights_sha256
-    from maskris.models.loading import load_model
-
-    known = load_claims(claims, check_recipe=find)
+    known = load_claims(claims)
     chosen = choose_claims(known, dataset, recipe)
     name = str(chosen[0].recipe)
     if not data:
@@ -132,11 +117,10 @@ def reproduce(
     evaluations: dict[Part, Evaluation] = {}
     for (what, protocol), rows in parts.items():
         file = folder / "rows" / f"{what.replace(' ', '-')}-{protocol}.parquet"
-        evaluations[what, protocol], new = evaluate_cached(model, rows, protocol, file, name=source, **options)
+        evaluation, new = evaluate_cached(model, rows, protocol, file, name=source, **options)
+        evaluations[what, protocol] = evaluation
         if is_first_process():
-            log(
-                f"{what}: {len(evaluations[what, protocol]):,} expressions{'' if new else ', evaluated before'}; {file}"
-            )
+            log(f"{what}: {len(evaluation):,} expressions{'' if new else ', evaluated before'}; {file}")
     sure = {part: bootstrap_intervals(e, unit=interval_unit, resamples=resamples) for part, e in evaluations.items()}
     findings = []
     for claim in chosen:
@@ -191,22 +175,17 @@ def _names(values: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(values))
 
 
-def _parts(
-    table: "ReferringTable", claims: Sequence[Claim], splits: Sequence[str] | None
-) -> "dict[Part, ReferringTable]":
+def _parts(table: ReferringTable, claims: list[Claim], splits: Sequence[str] | None) -> dict[Part, ReferringTable]:
     """The data of each claim to measure; what isn't there is left out."""
+    there = _names(claim.split for claim in claims)
     if splits and (unknown := [name for name in splits if name not in {claim.split for claim in claims}]):
-        raise ValueError(
-            f"There is no claim about the split {', '.join(unknown)}, but about {_names(c.split for c in claims)}"
-        )
+        raise ValueError(f"There is no claim about the split {', '.join(unknown)}, but about {there}")
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(zip(*map(table.column, ("dataset", "split_by", "split")), strict=True)):
         rows.setdefault(data_name(*name), []).append(row)
     wanted = [claim for claim in claims if not splits or claim.split in splits]
     parts = {(c.data, str(c.protocol)): table.take(rows[c.data]) for c in wanted if c.data in rows}
     if not parts:
-        raise ValueError(
-            f"The claims are about {_names(claim.data for claim in wanted)}, but the data holds "
-            f"{', '.join(rows) or 'nothing'}"
-        )
+        about = _names(claim.data for claim in wanted)
+        raise ValueError(f"The claims are about {about}, but the data holds {', '.join(rows) or 'nothing'}")
     return parts

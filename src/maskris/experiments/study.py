@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib.resources import files
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from maskris.experiments.recipe import SECTIONS, Recipe, RecipeError, merge, read_recipe, read_yaml, shipped
+from maskris.experiments.recipe import SECTIONS, SHIPPED, Recipe, RecipeError, merge, read_recipe, read_yaml, shipped
 from maskris.models.folder import may_be_model
 
 _VARIANT_KEYS = {"recipe", "paper", "reference", "same_compute", *SECTIONS}
@@ -60,6 +59,10 @@ class Study:
         occlusion: Shares of the image that are hidden at evaluation, in whole per cents; the first is 0, the clean
             image.
         paper: Which table of the paper the numbers beside ours come from, and their metric.
+
+    Raises:
+        StudyError: If a name or a seed occurs twice, the baseline or a reference is none of the variants, or the shares
+            are not as they must be.
     """
 
     title: str
@@ -72,31 +75,25 @@ class Study:
     paper: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            StudyError: If a name or a seed occurs twice, the baseline or a reference is none of the variants, or the
-                shares are not as they must be.
-        """
-        folders = [variant.folder for variant in self.variants]
+        """Check the values; a `StudyError` names what can't be compared."""
+        names, folders = [one.name for one in self.variants], [one.folder for one in self.variants]
         if len(set(folders)) < len(folders):
             raise StudyError(f"{self.title}: two variants have the same name, among {', '.join(folders)}")
-        names = [variant.name for variant in self.variants]
-        compared = [name for v in self.variants for name in (v.reference, v.same_compute) if name is not None]
+        compared = [name for one in self.variants for name in (one.reference, one.same_compute) if name is not None]
         for name in (self.baseline, *compared):
             if name not in names:
                 raise StudyError(f"{self.title}: the baseline {name!r} is none of the variants {', '.join(names)}")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise StudyError(f"{self.title}: give each seed once, not {list(self.seeds)}")
+        seeds, shares = list(self.seeds), list(self.occlusion)
+        if not seeds or len(set(seeds)) < len(seeds):
+            raise StudyError(f"{self.title}: give each seed once, not {seeds}")
         if self.scenes < 1:
             raise StudyError(f"{self.title}: scenes must be at least 1, not {self.scenes}")
-        if wrong := [share for share in self.occlusion if not 0 <= share < 1]:
+        if wrong := [share for share in shares if not 0 <= share < 1]:
             raise StudyError(f"{self.title}: a share of the image lies between 0 and 1, not {wrong}")
         # Files and tables name shares in per cent, and everything is compared on the clean image.
-        if wrong := [share for share in self.occlusion if abs(100 * share - round(100 * share)) > 1e-6]:
+        if wrong := [share for share in shares if abs(100 * share - round(100 * share)) > 1e-6]:
             raise StudyError(f"{self.title}: a share is in whole per cents, such as 0.25, not {wrong}")
-        if not self.occlusion or self.occlusion[0] != 0 or len(set(self.occlusion)) < len(self.occlusion):
-            shares = list(self.occlusion)
+        if shares[:1] != [0] or len(set(shares)) < len(shares):
             raise StudyError(f"{self.title}: occlusion starts with 0 and holds each share once, unlike {shares}")
 
     def variant(self, name: str) -> Variant:
@@ -117,8 +114,7 @@ class Study:
 
 def shipped_studies() -> list[str]:
     """The names of the shipped studies."""
-    folder = files("maskris.recipes") / "studies"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return shipped("studies")
 
 
 def plan_study(name: str, vary: Sequence[str] | None = None) -> Study:
@@ -132,8 +128,8 @@ def plan_study(name: str, vary: Sequence[str] | None = None) -> Study:
         StudyError: If there is nothing of that name, or nothing to vary.
         RecipeError: If a recipe does not exist.
     """
-    file = _find_study(name)
-    if file is not None:
+    file = SHIPPED / "studies" / f"{name}.yaml" if name in shipped_studies() else Path(name)
+    if file.suffix in (".yaml", ".yml") and file.is_file() and "variants" in read_yaml(file):
         if vary is not None:
             raise StudyError(f"{name!r} is a study, which says what varies; --vary takes a recipe")
         return read_study(file)
@@ -144,16 +140,6 @@ def plan_study(name: str, vary: Sequence[str] | None = None) -> Study:
         hint = f"did you mean {' or '.join(close)}?" if close else f"shipped are {', '.join(shipped_studies())}"
         raise StudyError(f"There is no study {name!r}, neither shipped nor as a YAML file; {hint}")
     raise StudyError(f"{name!r} is no study, so --vary must say what varies, such as --vary training.lr=5e-5,1e-4")
-
-
-def _find_study(name: str) -> Path | None:
-    """The file of a study: a shipped one by its name, or a YAML file with ``variants``; ``None`` if there is none."""
-    if name in shipped_studies():
-        return Path(str(files("maskris.recipes") / "studies" / f"{name}.yaml"))
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") and path.is_file() and "variants" in read_yaml(path):
-        return path
-    return None
 
 
 def _is_whole(value: Any) -> bool:
@@ -168,12 +154,16 @@ def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
+def _is_text(value: Any) -> bool:
+    return not _is_mapping(value)  # YAML reads the name 0.5 as a number
+
+
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "title": (lambda value: not _is_mapping(value), "text"),
-    "about": (lambda value: not _is_mapping(value), "text"),
+    "title": (_is_text, "text"),
+    "about": (_is_text, "text"),
     "recipe": (lambda value: isinstance(value, str), "the name of a recipe or a YAML file"),
     "common": (_is_mapping, "keys of the recipe with their values"),
-    "baseline": (lambda value: not _is_mapping(value), "the name of a variant"),
+    "baseline": (_is_text, "the name of a variant"),
     "seeds": (lambda value: isinstance(value, list) and all(map(_is_whole, value)), "a list such as [0, 1, 2]"),
     "scenes": (lambda value: _is_whole(value) and value > 0, "a number of scenes"),
     "occlusion": (lambda value: isinstance(value, list) and all(map(_is_number, value)), "a list such as [0, 0.25]"),
@@ -202,26 +192,23 @@ def read_study(path: Path) -> Study:
     common, recipe = values.pop("common", {}), values.pop("recipe")
     if unknown := sorted(set(common) - set(SECTIONS)):
         raise StudyError(f"{path}: common has no key {', '.join(unknown)}; it may have {', '.join(sorted(SECTIONS))}")
-    variants = []
-    for name, changes in values.pop("variants").items():
-        try:
-            variants.append(_variant(str(name), changes or {}, recipe, common))
-        except StudyError as error:
-            raise StudyError(f"{path}: the variant {name!r} {error}") from error
-    # YAML reads the name 0.5 as a number.
+    variants = [
+        _variant(str(name), changes or {}, recipe, common, f"{path}: the variant {name!r}")
+        for name, changes in values.pop("variants").items()
+    ]
     values |= {key: str(values[key]) for key in ("title", "about", "baseline") if key in values}
     values |= {key: tuple(values[key]) for key in ("seeds", "occlusion") if key in values}
     return Study(variants=tuple(variants), **values)
 
 
-def _variant(name: str, changes: Any, recipe: str, common: Mapping[str, Any]) -> Variant:
+def _variant(name: str, changes: Any, recipe: str, common: Mapping[str, Any], where: str) -> Variant:
     if not _is_mapping(changes):
-        raise StudyError(f"must say which keys change, not {changes!r}")
+        raise StudyError(f"{where} must say which keys change, not {changes!r}")
     if unknown := sorted(set(changes) - _VARIANT_KEYS):
-        raise StudyError(f"has no key {', '.join(unknown)}; it may have {', '.join(sorted(_VARIANT_KEYS))}")
+        raise StudyError(f"{where} has no key {', '.join(unknown)}; it may have {', '.join(sorted(_VARIANT_KEYS))}")
     paper = changes.get("paper")
     if not (paper is None or _is_number(paper)):
-        raise StudyError(f"must have a number as the paper's, not {paper!r}")
+        raise StudyError(f"{where} must have a number as the paper's, not {paper!r}")
     values = merge(read_recipe(str(changes.get("recipe", recipe))), common)
     values = merge(values, {key: value for key, value in changes.items() if key in SECTIONS})
     compared = {key: str(changes[key]) for key in ("reference", "same_compute") if key in changes}

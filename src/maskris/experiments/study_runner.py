@@ -10,17 +10,28 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from maskris.data.shapes.writer import embedded_data
+from maskris.data.table import ReferringTable, choose_splits, open_tables, table_sha256
+from maskris.evaluation.evaluator import evaluate
+from maskris.experiments.recipe import Recipe
+from maskris.experiments.run import build_trainer
 from maskris.experiments.study import Study, StudyError, check_variant, plan_study
+from maskris.experiments.study_results import DONE, StudyResults, is_complete, load_study, rows_file, run_folder
+from maskris.robustness.occlusion import PatchOcclusion
+from maskris.training.run_record import read_run
 from maskris.utils.files import read_json, write_json
 from maskris.utils.process import StopSignals, usable_cores
 from maskris.utils.progress import show_progress
 from maskris.utils.runstore import RunStore
 
-if TYPE_CHECKING:
-    from maskris.data.table import ReferringTable
-    from maskris.experiments.study_results import StudyResults
+PLAN = "plan.json"
+"""In the folder of a study: what determines its results."""
+
+OCCLUSION_PATCHES = 8  # along the shorter side of the input: 8 px at 64, 56 px at 448
 
 
 class RunsFailedError(RuntimeError):
@@ -37,7 +48,7 @@ def run_study(
     threads: int | None = None,
     overrides: Sequence[str] = (),
     train: bool = True,
-) -> "StudyResults":
+) -> StudyResults:
     """Train the variants of a study with several seeds and evaluate them, clean and with parts of the image hidden.
 
     A run that is complete isn't repeated, and one that was interrupted goes on. Every run is a process of its own; with
@@ -59,115 +70,80 @@ def run_study(
         RunsFailedError: If runs failed; called again, they are repeated.
         ValueError: If no run is complete.
     """
-    from maskris.data.shapes.writer import embedded_data
-    from maskris.data.table import choose_splits, open_tables
-    from maskris.experiments.study_results import load_study
-
     study, folder = plan_study(study) if isinstance(study, str) else study, Path(out)
     for name, number in {"jobs": jobs, "threads": threads}.items():
         if number is not None and number < 1:
             raise StudyError(f"{name} must be at least 1, not {number}")
     files = [Path(file) for file in data]
     table = open_tables(files) if files else None
-    if train:
-        splits = list(splits or ["val"])
-        plan = _plan(study, overrides, table, files, splits)
-        known = check_plan(folder, plan)
+    chosen = list(splits or ["val"]) if splits or train else None
+    plan = _plan(study, overrides, table, files, chosen)
+    if not train and not files:
+        del plan["data"]  # a report needs none
+    known = _check_plan(folder, plan)
+    if not train:
+        return load_study(study, folder)
+    recipes = {variant.name: folder / "recipes" / f"{variant.folder}.yaml" for variant in study.variants}
+    for variant in study.variants:
+        check_variant(variant, recipes[variant.name], overrides)
+    if table is None:
+        table = embedded_data(folder / "data", seed=0, images=study.scenes)
+        files = [folder / "data" / "shapes.parquet"]
+    choose_splits(table, chosen, "--splits")
+    write_json(folder / PLAN, {**known, **plan})
+    todo = []
+    for seed in study.seeds:  # in the outer loop, so that early results span all variants
         for variant in study.variants:
-            check_variant(variant, recipe_file(folder, variant.folder), overrides)
-        if table is None:
-            table = embedded_data(folder / "data", seed=0, images=study.scenes)
-            files = [folder / "data" / "shapes.parquet"]
-        choose_splits(table, splits, "--splits")
-        write_json(folder / PLAN, {**known, **plan})
-        share = threads or max(1, usable_cores() // jobs)
-        todo = job_files(folder, study, overrides, data=files, splits=splits, threads=share)
-        if failed := run_all(todo, jobs):
-            logs = "\n".join(f"  {path}" for path in failed)
-            raise RunsFailedError(
-                f"{len(failed)} of {len(todo)} runs failed; give the same command again to go on. Their logs:\n{logs}"
-            )
-    else:
-        plan = _plan(study, overrides, table, files, splits)
-        check_plan(folder, plan if files else {key: value for key, value in plan.items() if key != "data"})
+            run = run_folder(folder, variant, seed)
+            if not is_complete(run, study.occlusion):
+                job = {
+                    "recipe": str(recipes[variant.name]),
+                    "overrides": [*variant.overrides, *overrides],
+                    "seed": seed,
+                    "data": [str(file) for file in files],
+                    "splits": chosen,
+                    "occlusion": list(study.occlusion),
+                    "threads": threads or max(1, usable_cores() // jobs),
+                    "out": str(run),
+                }
+                write_json(run / "job.json", job)
+                todo.append(run / "job.json")
+    if failed := run_all(todo, jobs):
+        logs = "\n".join(f"  {path}" for path in failed)
+        raise RunsFailedError(
+            f"{len(failed)} of {len(todo)} runs failed; give the same command again to go on. Their logs:\n{logs}"
+        )
     return load_study(study, folder)
 
 
-PLAN = "plan.json"
-
-
 def _plan(
-    study: Study,
-    overrides: Sequence[str],
-    table: "ReferringTable | None",
-    files: Sequence[Path],
-    splits: Sequence[str] | None,
+    study: Study, overrides: Sequence[str], table: ReferringTable | None, files: list[Path], splits: list[str] | None
 ) -> dict[str, Any]:
     """What determines the results of a study, as the folder keeps it."""
-    from maskris.data.table import table_sha256
-
-    plan: dict[str, Any] = {}
-    if table is None:
-        plan["data"] = f"{study.scenes} scenes of the embedded data set"
-    else:
-        plan |= {"data": table_sha256(table), "files": ", ".join(str(file.resolve()) for file in files)}
+    plan: dict[str, Any] = {"data": f"{study.scenes} scenes of the embedded data set"}
+    if table is not None:
+        plan = {"data": table_sha256(table), "files": ", ".join(str(file.resolve()) for file in files)}
     if splits is not None:
-        plan["splits"] = list(splits)
+        plan["splits"] = splits
     for variant in study.variants:
         recipe = hashlib.sha256(json.dumps(variant.recipe, sort_keys=True, default=str).encode()).hexdigest()[:8]
         plan[f"variant {variant.name}"] = {"recipe": recipe, "overrides": [*variant.overrides, *overrides]}
     return plan
 
 
-def check_plan(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
-    """The plan that the folder holds, empty for a new folder; files may have moved, and variants may be added.
-
-    Raises:
-        OtherRunError: If the folder is of another study, other data or other splits; names every difference.
-    """
+def _check_plan(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
+    """The plan that the folder holds, empty for a new folder; files may have moved, and variants may be added."""
     known = RunStore(folder, plan, [], name=PLAN).read() or {}
     compared = [key for key in plan if key != "files" and (key in known or not key.startswith("variant "))]
     RunStore(folder, plan, compared, name=PLAN, shown={"data": "files"}).check()
     return known
 
 
-def recipe_file(folder: Path, variant: str) -> Path:
-    """The file of a variant's recipe, by the variant's folder."""
-    return folder / "recipes" / f"{variant}.yaml"
-
-
-def job_files(
-    folder: Path, study: Study, overrides: Sequence[str], *, data: list[Path], splits: Sequence[str], threads: int
-) -> list[Path]:
-    """Job files of the runs that are not complete; seeds in the outer loop, so that early results span all variants."""
-    from maskris.experiments.study_results import is_complete, run_folder
-
-    jobs = []
-    for seed in study.seeds:
-        for variant in study.variants:
-            out = run_folder(folder, variant, seed)
-            if is_complete(out, study.occlusion):
-                continue
-            values: dict[str, Any] = {
-                "recipe": str(recipe_file(folder, variant.folder)),
-                "overrides": [*variant.overrides, *overrides],
-                "seed": seed,
-                "data": [str(file) for file in data],
-                "splits": list(splits),
-                "occlusion": list(study.occlusion),
-                "threads": threads,
-                "out": str(out),
-            }
-            write_json(out / "job.json", values)
-            jobs.append(out / "job.json")
-    return jobs
-
-
 def run_all(files: list[Path], at_once: int) -> list[Path]:
     """Run jobs to their end, each on a GPU of its own where there are several.
 
-    Ctrl-C and SIGTERM stop all of them, and so does the end of this process (see `stop_with_parent`); every run saves
-    what it has first.
+    Ctrl-C, SIGTERM and a closed terminal stop all of them, and so does any other end of this process (see
+    `stop_with_parent`); every run saves what it has first.
 
     Args:
         files: Job files; the log of each is ``log.txt`` beside it.
@@ -176,7 +152,8 @@ def run_all(files: list[Path], at_once: int) -> list[Path]:
     Returns:
         The logs of those that failed.
     """
-    gpus = _gpus()
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = chosen.split(",") if chosen else [str(i) for i in range(torch.cuda.device_count())]
     waiting, free, failed = list(files), list(range(at_once)), []
     running: dict[subprocess.Popen[bytes], tuple[int, Path]] = {}
     with StopSignals() as stop, show_progress("training", len(files), unit="runs") as bar:
@@ -197,10 +174,8 @@ def run_all(files: list[Path], at_once: int) -> list[Path]:
                 process.send_signal(signal.SIGTERM)
             for process in running:
                 process.wait()
-    if stop.received == signal.SIGINT:
-        raise KeyboardInterrupt
     if stop.received is not None:
-        raise SystemExit(128 + stop.received)
+        raise KeyboardInterrupt if stop.received == signal.SIGINT else SystemExit(128 + stop.received)
     return failed
 
 
@@ -213,17 +188,6 @@ def _start(file: Path, gpu: str | None) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
 
 
-def _gpus() -> list[str]:
-    if chosen := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return chosen.split(",")
-    import torch
-
-    return [str(i) for i in range(torch.cuda.device_count())]
-
-
-OCCLUSION_PATCHES = 8  # along the shorter side of the input: 8 px at 64, 56 px at 448
-
-
 def run(job: dict[str, Any]) -> int:
     """Do or finish one run.
 
@@ -234,15 +198,6 @@ def run(job: dict[str, Any]) -> int:
     Returns:
         0, or 128 + the signal that stopped the training.
     """
-    import torch
-
-    from maskris.data.table import choose_splits, open_tables
-    from maskris.evaluation.evaluator import evaluate
-    from maskris.experiments.recipe import Recipe, build_trainer
-    from maskris.experiments.study_results import DONE, rows_file
-    from maskris.robustness.occlusion import PatchOcclusion
-    from maskris.training.run_record import read_run
-
     torch.set_num_threads(job["threads"])
     out = Path(job["out"])
     recipe = Recipe(job["recipe"], [*job["overrides"], f"--training.seed={job['seed']}"])

@@ -3,22 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pyarrow.compute as pc
 import yaml
 
+from maskris.data.preprocess import Preprocess
 from maskris.data.published_counts import published_sizes
+from maskris.data.table import ReferringTable
 from maskris.evaluation.bootstrap import Interval
 from maskris.evaluation.result import Evaluation
 from maskris.experiments.claims import Claim
 from maskris.experiments.recipe import Recipe, Splits
+from maskris.models.base import RISModel
 from maskris.training.run_record import recipe_of
-
-if TYPE_CHECKING:
-    from maskris.data.table import ReferringTable
-    from maskris.models.base import RISModel
-
 
 Verdict = Literal["verified", "not verified", "not run"]
 
@@ -91,12 +89,9 @@ def _other_data(claim: Claim, evaluation: Evaluation) -> str | None:
     wanted = {"expressions": claim.expressions}
     if published is not None and published.expressions == claim.expressions:
         wanted |= {"referents": published.referents, "images": published.images}
-    rows = evaluation.rows
-    found = {
-        "expressions": len(evaluation),
-        "referents": pc.count_distinct(rows["ref_id"]).as_py(),
-        "images": pc.count_distinct(rows["image_id"]).as_py(),
-    }
+    found = {"expressions": len(evaluation)}
+    for name, column in {"referents": "ref_id", "images": "image_id"}.items():
+        found[name] = pc.count_distinct(evaluation.rows[column]).as_py()
     for name, number in wanted.items():
         if number is not None and found[name] != number:
             return f"other data ({found[name]:,} of {number:,} {name})"
@@ -114,12 +109,11 @@ def reasons(findings: Sequence[Finding]) -> dict[str, list[str]]:
 
 # Training settings that may differ: they are meant to vary, or change how a run computes but not what.
 _FREE = ("seed", "precision", "gradient_accumulation_steps")
+_SHOWN = 3  # of the settings that differ, those that are named
 
-_SHOWN = 3
 
-
-def recipe_differences(claimed: Recipe, model: "RISModel", source: str) -> list[str]:
-    """How a model differs from what a recipe makes.
+def recipe_differences(claimed: Recipe, model: RISModel, source: str) -> list[str]:
+    """How a model differs from what a recipe makes, a few words for each difference.
 
     A run folder keeps its recipe, so every setting is compared. Of weights from elsewhere only the class and the input
     can be.
@@ -128,23 +122,29 @@ def recipe_differences(claimed: Recipe, model: "RISModel", source: str) -> list[
         claimed: The recipe of the claims, without overrides.
         model: The model.
         source: Where it was loaded from.
-
-    Returns:
-        Differences in a few words each; empty where none is known.
     """
     kept = recipe_of(Path(source))
     if kept is None:
-        return _model_differences(claimed, model)
-    wanted, found = _settings(claimed), _settings(Recipe(kept))
-    changed = [key for key in dict.fromkeys([*wanted, *found]) if wanted.get(key) != found.get(key)]
-    if not changed:
-        return []
-    shown = [f"{key} {_brief(found.get(key))}, not {_brief(wanted.get(key))}" for key in changed[:_SHOWN]]
+        described = yaml.safe_load(claimed.to_yaml())["model"]
+        name = described["class_path"].rpartition(".")[2]
+        if type(model).__name__ != name:
+            return [f"other model ({type(model).__name__}, not {name})"]
+        wanted = Preprocess.from_dict((described.get("init_args") or {}).get("preprocess") or {})
+        ours, theirs = ((one.resize, *one.size) for one in (model.preprocess, wanted))
+        if ours == theirs:
+            return []
+        return [f"other input ({ours[1]} x {ours[2]}, {ours[0]}; not {theirs[1]} x {theirs[2]}, {theirs[0]})"]
+    claims, found = _settings(claimed), _settings(Recipe(kept))
+    changed = [
+        f"{key} {_brief(found.get(key))}, not {_brief(claims.get(key))}"
+        for key in dict.fromkeys([*claims, *found])
+        if claims.get(key) != found.get(key)
+    ]
     more = [f"{len(changed) - _SHOWN} more"] if len(changed) > _SHOWN else []
-    return [f"other settings ({'; '.join([*shown, *more])})"]
+    return [f"other settings ({'; '.join([*changed[:_SHOWN], *more])})"] if changed else []
 
 
-def training_data_differences(claims: Sequence[Claim], table: "ReferringTable", splits: Splits) -> list[str]:
+def training_data_differences(claims: Sequence[Claim], table: ReferringTable, splits: Splits) -> list[str]:
     """How the training data differ from what is published about them.
 
     Args:
@@ -164,16 +164,14 @@ def training_data_differences(claims: Sequence[Claim], table: "ReferringTable", 
     for dataset, split_by in dict.fromkeys((claim.dataset, claim.split_by) for claim in claims):
         published = published_sizes(dataset, split_by).get(splits.train)
         found = sizes.pop((dataset, split_by), 0)
-        if published is None or published.expressions in (None, found) or (dataset, split_by) in combined:
-            continue
-        doubts.append(
-            f"trained on other data ({found:,} of {published.expressions:,} expressions of {dataset} {split_by})"
-        )
+        wanted = found if published is None or published.expressions is None else published.expressions
+        if wanted != found and (dataset, split_by) not in combined:
+            doubts.append(f"trained on other data ({found:,} of {wanted:,} expressions of {dataset} {split_by})")
     others = [f"{dataset} {split_by}".rstrip() for dataset, split_by in sizes]
     return [*doubts, f"trained on {', '.join(others)} too"] if others else doubts
 
 
-def split_differences(claim: Claim, table: "ReferringTable") -> list[str]:
+def split_differences(claim: Claim, table: ReferringTable) -> list[str]:
     """What is wrong with the rows of a claim's split, their number aside: masks that a model made, other sentences."""
     doubts = []
     if set(table.column("mask_source")) != {"annotated"}:
@@ -204,17 +202,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def _brief(value: Any) -> str:
     text = "null" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _model_differences(claimed: Recipe, model: "RISModel") -> list[str]:
-    from maskris.data.preprocess import Preprocess
-
-    described = yaml.safe_load(claimed.to_yaml())["model"]
-    name = described["class_path"].rpartition(".")[2]
-    if type(model).__name__ != name:
-        return [f"other model ({type(model).__name__}, not {name})"]
-    wanted = Preprocess.from_dict((described.get("init_args") or {}).get("preprocess") or {})
-    ours, theirs = ((one.resize, *one.size) for one in (model.preprocess, wanted))
-    if ours != theirs:
-        return [f"other input ({ours[1]} x {ours[2]}, {ours[0]}; not {theirs[1]} x {theirs[2]}, {theirs[0]})"]
-    return []

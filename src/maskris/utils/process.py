@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     import torch
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_HANGUP = getattr(signal, "SIGHUP", None)  # which Windows does not know
+
+SIGNALS = tuple(number for number in (signal.SIGTERM, signal.SIGINT, _HANGUP) if number is not None)
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -64,10 +66,11 @@ class Stopped(BaseException):
 
 
 class StopSignals:
-    """Notes the first SIGTERM or SIGINT in the block instead of dying, so that the work so far can be saved.
+    """Notes the first of `SIGNALS` in the block instead of dying, so that the work so far can be saved.
 
     After that, Ctrl-C (SIGINT) acts as usual, for people who don't want to wait; SIGTERM changes nothing, as it often
-    comes twice: a cluster sends it to all processes, and those that started others pass it on.
+    comes twice: a cluster sends it to all processes, and those that started others pass it on. SIGHUP, of a
+    terminal that is closed, is noted unless it is ignored, as with nohup.
 
     Attributes:
         received: Number of the signal that came first, or ``None``.
@@ -80,7 +83,8 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():  # Python allows no handlers elsewhere
-            self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            ours = [one for one in SIGNALS if one != _HANGUP or signal.getsignal(one) != signal.SIG_IGN]
+            self._previous = {number: signal.signal(number, self._handle) for number in ours}
         return self
 
     def __exit__(self, *error: object) -> None:
