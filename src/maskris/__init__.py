@@ -7,5 +7,4 @@ line start at once; so do those of the packages below. Everything that is not na
 import lazy_loader
 
 __version__ = "0.1.0"
-
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from maskris.utils.process import Precision
+
 if TYPE_CHECKING:
     import torch
 
@@ -25,7 +27,7 @@ class ModelOptions:
 
     model_class: str | None = None
     device: str | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     batch_size: int = 32
 
     def load(self, checkpoint: str | Path) -> "RISModel":

@@ -14,7 +14,6 @@ Example = tuple[Path, str]
 """A photo and its expressions, one per line."""
 
 MOST = 12
-
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 

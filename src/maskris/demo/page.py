@@ -15,7 +15,6 @@ from maskris.inference.predictor import Prediction
 from maskris.inference.visualize import PALETTE
 
 STYLE = Path(__file__).with_name("demo.css")
-
 FORGET = 600, 3600  # every so many seconds, files of visitors that are older than so many seconds are deleted
 WAITING = 32  # most requests that wait for their turn; more are turned away
 AT_ONCE = 4  # most requests worked on at once, while the network itself works for one of them

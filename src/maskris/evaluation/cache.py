@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from maskris.data.table import ReferringTable, table_sha256
-from maskris.evaluation.evaluator import Precision, evaluate, processes
+from maskris.evaluation.evaluator import evaluate, processes
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import Evaluation
 from maskris.models.base import RISModel, weights_sha256
+from maskris.utils.process import Precision
 
 
 def evaluate_cached(

@@ -2,7 +2,7 @@
 
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +21,11 @@ from maskris.evaluation.perturbation import Origin, Perturbation, describe
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import COUNTS, SCHEMA, Evaluation
 from maskris.models.base import RISModel, evaluation_mode, foreground_logit
+from maskris.utils.process import Precision
 from maskris.utils.progress import show_progress
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 _PER_REFERENT = ["dataset", "split_by", "split", "image_id", "ref_id", "ann_id", "category", "area", "height", "width"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

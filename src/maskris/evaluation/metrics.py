@@ -18,7 +18,6 @@ from maskris.evaluation.protocol import Comparison, Protocol, exact
 Integers = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-
 _UNIT = 128  # sums are in units of 2**-128: every float64 in {0} and [2**-75, 1], an IoU, is an exact multiple
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from maskris.strategies.base import Strategy
 
 SECTIONS = ("model", "strategy", "training", "data")
-
 SHIPPED = Path(str(files("maskris.recipes")))  # wheels are installed unpacked
 
 

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -15,10 +15,8 @@ from maskris.data.masks import Box, box_of, encode
 from maskris.inference.image import ImageSource, load_image
 from maskris.models.base import Features, RISModel, evaluation_mode, foreground_logit
 from maskris.models.loading import load_model
-from maskris.utils.process import fastest_device
+from maskris.utils.process import Precision, fastest_device
 from maskris.utils.text import invalid_text_reason
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

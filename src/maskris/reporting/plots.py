@@ -27,7 +27,6 @@ _DASHES = ("-", "--", ":", "-.")
 _STEPS = (1, 2, 2.5, 5, 10)  # of the numbers of an axis
 _MOST_POINTS = 400
 _MARKED = 8  # a line of so few points shows where they are
-
 _INK, _HAIR = "#010203", "#040506"  # stand for colors of the page while an SVG is drawn
 _FOR_PAGE = {  # patterns in matplotlib's SVG, and what an element of a page has in their place
     "<style.*?</style>": "",

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 NOTHING = "–"  # noqa: RUF001 (an en dash: no expression defines this number)
-
 _NUMBER = re.compile(rf"[-+]?\d|{NOTHING}?$")
 _NARROWEST = 12  # columns of names are not made narrower than this, or than their longest name
 _PERCENT = len("100.00")  # so that columns of several tables stand below each other

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from maskris.data.table import ReferringTable
 from maskris.evaluation.cache import fingerprint
-from maskris.evaluation.evaluator import Precision, evaluate, processes
+from maskris.evaluation.evaluator import evaluate, processes
 from maskris.evaluation.perturbation import Perturbation, describe
 from maskris.evaluation.protocol import Protocol
 from maskris.evaluation.result import Evaluation
@@ -21,6 +21,7 @@ from maskris.robustness.results import CARD, Robustness
 from maskris.robustness.suite import CLEAN, Condition, SuiteName, make_suite
 from maskris.robustness.text import TextPerturbation
 from maskris.utils.files import write_json
+from maskris.utils.process import Precision
 from maskris.utils.progress import show_progress
 from maskris.utils.runstore import RunStore
 

@@ -18,7 +18,6 @@ from maskris.evaluation.perturbation import Origin
 from maskris.utils.rng import KeyedRandom
 
 SEVERITIES = (1, 2, 3, 4, 5)
-
 _GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's
 
 

@@ -6,7 +6,8 @@ This module is light (it does not import torch), so that the command line can sh
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-Precision = Literal["fp32", "bf16", "fp16"]
+from maskris.utils.process import Precision
+
 OptimizerName = Literal["adamw", "adam"]
 Schedule = Literal["poly", "step", "cosine", "constant"]
 

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 if TYPE_CHECKING:
     import torch
 
 _HANGUP = getattr(signal, "SIGHUP", None)  # which Windows does not know
+Precision = Literal["fp32", "bf16", "fp16"]
+"""Numbers in which a network computes."""
 
 SIGNALS = tuple(number for number in (signal.SIGTERM, signal.SIGINT, _HANGUP) if number is not None)
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")

@@ -10,7 +10,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 T = TypeVar("T")
-
 _EVERY = 30.0  # seconds between lines where there is no terminal
 
 

@@ -149,7 +149,6 @@ class _Writer:
 
 
 IMAGES = {"train": 2000, "val": 150, "testA": 75, "testB": 75}
-
 SIZE = 128  # of the pictures; the model's input is 64
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -16,6 +16,7 @@ from maskris.models.base import RISModel
 from maskris.reporting.html.contents import Example, Gallery, Picture, Report
 from maskris.reporting.html.selection import disagreements, extremes
 from maskris.reporting.plots import SERIES
+from maskris.utils.process import Precision
 
 SIDE = 320
 """Greatest width and height of a picture in pixels."""
@@ -37,7 +38,7 @@ def draw_galleries(
     count: int,
     *,
     device: str | None = None,
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    precision: Precision = "fp32",
     model_class: type[RISModel] | str | None = None,
 ) -> list[Gallery]:
     """Best, median and worst expressions, and those on which the first two models disagree; only these are predicted.

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -19,7 +18,7 @@ from maskris.reporting.html.selection import KEPT, SavedRows, reason_against, sa
 from maskris.reporting.plots import new_figure
 from maskris.robustness.results import CARD, Robustness, RobustnessComparison
 from maskris.training.run_record import RunRecord, names_of, read_run
-from maskris.utils.process import fastest_device
+from maskris.utils.process import Precision, fastest_device
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def write_report(
     resamples: int = 2000,
     batch_size: int = 32,
     device: torch.device | str | None = None,
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    precision: Precision = "fp32",
     workers: int = 2,
     reduced_decoding: bool = False,
     model_class: type[RISModel] | str | None = None,
