@@ -28,7 +28,7 @@ SIZES: dict[str, dict[str, Any]] = {
             "embed_dim": 128,
             "depths": [2, 2, 18, 2],
             "num_heads": [4, 8, 16, 32],
-            "window_size": 12,
+            "window_size": 7,
         },
         "text": {"model_type": "bert"},
     },

@@ -41,7 +41,7 @@ def swin(embed_dim: int, depths: list[int], heads: list[int], window: int) -> di
 
 
 SWIN_T = swin(96, [2, 2, 6, 2], [3, 6, 12, 24], window=7)
-SWIN_B = swin(128, [2, 2, 18, 2], [4, 8, 16, 32], window=12)
+SWIN_B, SWIN_B_LAVT = (swin(128, [2, 2, 18, 2], [4, 8, 16, 32], window) for window in (7, 12))
 RN50 = {"embed_dim": 1024, "vision_layers": [3, 4, 6, 3], "vision_width": 64}
 RN101 = {"embed_dim": 512, "vision_layers": [3, 4, 23, 3], "vision_width": 64}
 VIT_B = {
@@ -54,7 +54,7 @@ REFINED = {  # CIDAS/clipseg-rd64-refined
 MODELS: dict[str, Callable[[], RISModel]] = {
     "CARIS Swin-T": lambda: CARIS(SWIN_T, BERT, tokenizer=WORDPIECES),
     "CARIS Swin-B": lambda: CARIS(SWIN_B, BERT, tokenizer=WORDPIECES),
-    "LAVT Swin-B": lambda: LAVT(SWIN_B, BERT, tokenizer=WORDPIECES),
+    "LAVT Swin-B": lambda: LAVT(SWIN_B_LAVT, BERT, tokenizer=WORDPIECES),
     "CRIS RN50": lambda: CRIS(RN50, tokenizer=CLIP_TOKENS),
     "ETRIS RN101": lambda: ETRIS(RN101, tokenizer=CLIP_TOKENS),
     "ETRIS ViT-B/16": lambda: ETRIS(VIT_B, tokenizer=CLIP_TOKENS),

@@ -221,6 +221,14 @@ def test_light_modules_start_fast(module):
     assert not loaded, f"import {module} loads {', '.join(loaded)}"
 
 
+@pytest.mark.parametrize("path", FILES, ids=[name_of(path) for path in FILES])
+def test_a_module_and_what_it_defines_never_share_a_name(path):
+    """Or one of them hides the other; a command is a file with a function of its name, called by the command line."""
+    tree = ast.parse(path.read_text())
+    names = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assert path.stem not in names or path.parent.name == "cli"
+
+
 PUBLIC = sorted(path.parent for path in SOURCE.rglob("__init__.pyi"))
 
 

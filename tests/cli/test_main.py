@@ -184,13 +184,12 @@ def test_a_command_is_a_typed_function(words, changes):
     assert parse("imagined", imagined, ["p.jpg", "a b", "c", *words]) == values | changes
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the abbreviation
 @pytest.mark.parametrize(
     "words",
     [
         ["p.jpg", "--some-size", "5", "a b", "c"],
         ["--some-size", "5", "p.jpg", "a b", "c"],
-        ["p.jpg", "a b", "--some", "5", "c", "--names", "x", "-1"],
+        ["p.jpg", "a b", "--some-size", "5", "c", "--names", "x", "-1"],
         ["p.jpg", "--no-check", "a b", "--some-size=5", "c"],
         ["--names", "x", "-1", "--some-size", "5", "--", "p.jpg", "a b", "c"],
     ],
@@ -200,6 +199,14 @@ def test_options_may_stand_among_what_is_given_by_position(words):
     assert (values["photo"], values["phrases"], values["some_size"]) == ("p.jpg", ["a b", "c"], 5)
     assert values["names"] == (["x", "-1"] if "--names" in words else None)
     assert values["check"] is ("--no-check" not in words)
+
+
+def test_options_have_whole_names(capsys):
+    """An abbreviation could be taken for another option than was meant, as --model for --model-class."""
+    with pytest.raises(SystemExit) as end:
+        parse("imagined", imagined, ["p.jpg", "a b", "--some", "5"])
+    assert end.value.code == 2
+    assert "there is no option --some; did you mean --some-size?" in capsys.readouterr().err
 
 
 def test_phrases_may_begin_with_a_dash():

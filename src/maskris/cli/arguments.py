@@ -53,7 +53,10 @@ class Parser(ArgumentParser):
     def _explain_unknown(self, words: list[str]) -> str:
         wrong = words[0].split("=")[0]
         if not wrong.startswith("--"):
-            return f"{self.prog} can't use {' '.join(words)!r}; phrases with spaces need quotes"
+            hint = "phrases with spaces need quotes"
+            if "--data" in self._option_string_actions and wrong.endswith(".parquet"):
+                hint = f"did you mean --data {wrong}?"
+            return f"{self.prog} can't use {' '.join(words)!r}; {hint}"
         known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
         close = get_close_matches(wrong, known, n=1)
         return f"there is no option {wrong}" + (f"; did you mean {close[0]}?" if close else "")
@@ -141,7 +144,8 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> dict
 def make_parser(name: str, function: Callable[..., Any], *, recipe_keys: bool = False) -> Parser:
     """The parser that `parse` uses; with the keys of a recipe in its help, for functions with ``overrides``."""
     description = docstring_parser.parse(inspect.getdoc(function) or "").description
-    parser = Parser(prog=f"maskris {name}", description=description, formatter_class=HelpFormatter)
+    # Whole names only: --model would be taken for --model-class.
+    parser = Parser(prog=f"maskris {name}", description=description, formatter_class=HelpFormatter, allow_abbrev=False)
     for argument in arguments_of(function):
         _add(parser, argument)
     if recipe_keys and "overrides" in inspect.signature(function).parameters:
@@ -165,7 +169,7 @@ def together(parser: Parser, words: Sequence[str]) -> list[str]:
         # As argparse sees it: no negative number, and no text with a space before its equals sign.
         if re.fullmatch(r"--?[^\s=\d.-][^\s=]*(=.*)?", word, re.DOTALL):
             bound.append(word)
-            meant = [name for name in options if name == word] or [name for name in options if name.startswith(word)]
+            meant = [name for name in options if name == word]
             takes = options[meant[0]].nargs if len(meant) == 1 else 0
             room = 0 if takes == 0 else 1 if takes in (None, "?") else math.inf
         elif room:

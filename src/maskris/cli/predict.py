@@ -103,7 +103,7 @@ def _show_one(found: "list[Prediction]", saved: "Saved") -> None:
 
     boxes = [one.box and ", ".join(f"{value:.0f}" for value in one.box) for one in found]
     rows = [(one.expression, f"{one.score:.2f}", box or "nothing found") for one, box in zip(found, boxes, strict=True)]
-    show(Table(["expression", "score", "box (x, y, w, h)"], rows))
+    show(Table(["expression", "score", "box"], rows, caption="Boxes are x, y, width and height in pixels."))
     say("\n".join(["Written:", *(f"  {path}" for path in (saved.overlay, *saved.masks, saved.json))]))
 
 

@@ -150,7 +150,7 @@ def photo_field() -> Any:
         "preprocess": preprocess,
         "async_move_resource_to_block_cache": move_to_cache,
     }
-    # Not by a class statement, in which Gradio's metaclass would write a file demo_photo.pyi beside this one.
+    # Not by a class statement, in which Gradio's metaclass would write a file page.pyi beside this one.
     return ABCMeta.__new__(type(gradio.Image), "PhotoField", (gradio.Image,), methods)
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from maskris.experiments.recipe import SECTIONS, SHIPPED, Recipe, RecipeError, merge, read_recipe, read_yaml, shipped
 from maskris.models.folder import may_be_model
+from maskris.utils.files import atomic_file
 
 _VARIANT_KEYS = {"recipe", "paper", "reference", "same_compute", *SECTIONS}
 
@@ -259,7 +260,8 @@ def check_variant(variant: Variant, file: Path, overrides: Sequence[str]) -> Rec
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     text = f"# {variant.name}\n{yaml.safe_dump(dict(variant.recipe), sort_keys=False)}"
-    file.write_text(text, encoding="utf-8")
+    with atomic_file(file) as written:
+        written.write(text)
     try:
         recipe = Recipe(file, [*variant.overrides, *overrides])
     except RecipeError as error:

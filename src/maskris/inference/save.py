@@ -95,10 +95,13 @@ def check_free(photo: str | Path, out: str | Path, *, overwrite: bool = False) -
     Arguments are those of `save_predictions`.
 
     Raises:
+        ValueError: If the photo has a name like ``...png``, which is none for a folder.
         FileExistsError: If a file has the name of a folder, or the photo's folder holds other files than results, or
             results for another photo (unless they may be overwritten).
     """
     photo, out = Path(photo).expanduser(), Path(out).expanduser()
+    if photo.stem in (".", ".."):
+        raise ValueError(f"{photo.name} leaves no name for the folder of its results; rename the photo")
     folder = out / photo.stem
     for path in (out, folder):
         if path.exists() and not path.is_dir():

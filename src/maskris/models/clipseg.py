@@ -12,7 +12,7 @@ from maskris.models.base import RISModel
 from maskris.models.encoders.sources import Source, describe, read_config
 from maskris.models.encoders.tokenizers import build_clip_tokenizer, default_tokenizer
 from maskris.models.encoders.vision import resize_to_multiple
-from maskris.models.parameter_groups import Part, parameter_groups
+from maskris.models.optimizer_groups import Part, parameter_groups
 
 Features = tuple[list[Tensor], tuple[int, int]]
 """Class token and patches ``[I, 1 + h * w, D]`` of the extracted layers, deepest first, and (h, w)."""

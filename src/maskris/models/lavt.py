@@ -18,7 +18,7 @@ from maskris.models.encoders.sources import Source, build_tokenizer
 from maskris.models.encoders.staged import StagedVisionEncoder
 from maskris.models.encoders.text import TextEncoder
 from maskris.models.encoders.tokenizers import default_tokenizer
-from maskris.models.parameter_groups import Part, parameter_groups
+from maskris.models.optimizer_groups import Part, parameter_groups
 
 
 class LAVT(RISModel):

@@ -1,6 +1,5 @@
 """Robustness as tables, as a page of Markdown and as files; in tables all numbers are per cent."""
 
-import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from maskris.reporting.tables import NOTHING, Table, write_csv
 from maskris.robustness.language import language_breakdown
 from maskris.robustness.results import MEAN, METRICS, Metric, Robustness, RobustnessComparison, Score, Subject
 from maskris.robustness.suite import CLEAN, Condition
+from maskris.utils.files import atomic_file, write_json
 
 
 def tables(result: Robustness | RobustnessComparison, metric: Metric = "oIoU") -> list[Table]:
@@ -131,8 +131,9 @@ def write_robustness(comparison: RobustnessComparison, folder: Path, metric: Met
         if curves := plot_curves(comparison, folder / "curves.png", metric):
             pictures.append(curves)
     page, numbers = folder / "robustness.md", folder / "summary.json"
-    page.write_text(markdown(comparison, [path.name for path in pictures]), encoding="utf-8")
-    numbers.write_text(json.dumps(comparison.summary(), indent=1) + "\n", encoding="utf-8")
+    with atomic_file(page) as file:
+        file.write(markdown(comparison, [path.name for path in pictures]))
+    write_json(numbers, comparison.summary(), indent=1)
     return [page, numbers, write_csv(comparison, folder / "results.csv"), *pictures]
 
 

@@ -8,6 +8,7 @@ from maskris.experiments.study_results import Comparison, StudyResults
 from maskris.reporting.plots import plot_study, share_label
 from maskris.reporting.scores import interval_texts, seeds_text
 from maskris.reporting.tables import Table, write_csv
+from maskris.utils.files import atomic_file
 
 
 def tables(results: StudyResults, metric: str = "mIoU") -> list[Table]:
@@ -75,7 +76,8 @@ def write_study(results: StudyResults, folder: Path, metric: str = "mIoU") -> li
     page, files = folder / "study.md", [write_csv(results, folder / "results.csv")]
     with suppress(ImportError):
         files.append(plot_study(results, metric, folder / "study.png"))
-    page.write_text(markdown(results, metric, "study.png" if files[1:] else None), encoding="utf-8")
+    with atomic_file(page) as file:
+        file.write(markdown(results, metric, "study.png" if files[1:] else None))
     return [page, *files]
 
 

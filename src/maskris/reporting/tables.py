@@ -11,6 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maskris.utils.files import atomic_file
+
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
@@ -147,7 +149,8 @@ def write_csv(result: Any, path: str | Path) -> Path:
     if not isinstance(result, Table) and hasattr(module := _module(result), "runs_table"):
         result = module.runs_table(result)
     path = Path(path)
-    path.write_text(tables_of(result)[0].to_csv(), encoding="utf-8", newline="")
+    with atomic_file(path) as file:
+        file.write(tables_of(result)[0].to_csv())
     return path
 
 

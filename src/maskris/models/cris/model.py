@@ -19,7 +19,7 @@ from maskris.models.clip.resnet import ModifiedResNet
 from maskris.models.cris.decoder import CoordConv, CRISDecoder, Projector, conv_norm, resize, upsample_published
 from maskris.models.encoders.sources import Source
 from maskris.models.encoders.tokenizers import OPENAI, build_clip_tokenizer, default_tokenizer
-from maskris.models.parameter_groups import Part, parameter_groups
+from maskris.models.optimizer_groups import Part, parameter_groups
 from maskris.models.weights.encoders import build_clip
 
 

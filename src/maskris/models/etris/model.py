@@ -21,7 +21,7 @@ from maskris.models.encoders.sources import Source
 from maskris.models.encoders.tokenizers import OPENAI, build_clip_tokenizer, default_tokenizer
 from maskris.models.etris.bridger import Zoom
 from maskris.models.etris.encoder import BridgedCLIP, ImageState
-from maskris.models.parameter_groups import Part, parameter_groups
+from maskris.models.optimizer_groups import Part, parameter_groups
 from maskris.models.weights.encoders import build_clip
 
 

@@ -18,6 +18,7 @@ from maskris.reporting.html.selection import KEPT, SavedRows, reason_against, sa
 from maskris.reporting.plots import new_figure
 from maskris.robustness.results import CARD, Robustness, RobustnessComparison
 from maskris.training.run_record import RunRecord, names_of, read_run
+from maskris.utils.files import atomic_file
 from maskris.utils.process import Precision, fastest_device
 
 
@@ -124,7 +125,8 @@ def write_report(
         report = replace(report, galleries=galleries)
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(compose(report), encoding="utf-8")
+    with atomic_file(path) as page:
+        page.write(compose(report))
     return WrittenReport(path, report, notes)
 
 

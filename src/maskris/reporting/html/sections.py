@@ -7,8 +7,8 @@ from typing import Any
 from maskris.evaluation.metrics import labels, precision_at
 from maskris.evaluation.result import Evaluation
 from maskris.reporting.html.contents import Parts, Report, Subject, listed
-from maskris.reporting.html.render import Cell, Code, Estimate, Group, Strip, difference, estimate, render
 from maskris.reporting.html.selection import photos_of
+from maskris.reporting.html.template import Cell, Code, Estimate, Group, Strip, difference, estimate, render
 from maskris.reporting.plots import Series, line_chart, severity, severity_curves
 from maskris.reporting.scores import describe_protocol
 from maskris.reporting.tables import NOTHING, percent

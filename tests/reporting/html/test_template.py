@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from maskris.evaluation.bootstrap import Interval
 from maskris.reporting.html.contents import Example, Gallery, Picture, Report, Subject
-from maskris.reporting.html.render import Strip, difference, estimate, render
 from maskris.reporting.html.sections import compose
+from maskris.reporting.html.template import Strip, difference, estimate, render
 from maskris.training.run_record import RunRecord
 
 
