@@ -32,7 +32,7 @@ def load_model(source: str | Path, model_class: type[RISModel] | str | None = No
         if folder is None:
             raise FileNotFoundError(f"{path} holds no model: there is no {CONFIG} in it, nor in its {BEST}/ or {LAST}/")
         source, config = folder, folder / CONFIG
-    elif not may_be_model(source) or (path.parent != Path() and path.parent.is_dir()):
+    elif not may_be_model(source):
         raise FileNotFoundError(f"There is no folder {path}; a model is a folder or a Hub id (owner/name)")
     else:
         try:
