@@ -23,7 +23,7 @@ LAYERS = (
     ("experiments",),
     ("robustness", "training"),
     ("evaluation", "inference", "strategies"),
-    ("models",),
+    ("models", "fetch"),
     ("data",),
     ("registry",),
     ("utils", "batch"),
