@@ -16,7 +16,7 @@ _EVERY = 30.0  # seconds between lines where there is no terminal
 class Progress:
     """Work that is under way; `show_progress` opens one."""
 
-    def __init__(self, bar: Bar, description: str, total: int, done: int, unit: str | None, lines: bool) -> None:
+    def __init__(self, bar: Bar, description: str, total: int | None, done: int, unit: str | None, lines: bool) -> None:
         self.description, self.total, self.before, self.done, self.unit = description, total, done, done, unit
         self._bar, self._lines = bar, lines
         self._task = bar.add_task(description, total=total, completed=done, note="")
@@ -46,16 +46,18 @@ class Progress:
             self.note(speed)
         if self._lines and now - self._said > _EVERY:
             self._said = now
-            left = (self.total - self.done) / max(rate, 1e-9) / 60
             unit = f" {self.unit}, {speed}" if self.unit else ""
-            text = f"{self.description}: {self.done:,} of {self.total:,}{unit}, about {left:.0f} min left"
+            text = f"{self.description}: {self.done:,}{unit}"
+            if self.total is not None:
+                left = (self.total - self.done) / max(rate, 1e-9) / 60
+                text = f"{self.description}: {self.done:,} of {self.total:,}{unit}, about {left:.0f} min left"
             self._bar.console.print(text, highlight=False, markup=False)
 
 
 @contextmanager
 def show_progress(
     description: str,
-    total: int,
+    total: int | None,
     *,
     done: int = 0,
     unit: str | None = None,
@@ -67,7 +69,7 @@ def show_progress(
 
     Args:
         description: What is done, such as ``"evaluating"``.
-        total: How many units there are.
+        total: How many units there are; ``None`` if unknown.
         done: Units done before; they don't count for the rate.
         unit: The unit in the plural, such as ``"rows"``, to show units per second.
         shown: Show anything.
