@@ -46,7 +46,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "maskris"
 
 
-def download(
+def download_file(
     urls: Sequence[str],
     path: Path,
     *,
