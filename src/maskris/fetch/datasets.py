@@ -1,0 +1,260 @@
+"""Annotations and photos of published data sets, downloaded, checked and laid out as `prepare_dataset` reads them."""
+
+import shlex
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from maskris.data.published_counts import Counts, published_sizes
+from maskris.data.readers.refer import IMAGE_FOLDERS
+from maskris.data.table import ReferringTable
+from maskris.fetch.archives import ArchiveError, extract
+from maskris.fetch.manifest import Item, Part, Source, read_manifest
+from maskris.fetch.photos import PhotoReport, fetch_photos
+from maskris.fetch.plan import FetchPlan, Images, Place, count_photos
+from maskris.fetch.referents import Photo, count_referents, differences, photos_of_annotations, photos_of_table
+from maskris.utils.download import DownloadError, cache_folder, download_file, note_sha256, noted_sha256
+from maskris.utils.files import atomic_folder, sha256_of
+from maskris.utils.runstore import lock_folder
+
+Announce = Callable[[FetchPlan], object]
+
+_SLACK = 4  # archives may hold so many times the bytes that the manifest expects
+
+
+@dataclass
+class FetchReport:
+    """What was fetched.
+
+    Attributes:
+        counts: Images, referents and expressions by (data set, partition) and split.
+        photos: What came of the photos, for each folder of them.
+        commands: What to do next.
+    """
+
+    counts: dict[tuple[str, str], dict[str, Counts]] = field(default_factory=dict)
+    photos: list[PhotoReport] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[tuple[str, str]]:
+        """Names of photos that could not be fetched, with reasons."""
+        return [failure for report in self.photos for failure in report.failed]
+
+
+def fetch_datasets(
+    names: Sequence[str],
+    out: str | Path = "data",
+    *,
+    images: Images = "needed",
+    splits: Collection[str] | None = None,
+    source: Path | None = None,
+    manifest: Path | None = None,
+    recorded: Path | None = None,
+    announce: Announce | None = None,
+    progress: bool = True,
+) -> FetchReport:
+    """Fetch annotations and photos of published data sets, and check them against the published numbers.
+
+    They lie as `prepare_dataset` reads them: ``out/refcoco/refs(unc).p``, ``out/train2014/COCO_train2014_….jpg``. What
+    is there is kept, never replaced; a call that was interrupted goes on.
+
+    Args:
+        names: Such as ``"refcoco"``, ``"refcoco+"``, ``"refcocog"``, ``"grefcoco"``, ``"refclef"``; or of a whole
+            collection of photos, ``"train2014"``.
+        out: Folder for all data.
+        images: Photos to fetch.
+        splits: Of the photos that are needed, those of these splits of the usual partition (unc or umd).
+        source: Folder of archives (or photos) that are here already, by their names or hashes; checked the same.
+        manifest: Another manifest than that of this package.
+        recorded: JSON file that keeps the hashes of files for which none is published; by default in `cache_folder`.
+        announce: Called with the plan before the first download.
+        progress: Show the progress.
+
+    Raises:
+        DownloadError: If the disk is too full, or no source gives what is needed; names each with its reason.
+        FileExistsError: If files are in the way that aren't those of the data set.
+        FileNotFoundError: If there is no folder `source`.
+        ValueError: If a name is unknown.
+    """
+    place = Place(Path(out), source, read_manifest(manifest))
+    items = [place.find(name) for name in names]
+    fetcher = _Fetcher(place, recorded or cache_folder() / "hashes.json", progress)
+    report = FetchReport()
+    with lock_folder(place.out):
+        _begin(place.plan(items, images, splits), announce)
+        for item in items:
+            if item.photos:
+                report.counts |= {(item.name, key): counts for key, counts in fetcher.annotations(item).items()}
+        for photos, users in place.collections(items, images).items():
+            needed: set[Photo] = set()
+            for item in users:
+                files = [place.out / item.folder / name for name in item.partitions.values()]
+                needed |= photos_of_annotations(files if splits is None else files[:1], splits)
+            folder = place.photo_folder(photos)
+            report.photos.append(fetcher.single_photos(photos, needed, folder) if users else fetcher.photos(photos))
+    for name, split_by in report.counts:
+        item = place.find(name)
+        if splits is None or split_by == next(iter(item.partitions)):
+            report.commands.append(_command(place, item, split_by, unchecked=images == "none" or splits is not None))
+    return report
+
+
+def fetch_table_photos(
+    tables: Sequence[Path],
+    *,
+    splits: Collection[str] | None = None,
+    source: Path | None = None,
+    manifest: Path | None = None,
+    announce: Announce | None = None,
+    progress: bool = True,
+) -> FetchReport:
+    """Fetch the photos of COCO that prepared tables name, to where they look for them.
+
+    Args:
+        tables: Files written by `prepare_dataset`.
+        splits: Only the photos of these splits.
+        source: As for `fetch_datasets`; so are the other arguments and errors.
+        manifest: Another manifest than that of this package.
+        announce: Called with the plan before the first download.
+        progress: Show the progress.
+    """
+    needed: dict[Path, set[Photo]] = {}
+    for file in tables:
+        table = ReferringTable.open(file)
+        table = table if splits is None else table.split([one for one in table.splits if one in splits])
+        needed.setdefault(table.images_root.resolve(), set()).update(photos_of_table(file, table))
+    known = read_manifest(manifest)
+    photos = next(one for one in known.photos.values() if one.each)
+    report = FetchReport()
+    for folder, wanted in needed.items():
+        place = Place(folder, source, known)
+        with lock_folder(folder):
+            _begin(
+                FetchPlan([place.single_photos(photos, folder, len(wanted))], shutil.disk_usage(folder).free), announce
+            )
+            fetcher = _Fetcher(place, cache_folder() / "hashes.json", progress)
+            report.photos.append(fetcher.single_photos(photos, wanted, folder))
+    return report
+
+
+def _begin(plan: FetchPlan, announce: Announce | None) -> None:
+    if announce:
+        announce(plan)
+    plan.require_space()
+
+
+class _Fetcher:
+    """The work, once it is known what there is to do."""
+
+    def __init__(self, place: Place, recorded: Path, shown: bool) -> None:
+        self.place, self.recorded, self.shown = place, recorded, shown
+        self.downloads = place.out / "downloads"
+
+    def annotations(self, item: Item) -> dict[str, dict[str, Counts]]:
+        """Fetch the annotations of a data set if need be, and count its referents."""
+        folder = self.place.out / item.folder
+        if not self.place.is_complete(item):
+            self._from_any_source(item, lambda source, files: self._install(item, folder, source, files))
+        return _count(item, folder)
+
+    def photos(self, item: Item) -> PhotoReport:
+        """Fetch a whole collection of photos if need be."""
+        folder = self.place.photo_folder(item)
+        there = count_photos(item, folder)
+        if there < item.used:
+            self._from_any_source(item, lambda _, files: self._extract(item, files[0], folder))
+        return PhotoReport(folder, count_photos(item, folder) - there, there)
+
+    def single_photos(self, item: Item, needed: set[Photo], folder: Path) -> PhotoReport:
+        """Fetch photos, from an archive that is here if there is one."""
+        there = count_photos(item, folder)
+        for part in (part for source in item.sources for part in source.parts):
+            if self.place.local(part):
+                self._extract(item, self._obtain(item, part), folder, only={photo.image for photo in needed})
+        unpacked = count_photos(item, folder) - there
+        report = fetch_photos(needed, folder, item.each, source=self.place.source, shown=self.shown)
+        return PhotoReport(folder, report.fetched + unpacked, report.there - unpacked, report.failed)
+
+    def _from_any_source(self, item: Item, use: Callable[[Source, list[Path]], object]) -> None:
+        """Call `use` with the files of the first source whose files can be had and used."""
+        reasons = []
+        for source in self.place.sources(item):
+            files: list[Path] = []
+            try:
+                files += (self._obtain(item, part) for part in source.parts)
+                use(source, files)
+            except (DownloadError, ValueError) as error:
+                reasons.append(str(error))
+                for part, file in zip(source.parts, files, strict=False):
+                    if not part.sha256 and self.downloads in file.parents:  # it isn't what it should be
+                        file.unlink()
+                continue
+            for part, file in zip(source.parts, files, strict=True):
+                if not part.sha256 and not noted_sha256(self.recorded, part.urls[0]):
+                    note_sha256(self.recorded, part.urls[0], sha256_of(file))
+            shutil.rmtree(self.downloads / item.name, ignore_errors=True)
+            with suppress(OSError):  # another one's are still there
+                self.downloads.rmdir()
+            return
+        files_wanted = " or ".join(" and ".join(part.file for part in source.parts) for source in item.sources)
+        hub = f" The same referents lie on the Hub as Parquet files: {item.hub}." if item.hub else ""
+        advice = f"If you can get {files_wanted} elsewhere, name the folder where it lies with --from.{hub}"
+        raise DownloadError("\n".join([*reasons, f"No source gave {item.title} ({item.page}). {advice}"]))
+
+    def _obtain(self, item: Item, part: Part) -> Path:
+        """The checked file of a part: the user's, or a downloaded one."""
+        noted = None if part.sha256 else noted_sha256(self.recorded, part.urls[0])
+        hint = f"{noted} is that of its first use, kept in {self.recorded}; if the new file is right, remove it there."
+        local = self.place.local(part)
+        return download_file(
+            part.urls,
+            local or self.downloads / item.name / part.file,
+            size=part.size,
+            sha256=part.sha256 or noted,
+            hint=hint if noted else "",
+            resume=local is None,
+            shown=self.shown,
+        )
+
+    def _extract(self, item: Item, file: Path, folder: Path, only: set[str] | None = None) -> None:
+        limit = None if item.unpacked is None else _SLACK * item.unpacked
+        root = Path(item.folder).name
+        extract(file, folder, list(item.members), root=root, limit=limit, only=only, shown=self.shown)
+
+    def _install(self, item: Item, folder: Path, source: Source, files: list[Path]) -> None:
+        """Put all members of a data set in its folder, if they are what they should be; all or nothing."""
+        with atomic_folder(folder) as new:
+            if folder.exists():
+                shutil.copytree(folder, new, dirs_exist_ok=True)
+            for part, file in zip(source.parts, files, strict=True):
+                if part.file not in item.members:
+                    self._extract(item, file, new)
+                elif not (new / part.file).exists():
+                    shutil.copyfile(file, new / part.file)
+            for name, known in item.members.items():
+                if known and (found := sha256_of(new / name)) != known:
+                    raise ArchiveError(f"{files[0]}: the SHA-256 of {name} is {found} instead of {known}")
+            counts = _count(item, new)
+            if not all(part.sha256 for part in source.parts):
+                for split_by, splits in counts.items():
+                    if wrong := differences(splits, published_sizes(item.name, split_by)):
+                        name = f"{item.title} {split_by}"
+                        raise ArchiveError(f"{files[0]} is not {name} as published: {'; '.join(wrong)}")
+
+
+def _count(item: Item, folder: Path) -> dict[str, dict[str, Counts]]:
+    return {split_by: count_referents(folder / name) for split_by, name in item.partitions.items()}
+
+
+def _command(place: Place, item: Item, split_by: str, unchecked: bool) -> str:
+    """The command that reads what was fetched."""
+    words = ["maskris", "prepare", str(place.out), "--dataset", item.name, "--split-by", split_by]
+    photos = place.manifest.photos[item.photos or ""]
+    if photos.folder not in IMAGE_FOLDERS[:1]:  # where readers look first, if it is there
+        words += ["--images", str(place.photo_folder(photos))]
+    words += ["--no-check-images"] if unchecked else []
+    usual = split_by == next(iter(item.partitions))
+    return shlex.join([*words, "--out", f"{item.name}.parquet" if usual else f"{item.name}-{split_by}.parquet"])
