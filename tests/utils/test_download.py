@@ -7,7 +7,7 @@ from collections import namedtuple
 
 import pytest
 import requests
-from faulty_server import CONTENT, server, status, whole  # noqa: F401 (a fixture)
+from faulty_server import CONTENT, status, whole
 
 from maskris.utils.download import MEGABYTE, DownloadError, cache_folder, download_file
 from maskris.utils.files import read_json
