@@ -1,5 +1,6 @@
 """Extraction of archives that are not trusted: chosen members only, within their folder, up to a limit of bytes."""
 
+import lzma
 import stat
 import tarfile
 import zipfile
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
+from gzip import BadGzipFile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
@@ -17,6 +19,9 @@ MAX_RATIO = 200
 """An archive that declares more bytes than so many times its own size is refused."""
 
 _BLOCK = 1 << 20
+
+# RuntimeError: a password or an unknown method is needed.
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, BadGzipFile, EOFError, RuntimeError)
 
 
 class ArchiveError(ValueError):
@@ -77,18 +82,13 @@ def extract(
                 chosen[target] = entry
                 left -= entry.size
                 if left < 0:
-                    raise ArchiveError(
-                        f"{archive} was refused: with {entry.name}, it would fill more bytes than it may"
-                    )
+                    raise ArchiveError(f"{archive} was refused: with {entry.name} it would fill too many bytes")
             missing = [one for one in members if not any(fnmatchcase(target, one) for target in chosen)]
             if missing and only is None:
                 raise ArchiveError(f"{archive} lacks {', '.join(missing)}")
             for target, entry in track(chosen.items(), f"extracting {archive.name}", len(chosen), shown=shown):
                 _write(archive, entry, folder / target)
-    # RuntimeError: a password is needed; NotImplementedError: an unknown method; the others: damaged.
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk, and not of the archive
-            raise
+    except _DAMAGE as error:
         raise ArchiveError(f"{archive} is damaged or no archive: {error}") from error
     return [folder / target for target in chosen]
 

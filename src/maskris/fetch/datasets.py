@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from filecmp import cmp
 from pathlib import Path
 
 from maskris.data.published_counts import Counts, published_sizes
@@ -227,13 +228,11 @@ class _Fetcher:
     def _install(self, item: Item, folder: Path, source: Source, files: list[Path]) -> None:
         """Put all members of a data set in its folder, if they are what they should be; all or nothing."""
         with atomic_folder(folder) as new:
-            if folder.exists():
-                shutil.copytree(folder, new, dirs_exist_ok=True)
             for part, file in zip(source.parts, files, strict=True):
-                if part.file not in item.members:
-                    self._extract(item, file, new)
-                elif not (new / part.file).exists():
+                if part.file in item.members:
                     shutil.copyfile(file, new / part.file)
+                else:
+                    self._extract(item, file, new)
             for name, known in item.members.items():
                 if known and (found := sha256_of(new / name)) != known:
                     raise ArchiveError(f"{files[0]}: the SHA-256 of {name} is {found} instead of {known}")
@@ -243,6 +242,12 @@ class _Fetcher:
                     if wrong := differences(splits, published_sizes(item.name, split_by)):
                         name = f"{item.title} {split_by}"
                         raise ArchiveError(f"{files[0]} is not {name} as published: {'; '.join(wrong)}")
+            for name in item.members:
+                if (folder / name).exists() and not cmp(folder / name, new / name, shallow=False):
+                    message = f"{folder / name} is there already, and not the same as in {files[0]}"
+                    raise FileExistsError(f"{message}; move it away")
+            if folder.exists():  # with other files of the user
+                shutil.copytree(folder, new, dirs_exist_ok=True)
 
 
 def _count(item: Item, folder: Path) -> dict[str, dict[str, Counts]]:
