@@ -96,7 +96,7 @@ class World:
         self.server.give("/" + part["urls"][0].rsplit("/", 1)[1], whole(content))
 
     def fetch(self, **options):
-        options = {"images": "none", "manifest": self.file, "progress": False} | options
+        options = {"photos": "none", "manifest": self.file, "progress": False} | options
         return fetch_datasets(["mini"], self.folder / "data", **options)
 
     @property

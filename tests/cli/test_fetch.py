@@ -54,18 +54,18 @@ def test_photos_of_a_table_and_archives_that_are_here(maskris, mini, tmp_path):
     own = tmp_path / "own"
     own.mkdir()
     (own / "mini.zip").write_bytes(mini.archive)
-    assert maskris("fetch", "mini", "--out", tmp_path / "data", "--images", "none", "--from", own)[0] == 0
+    assert maskris("fetch", "mini", "--out", tmp_path / "data", "--photos", "none", "--from", own)[0] == 0
     assert mini.asked == []
     table = tmp_path / "data" / "mini.parquet"
     assert maskris("prepare", tmp_path / "data", "--dataset", "mini", "--no-check-images", "--out", table)[0] == 0
-    assert maskris("fetch", "images", "--data", table, "--splits", "testA")[0] == 0
+    assert maskris("fetch", "photos", "--data", table, "--splits", "testA")[0] == 0
     assert [path.name for path in (tmp_path / "data" / "train2014").glob("*.jpg")] == [photo_name(3)]
 
 
 def test_wrong_uses_say_what_is_right(maskris, mini, tmp_path):
-    code, _, err = maskris("fetch", "images")
-    assert (code, "maskris fetch images --data FILE.parquet" in err) == (1, True)
+    code, _, err = maskris("fetch", "photos")
+    assert (code, "maskris fetch photos --data FILE.parquet" in err) == (1, True)
     code, _, err = maskris("fetch", "mini", "--data", tmp_path / "x.parquet")
-    assert (code, "maskris fetch images --data" in err) == (1, True)
+    assert (code, "maskris fetch photos --data" in err) == (1, True)
     code, _, err = maskris("fetch", "minni", "--out", tmp_path / "data")
     assert (code, "did you mean mini?" in err) == (1, True)

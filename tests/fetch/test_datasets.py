@@ -24,7 +24,7 @@ def files(folder):
 
 def test_from_an_address_to_the_same_table(world, tmp_path):
     """What lies in the folder afterwards is what the archives hold, where `maskris prepare` looks for it."""
-    report = world.fetch(images="needed")
+    report = world.fetch(photos="needed")
     photos = [f"train2014/{photo_name(i)}" for i in range(5)]
     assert files(tmp_path / "data") == [".lock", "mini/instances.json", "mini/refs(unc).p", *photos]
     assert {name: (c.images, c.referents, c.expressions) for name, c in report.counts["mini", "unc"].items()} == {
@@ -48,7 +48,7 @@ def test_from_an_address_to_the_same_table(world, tmp_path):
     assert main(words) == 0
     assert (tmp_path / "data" / "t.parquet").read_bytes() == (direct / "t.parquet").read_bytes()
     world.server.requests.clear()
-    again = world.fetch(images="needed")
+    again = world.fetch(photos="needed")
     assert (again.photos[0].there, world.asked) == (5, [])
 
 
@@ -109,7 +109,7 @@ def test_other_numbers_than_published_are_refused_where_no_hash_is_known(world, 
     annotations = world.manifest["annotations"]
     annotations["refcoco"] = annotations.pop("mini") | {"folder": "refcoco"}
     part = annotations["refcoco"]["sources"][0]["parts"][0]
-    options = {"images": "none", "manifest": world.file, "progress": False}
+    options = {"photos": "none", "manifest": world.file, "progress": False}
     report = datasets.fetch_datasets(
         ["refcoco"], tmp_path / "trusted", **options
     )  # shown, since the file is the right one
@@ -215,7 +215,7 @@ def test_a_full_disk_is_noticed_before_the_first_request(world, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
     with pytest.raises(DownloadError, match=r"0\.0 GB are needed in .*data, where 0\.0 GB are free; choose"):
-        world.fetch(images="all")
+        world.fetch(photos="all")
     assert world.asked == []
 
 
@@ -226,7 +226,7 @@ def test_the_plan_has_sizes_and_places_before_anything_is_asked(world, tmp_path)
         plans.append(plan)
         assert world.asked == []
 
-    world.fetch(images="needed", announce=look)
+    world.fetch(photos="needed", announce=look)
     annotations, photos = plans[0].steps
     size, unpacked = world.part["size"], world.manifest["annotations"]["mini"]["unpacked"]
     assert (annotations.download, annotations.disk) == (size, size + unpacked)
@@ -236,7 +236,7 @@ def test_the_plan_has_sizes_and_places_before_anything_is_asked(world, tmp_path)
         tmp_path / "data/train2014",
     )
     world.server.requests.clear()
-    world.fetch(images="all", announce=look)
+    world.fetch(photos="all", announce=look)
     assert [step.origin for step in plans[1].steps] == ["there already"] * 2
 
 
@@ -244,18 +244,18 @@ def test_the_plan_has_sizes_and_places_before_anything_is_asked(world, tmp_path)
 
 
 def test_photos_of_some_splits_alone(world, tmp_path):
-    report = world.fetch(images="needed", splits=["val", "testB"])
+    report = world.fetch(photos="needed", splits=["val", "testB"])
     assert files(tmp_path / "data" / "train2014") == [photo_name(2), photo_name(4)]
     assert "--no-check-images" in report.commands[0]
 
 
 def test_the_whole_collection_and_an_interrupted_extraction(world, tmp_path):
-    report = world.fetch(images="all")
+    report = world.fetch(photos="all")
     assert report.photos[0].fetched == 5
     assert "/train2014.zip" in world.asked
     folder = tmp_path / "data" / "train2014"
     (folder / photo_name(3)).unlink()
-    assert world.fetch(images="all").photos[0].fetched == 1
+    assert world.fetch(photos="all").photos[0].fetched == 1
     assert (folder / photo_name(3)).read_bytes() == jpeg(3)
 
 
@@ -273,7 +273,7 @@ def test_needed_photos_come_from_an_archive_that_is_here(world, tmp_path):
     (own / "train2014.zip").write_bytes(pack({photo_name(i): jpeg(i) for i in range(5)}, "train2014"))
     part = world.manifest["photos"]["train2014"]["sources"][0]["parts"][0]
     part |= {"sha256": sha256((own / "train2014.zip").read_bytes()), "size": (own / "train2014.zip").stat().st_size}
-    report = world.fetch(images="needed", splits=["val"], source=own)
+    report = world.fetch(photos="needed", splits=["val"], source=own)
     assert world.asked == ["/mini.zip"]
     assert (report.photos[0].fetched, files(tmp_path / "data" / "train2014")) == (1, [photo_name(2)])
 
@@ -282,7 +282,7 @@ def test_photos_in_a_folder_that_readers_know_are_found_there(world, tmp_path):
     folder = tmp_path / "data" / "images" / "train2014"
     folder.mkdir(parents=True)
     (folder / photo_name(0)).write_bytes(jpeg(0))
-    report = world.fetch(images="needed")
+    report = world.fetch(photos="needed")
     assert (report.photos[0].folder, report.photos[0].there, report.photos[0].fetched) == (folder, 1, 4)
 
 

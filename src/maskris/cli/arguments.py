@@ -87,7 +87,7 @@ class Argument:
 
     @property
     def shown(self) -> str:
-        """As it is written in a command line: ``--from`` of ``from_``, and of a flag that is on what turns it off."""
+        """As it is written in a command line, ``--from`` for ``from_``; what turns it off for a flag that is on."""
         if self.positional:
             return self.name
         turns_off = _without_none(self.annotation) is bool and self.default is True

@@ -14,7 +14,7 @@ from maskris.data.table import ReferringTable
 from maskris.fetch.archives import ArchiveError, extract
 from maskris.fetch.manifest import Item, Part, Source, read_manifest
 from maskris.fetch.photos import PhotoReport, fetch_photos
-from maskris.fetch.plan import FetchPlan, Images, Place, count_photos
+from maskris.fetch.plan import Choice, FetchPlan, Place, count_photos
 from maskris.fetch.referents import Photo, count_referents, differences, photos_of_annotations, photos_of_table
 from maskris.utils.download import DownloadError, cache_folder, download_file, note_sha256, noted_sha256
 from maskris.utils.files import atomic_folder, sha256_of
@@ -49,7 +49,7 @@ def fetch_datasets(
     names: Sequence[str],
     out: str | Path = "data",
     *,
-    images: Images = "needed",
+    photos: Choice = "needed",
     splits: Collection[str] | None = None,
     source: Path | None = None,
     manifest: Path | None = None,
@@ -66,7 +66,7 @@ def fetch_datasets(
         names: Such as ``"refcoco"``, ``"refcoco+"``, ``"refcocog"``, ``"grefcoco"``, ``"refclef"``; or of a whole
             collection of photos, ``"train2014"``.
         out: Folder for all data.
-        images: Photos to fetch.
+        photos: Photos to fetch.
         splits: Of the photos that are needed, those of these splits of the usual partition (unc or umd).
         source: Folder of archives (or photos) that are here already, by their names or hashes; checked the same.
         manifest: Another manifest than that of this package.
@@ -85,21 +85,24 @@ def fetch_datasets(
     fetcher = _Fetcher(place, recorded or cache_folder() / "hashes.json", progress)
     report = FetchReport()
     with lock_folder(place.out):
-        _begin(place.plan(items, images, splits), announce)
+        _begin(place.plan(items, photos, splits), announce)
         for item in items:
             if item.photos:
                 report.counts |= {(item.name, key): counts for key, counts in fetcher.annotations(item).items()}
-        for photos, users in place.collections(items, images).items():
+        for collection, users in place.collections(items, photos).items():
             needed: set[Photo] = set()
             for item in users:
                 files = [place.out / item.folder / name for name in item.partitions.values()]
                 needed |= photos_of_annotations(files if splits is None else files[:1], splits)
-            folder = place.photo_folder(photos)
-            report.photos.append(fetcher.single_photos(photos, needed, folder) if users else fetcher.photos(photos))
+            if users:
+                folder = place.photo_folder(collection)
+                report.photos.append(fetcher.single_photos(collection, needed, folder))
+            else:
+                report.photos.append(fetcher.photos(collection))
     for name, split_by in report.counts:
         item = place.find(name)
         if splits is None or split_by == next(iter(item.partitions)):
-            report.commands.append(_command(place, item, split_by, unchecked=images == "none" or splits is not None))
+            report.commands.append(_command(place, item, split_by, unchecked=photos == "none" or splits is not None))
     return report
 
 
@@ -201,9 +204,11 @@ class _Fetcher:
                 self.downloads.rmdir()
             return
         files_wanted = " or ".join(" and ".join(part.file for part in source.parts) for source in item.sources)
-        hub = f" The same referents lie on the Hub as Parquet files: {item.hub}." if item.hub else ""
-        advice = f"If you can get {files_wanted} elsewhere, name the folder where it lies with --from.{hub}"
-        raise DownloadError("\n".join([*reasons, f"No source gave {item.title} ({item.page}). {advice}"]))
+        hub = f"\nOn the Hub the same referents are Parquet files, which `maskris prepare` reads: {item.hub}"
+        advice = f"If you can get {files_wanted} elsewhere, name the folder where it lies with --from"
+        raise DownloadError(
+            "\n".join([*reasons, f"No source gave {item.title} ({item.page}). {advice}."]) + (hub if item.hub else "")
+        )
 
     def _obtain(self, item: Item, part: Part) -> Path:
         """The checked file of a part: the user's, or a downloaded one."""

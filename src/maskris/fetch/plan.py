@@ -14,7 +14,7 @@ from maskris.fetch.manifest import Item, Manifest, Part, Source
 from maskris.utils.download import DownloadError
 from maskris.utils.files import recover_folder, sha256_of
 
-Images = Literal["needed", "all", "none"]
+Choice = Literal["needed", "all", "none"]
 """Photos to fetch: those that the expressions are about, the whole collection, or none."""
 
 
@@ -54,7 +54,7 @@ class FetchPlan:
         if (needed := sum(step.disk or 0 for step in self.steps)) > self.free:
             raise DownloadError(
                 f"{needed / 1e9:,.1f} GB are needed in {self.steps[0].folder.parent}, where {self.free / 1e9:,.1f} GB "
-                "are free; choose another folder with --out, or fewer photos with --images or --splits"
+                "are free; choose another folder with --out, or fewer photos with --photos or --splits"
             )
 
 
@@ -84,29 +84,29 @@ class Place:
             raise ValueError(f"There is no data set {name!r}; {hint}")
         return known[name]
 
-    def plan(self, items: Sequence[Item], images: Images, splits: Collection[str] | None) -> FetchPlan:
+    def plan(self, items: Sequence[Item], photos: Choice, splits: Collection[str] | None) -> FetchPlan:
         """What it takes to fetch these."""
         steps = [
             self._step(one, f"{one.title}: annotations", self.out / one.folder, self.is_complete(one))
             for one in items
             if one.photos
         ]
-        for photos, users in self.collections(items, images).items():
-            folder = self.photo_folder(photos)
+        for one, users in self.collections(items, photos).items():
+            folder = self.photo_folder(one)
             if users:
-                number = min(sum(_photos_used(item, splits) for item in users), photos.used)
-                steps.append(self.single_photos(photos, folder, number))
+                number = min(sum(_photos_used(item, splits) for item in users), one.used)
+                steps.append(self.single_photos(one, folder, number))
             else:
-                steps.append(self._step(photos, photos.title, folder, count_photos(photos, folder) >= photos.used))
+                steps.append(self._step(one, one.title, folder, count_photos(one, folder) >= one.used))
         return FetchPlan(steps, shutil.disk_usage(self.out).free)
 
-    def collections(self, items: Sequence[Item], images: Images) -> dict[Item, list[Item]]:
+    def collections(self, items: Sequence[Item], photos: Choice) -> dict[Item, list[Item]]:
         """Collections of photos to fetch, with the data sets whose photos are enough; with none, the whole is meant."""
         named = [item for item in items if not item.photos]
-        needed = [self.manifest.photos[item.photos] for item in items if item.photos and images != "none"]
+        needed = [self.manifest.photos[item.photos] for item in items if item.photos and photos != "none"]
         return {
             one: []
-            if one in named or images == "all" or not one.each
+            if one in named or photos == "all" or not one.each
             else [item for item in items if item.photos == one.name]
             for one in [*named, *needed]
         }
