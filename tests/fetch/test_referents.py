@@ -5,7 +5,7 @@ import pytest
 from fetch_world import annotations, photo_name
 
 from maskris.data.published_counts import Counts
-from maskris.fetch.referents import count_referents, differences, photos_of_annotations
+from maskris.fetch.referents import Split, differences, photos_of_annotations, read_splits
 
 
 @pytest.fixture
@@ -16,26 +16,25 @@ def folder(tmp_path):
 
 
 def test_counts_are_those_of_the_file(folder):
-    assert count_referents(folder / "refs(unc).p")["train"] == Counts(2, 2, 4)
+    assert read_splits(folder / "refs(unc).p")["train"] == (Counts(2, 2, 4), {0, 1})
     refs = pickle.loads((folder / "refs(unc).p").read_bytes())
     refs.append(refs[0] | {"ref_id": 99})  # of the same photo
     (folder / "grefs(unc).json").write_text(json.dumps(refs))
-    assert count_referents(folder / "grefs(unc).json")["train"] == Counts(2, 3, 6)
+    assert read_splits(folder / "grefs(unc).json")["train"].counts == Counts(2, 3, 6)
 
 
 def test_differences_name_split_and_both_numbers():
     published = {"train": Counts(9, 2, 4), "val": Counts(1, 1, None), "test": Counts(1, 7, 8)}
-    assert differences({"train": Counts(2, 2, 5), "val": Counts(1, 1, 3)}, published) == [
+    splits = {"train": Split(Counts(2, 2, 5), set()), "val": Split(Counts(1, 1, 3), set())}
+    assert differences(splits, published) == [
         "train has 5 expressions instead of 4",
         "test has 0 referents instead of 7",
         "test has 0 expressions instead of 8",
     ]
 
 
-def test_photos_of_splits(folder):
-    files = [folder / "refs(unc).p"]
-    assert {photo.image for photo in photos_of_annotations(files)} == {photo_name(i) for i in range(5)}
-    assert photos_of_annotations(files, ["val"]) == {(photo_name(2), 24, 32)}
+def test_photos_have_names_and_sizes(folder):
+    assert photos_of_annotations(folder / "instances.json", [2, 2]) == {(photo_name(2), 24, 32)}
 
 
 @pytest.mark.parametrize(
@@ -53,4 +52,4 @@ def test_a_photo_without_a_place_is_named(folder, change, reason):
     coco["images"][0] |= change
     (folder / "instances.json").write_text(json.dumps(coco))
     with pytest.raises(ValueError, match=reason):
-        photos_of_annotations([folder / "refs(unc).p"])
+        photos_of_annotations(folder / "instances.json", [0])

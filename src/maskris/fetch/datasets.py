@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from filecmp import cmp
 from pathlib import Path
+from typing import TypeVar
 
 from maskris.data.published_counts import Counts, published_sizes
 from maskris.data.readers.refer import IMAGE_FOLDERS
@@ -15,11 +16,12 @@ from maskris.fetch.archives import ArchiveError, extract
 from maskris.fetch.manifest import Item, Part, Source, read_manifest
 from maskris.fetch.photos import PhotoReport, fetch_photos
 from maskris.fetch.plan import Choice, FetchPlan, Place, count_photos
-from maskris.fetch.referents import Photo, count_referents, differences, photos_of_annotations, photos_of_table
+from maskris.fetch.referents import Photo, Split, differences, photos_of_annotations, photos_of_table, read_splits
 from maskris.utils.download import DownloadError, cache_folder, download_file, note_sha256, noted_sha256
 from maskris.utils.files import atomic_folder, sha256_of
 from maskris.utils.runstore import lock_folder
 
+T = TypeVar("T")
 Announce = Callable[[FetchPlan], object]
 
 _SLACK = 4  # archives may hold so many times the bytes that the manifest expects
@@ -84,16 +86,21 @@ def fetch_datasets(
     items = [place.find(name) for name in names]
     fetcher = _Fetcher(place, recorded or cache_folder() / "hashes.json", progress)
     report = FetchReport()
+    found: dict[Item, dict[str, dict[str, Split]]] = {}
     with lock_folder(place.out):
         _begin(place.plan(items, photos, splits), announce)
         for item in items:
             if item.photos:
-                report.counts |= {(item.name, key): counts for key, counts in fetcher.annotations(item).items()}
+                found[item] = fetcher.annotations(item)
+                for split_by, parts in found[item].items():
+                    report.counts[item.name, split_by] = {split: part.counts for split, part in parts.items()}
         for collection, users in place.collections(items, photos).items():
             needed: set[Photo] = set()
             for item in users:
-                files = [place.out / item.folder / name for name in item.partitions.values()]
-                needed |= photos_of_annotations(files if splits is None else files[:1], splits)
+                partitions = found[item].values() if splits is None else [next(iter(found[item].values()))]
+                parts = [part for one in partitions for split, part in one.items() if splits is None or split in splits]
+                numbers = set[int]().union(*(part.images for part in parts))
+                needed |= photos_of_annotations(place.out / item.folder / "instances.json", numbers)
             if users:
                 folder = place.photo_folder(collection)
                 report.photos.append(fetcher.single_photos(collection, needed, folder))
@@ -157,12 +164,12 @@ class _Fetcher:
         self.place, self.recorded, self.shown = place, recorded, shown
         self.downloads = place.out / "downloads"
 
-    def annotations(self, item: Item) -> dict[str, dict[str, Counts]]:
-        """Fetch the annotations of a data set if need be, and count its referents."""
+    def annotations(self, item: Item) -> dict[str, dict[str, Split]]:
+        """Fetch the annotations of a data set if need be, and read which splits are in them."""
         folder = self.place.out / item.folder
-        if not self.place.is_complete(item):
-            self._from_any_source(item, lambda source, files: self._install(item, folder, source, files))
-        return _count(item, folder)
+        if self.place.is_complete(item):
+            return _read(item, folder)
+        return self._from_any_source(item, lambda source, files: self._install(item, folder, source, files))
 
     def photos(self, item: Item) -> PhotoReport:
         """Fetch a whole collection of photos if need be."""
@@ -182,14 +189,14 @@ class _Fetcher:
         report = fetch_photos(needed, folder, item.each, source=self.place.source, shown=self.shown)
         return PhotoReport(folder, report.fetched + unpacked, report.there - unpacked, report.failed)
 
-    def _from_any_source(self, item: Item, use: Callable[[Source, list[Path]], object]) -> None:
-        """Call `use` with the files of the first source whose files can be had and used."""
+    def _from_any_source(self, item: Item, use: Callable[[Source, list[Path]], T]) -> T:
+        """What `use` makes of the files of the first source whose files can be had and used."""
         reasons = []
         for source in self.place.sources(item):
             files: list[Path] = []
             try:
                 files += (self._obtain(item, part) for part in source.parts)
-                use(source, files)
+                made = use(source, files)
             except (DownloadError, ValueError) as error:
                 reasons.append(str(error))
                 for part, file in zip(source.parts, files, strict=False):
@@ -202,7 +209,7 @@ class _Fetcher:
             shutil.rmtree(self.downloads / item.name, ignore_errors=True)
             with suppress(OSError):  # another one's are still there
                 self.downloads.rmdir()
-            return
+            return made
         files_wanted = " or ".join(" and ".join(part.file for part in source.parts) for source in item.sources)
         hub = f"\nOn the Hub the same referents are Parquet files, which `maskris prepare` reads: {item.hub}"
         advice = f"If you can get {files_wanted} elsewhere, name the folder where it lies with --from"
@@ -230,7 +237,7 @@ class _Fetcher:
         root = Path(item.folder).name
         extract(file, folder, list(item.members), root=root, limit=limit, only=only, shown=self.shown)
 
-    def _install(self, item: Item, folder: Path, source: Source, files: list[Path]) -> None:
+    def _install(self, item: Item, folder: Path, source: Source, files: list[Path]) -> dict[str, dict[str, Split]]:
         """Put all members of a data set in its folder, if they are what they should be; all or nothing."""
         with atomic_folder(folder) as new:
             for part, file in zip(source.parts, files, strict=True):
@@ -241,9 +248,9 @@ class _Fetcher:
             for name, known in item.members.items():
                 if known and (found := sha256_of(new / name)) != known:
                     raise ArchiveError(f"{files[0]}: the SHA-256 of {name} is {found} instead of {known}")
-            counts = _count(item, new)
+            found = _read(item, new)
             if not all(part.sha256 for part in source.parts):
-                for split_by, splits in counts.items():
+                for split_by, splits in found.items():
                     if wrong := differences(splits, published_sizes(item.name, split_by)):
                         name = f"{item.title} {split_by}"
                         raise ArchiveError(f"{files[0]} is not {name} as published: {'; '.join(wrong)}")
@@ -253,10 +260,11 @@ class _Fetcher:
                     raise FileExistsError(f"{message}; move it away")
             if folder.exists():  # with other files of the user
                 shutil.copytree(folder, new, dirs_exist_ok=True)
+        return found
 
 
-def _count(item: Item, folder: Path) -> dict[str, dict[str, Counts]]:
-    return {split_by: count_referents(folder / name) for split_by, name in item.partitions.items()}
+def _read(item: Item, folder: Path) -> dict[str, dict[str, Split]]:
+    return {split_by: read_splits(folder / name) for split_by, name in item.partitions.items()}
 
 
 def _command(place: Place, item: Item, split_by: str, unchecked: bool) -> str:

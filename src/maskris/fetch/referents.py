@@ -1,6 +1,6 @@
 """What annotation files hold, before their masks are read: sizes of the splits, and photos that they need."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,42 +25,58 @@ class Photo(NamedTuple):
     width: int
 
 
-def count_referents(file: Path) -> dict[str, Counts]:
-    """Images, referents and expressions of each split of an annotation file.
+class Split(NamedTuple):
+    """What a split holds.
+
+    Attributes:
+        counts: Images, referents and expressions.
+        images: Numbers of the photos.
+    """
+
+    counts: Counts
+    images: set[int]
+
+
+def read_splits(file: Path) -> dict[str, Split]:
+    """The splits of an annotation file, by their names.
 
     Raises:
         ValueError: If it is damaged, unsafe or of another kind.
     """
+    refs = load_plain(file) if file.suffix == ".p" else read_json(file, list)
+    keys = {"image_id", "sentences", "split"}
+    if not isinstance(refs, list) or not all(isinstance(one, dict) and keys <= one.keys() for one in refs):
+        raise ValueError(f"{file} is no list of referents with {', '.join(sorted(keys))}")
     splits: dict[str, list[dict[str, Any]]] = {}
-    for ref in _referents(file):
+    for ref in refs:
         splits.setdefault(str(ref["split"]), []).append(ref)
-    return {
-        split: Counts(len({ref["image_id"] for ref in refs}), len(refs), sum(len(ref["sentences"]) for ref in refs))
-        for split, refs in splits.items()
-    }
+    return {name: _split(some) for name, some in splits.items()}
 
 
-def differences(counts: Mapping[str, Counts], published: Mapping[str, Counts]) -> list[str]:
+def _split(refs: list[dict[str, Any]]) -> Split:
+    images = {ref["image_id"] for ref in refs}
+    return Split(Counts(len(images), len(refs), sum(len(ref["sentences"]) for ref in refs)), images)
+
+
+def differences(splits: Mapping[str, Split], published: Mapping[str, Counts]) -> list[str]:
     """Where numbers of referents and expressions are not those published, each in a phrase."""
-    return [
-        f"{split} has {getattr(counts.get(split, Counts(0, 0, 0)), what):,} {what} instead of {number:,}"
-        for split, known in published.items()
-        for what, number in (("referents", known.referents), ("expressions", known.expressions))
-        if number is not None and number != getattr(counts.get(split, Counts(0, 0, 0)), what)
-    ]
+    found = []
+    for name, known in published.items():
+        ours = splits[name].counts if name in splits else Counts(0, 0, 0)
+        for what in ("referents", "expressions"):
+            if getattr(known, what) not in (None, getattr(ours, what)):
+                found.append(f"{name} has {getattr(ours, what):,} {what} instead of {getattr(known, what):,}")
+    return found
 
 
-def photos_of_annotations(files: Iterable[Path], splits: Collection[str] | None = None) -> set[Photo]:
-    """The photos that annotation files speak of in these splits (by default all); ``instances.json`` lies beside them.
+def photos_of_annotations(instances: Path, numbers: Iterable[int]) -> set[Photo]:
+    """Photos by their numbers, with the names and sizes that a COCO file has for them.
 
     Raises:
-        ValueError: If a file is damaged, or a photo has no size or no name within its folder.
+        ValueError: If the file is damaged, or a photo has no size or no name within its folder.
     """
-    files = list(files)
-    coco = CocoFile(files[0].parent / "instances.json")
-    refs = (ref for file in files for ref in _referents(file) if splits is None or ref["split"] in splits)
-    images = map(coco.image, {ref["image_id"] for ref in refs})
-    return _checked(coco.file, ((one.get("file_name"), one.get("height"), one.get("width")) for one in images))
+    images = map(CocoFile(instances).image, numbers)
+    return _checked(instances, ((one.get("file_name"), one.get("height"), one.get("width")) for one in images))
 
 
 def photos_of_table(file: Path, table: ReferringTable) -> set[Photo]:
@@ -76,11 +92,3 @@ def _checked(file: Path, photos: Iterable[tuple[Any, Any, Any]]) -> set[Photo]:
         if Path(one.image).is_absolute() or ".." in Path(one.image).parts:
             raise ValueError(f"{file}: the photo {one.image!r} would lie outside of the folder of photos")
     return unique
-
-
-def _referents(file: Path) -> list[dict[str, Any]]:
-    refs = load_plain(file) if file.suffix == ".p" else read_json(file, list)
-    keys = {"image_id", "sentences", "split"}
-    if not isinstance(refs, list) or not all(isinstance(one, dict) and keys <= one.keys() for one in refs):
-        raise ValueError(f"{file} is no list of referents with {', '.join(sorted(keys))}")
-    return refs
