@@ -2,6 +2,9 @@
 
 import io
 import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 from collections import namedtuple
 from pathlib import Path
@@ -238,6 +241,40 @@ def test_the_plan_has_sizes_and_places_before_anything_is_asked(world, tmp_path)
     world.server.requests.clear()
     world.fetch(photos="all", announce=look)
     assert [step.origin for step in plans[1].steps] == ["there already"] * 2
+
+
+def test_the_mirror_of_the_hub_is_that_of_the_environment(world, monkeypatch):
+    base, file = world.part["urls"][0].rsplit("/", 1)
+    world.part["urls"] = [f"https://huggingface.co/{file}"]
+    monkeypatch.setenv("HF_ENDPOINT", f"{base}/")
+    world.fetch()
+    assert world.asked == ["/mini.zip"]
+
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from maskris.fetch import datasets
+real = datasets.extract
+def extract_and_die(*args, **options):
+    real(*args, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+datasets.extract = extract_and_die
+datasets.fetch_datasets(["mini"], sys.argv[1], photos="none", manifest=Path(sys.argv[2]), progress=False)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system kills otherwise")
+def test_a_process_killed_between_extraction_and_its_end(world, tmp_path):
+    data = tmp_path / "data"
+    done = subprocess.run([sys.executable, "-c", CHILD, data, world.file], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (data / "mini").exists()
+    assert (data / ".mini.new" / "refs(unc).p").exists()
+    world.server.requests.clear()
+    world.fetch()
+    assert files(data) == [".lock", "mini/instances.json", "mini/refs(unc).p"]
+    assert world.asked == []
 
 
 # photos

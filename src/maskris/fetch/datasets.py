@@ -1,5 +1,6 @@
 """Annotations and photos of published data sets, downloaded, checked and laid out as `prepare_dataset` reads them."""
 
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Collection, Sequence
@@ -23,7 +24,9 @@ from maskris.utils.runstore import lock_folder
 
 T = TypeVar("T")
 Announce = Callable[[FetchPlan], object]
+Partitions = dict[str, dict[str, Split]]  # by split_by, then by split; the usual partition first
 
+_HUB = "https://huggingface.co"
 _SLACK = 4  # archives may hold so many times the bytes that the manifest expects
 
 
@@ -83,10 +86,10 @@ def fetch_datasets(
         ValueError: If a name is unknown.
     """
     place = Place(Path(out), source, read_manifest(manifest))
-    items = [place.find(name) for name in names]
+    items = [place.find(name) for name in dict.fromkeys(names)]
     fetcher = _Fetcher(place, recorded or cache_folder() / "hashes.json", progress)
     report = FetchReport()
-    found: dict[Item, dict[str, dict[str, Split]]] = {}
+    found: dict[Item, Partitions] = {}
     with lock_folder(place.out):
         _begin(place.plan(items, photos, splits), announce)
         for item in items:
@@ -95,15 +98,9 @@ def fetch_datasets(
                 for split_by, parts in found[item].items():
                     report.counts[item.name, split_by] = {split: part.counts for split, part in parts.items()}
         for collection, users in place.collections(items, photos).items():
-            needed: set[Photo] = set()
-            for item in users:
-                partitions = found[item].values() if splits is None else [next(iter(found[item].values()))]
-                parts = [part for one in partitions for split, part in one.items() if splits is None or split in splits]
-                numbers = set[int]().union(*(part.images for part in parts))
-                needed |= photos_of_annotations(place.out / item.folder / "instances.json", numbers)
             if users:
-                folder = place.photo_folder(collection)
-                report.photos.append(fetcher.single_photos(collection, needed, folder))
+                needed = set[Photo]().union(*(_needed(place.out / one.folder, found[one], splits) for one in users))
+                report.photos.append(fetcher.single_photos(collection, needed, place.photo_folder(collection)))
             else:
                 report.photos.append(fetcher.photos(collection))
     for name, split_by in report.counts:
@@ -143,9 +140,8 @@ def fetch_table_photos(
     for folder, wanted in needed.items():
         place = Place(folder, source, known)
         with lock_folder(folder):
-            _begin(
-                FetchPlan([place.single_photos(photos, folder, len(wanted))], shutil.disk_usage(folder).free), announce
-            )
+            steps = [place.single_photos(photos, folder, len(wanted))]
+            _begin(FetchPlan(steps, shutil.disk_usage(folder).free), announce)
             fetcher = _Fetcher(place, cache_folder() / "hashes.json", progress)
             report.photos.append(fetcher.single_photos(photos, wanted, folder))
     return report
@@ -164,7 +160,7 @@ class _Fetcher:
         self.place, self.recorded, self.shown = place, recorded, shown
         self.downloads = place.out / "downloads"
 
-    def annotations(self, item: Item) -> dict[str, dict[str, Split]]:
+    def annotations(self, item: Item) -> Partitions:
         """Fetch the annotations of a data set if need be, and read which splits are in them."""
         folder = self.place.out / item.folder
         if self.place.is_complete(item):
@@ -222,8 +218,9 @@ class _Fetcher:
         noted = None if part.sha256 else noted_sha256(self.recorded, part.urls[0])
         hint = f"{noted} is that of its first use, kept in {self.recorded}; if the new file is right, remove it there."
         local = self.place.local(part)
+        hub = os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")  # a mirror of the Hub, as for huggingface_hub
         return download_file(
-            part.urls,
+            [url.replace(_HUB, hub) for url in part.urls],
             local or self.downloads / item.name / part.file,
             size=part.size,
             sha256=part.sha256 or noted,
@@ -237,7 +234,7 @@ class _Fetcher:
         root = Path(item.folder).name
         extract(file, folder, list(item.members), root=root, limit=limit, only=only, shown=self.shown)
 
-    def _install(self, item: Item, folder: Path, source: Source, files: list[Path]) -> dict[str, dict[str, Split]]:
+    def _install(self, item: Item, folder: Path, source: Source, files: list[Path]) -> Partitions:
         """Put all members of a data set in its folder, if they are what they should be; all or nothing."""
         with atomic_folder(folder) as new:
             for part, file in zip(source.parts, files, strict=True):
@@ -246,8 +243,8 @@ class _Fetcher:
                 else:
                     self._extract(item, file, new)
             for name, known in item.members.items():
-                if known and (found := sha256_of(new / name)) != known:
-                    raise ArchiveError(f"{files[0]}: the SHA-256 of {name} is {found} instead of {known}")
+                if known and (hashed := sha256_of(new / name)) != known:
+                    raise ArchiveError(f"{files[0]}: the SHA-256 of {name} is {hashed} instead of {known}")
             found = _read(item, new)
             if not all(part.sha256 for part in source.parts):
                 for split_by, splits in found.items():
@@ -263,7 +260,14 @@ class _Fetcher:
         return found
 
 
-def _read(item: Item, folder: Path) -> dict[str, dict[str, Split]]:
+def _needed(folder: Path, partitions: Partitions, splits: Collection[str] | None) -> set[Photo]:
+    """The photos of a data set, or of some splits of its usual partition."""
+    chosen = list(partitions.values()) if splits is None else list(partitions.values())[:1]
+    parts = [part for one in chosen for split, part in one.items() if splits is None or split in splits]
+    return photos_of_annotations(folder / "instances.json", set[int]().union(*(part.images for part in parts)))
+
+
+def _read(item: Item, folder: Path) -> Partitions:
     return {split_by: read_splits(folder / name) for split_by, name in item.partitions.items()}
 
 

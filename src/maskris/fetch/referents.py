@@ -60,13 +60,17 @@ def _split(refs: list[dict[str, Any]]) -> Split:
 
 def differences(splits: Mapping[str, Split], published: Mapping[str, Counts]) -> list[str]:
     """Where numbers of referents and expressions are not those published, each in a phrase."""
-    found = []
-    for name, known in published.items():
-        ours = splits[name].counts if name in splits else Counts(0, 0, 0)
-        for what in ("referents", "expressions"):
-            if getattr(known, what) not in (None, getattr(ours, what)):
-                found.append(f"{name} has {getattr(ours, what):,} {what} instead of {getattr(known, what):,}")
-    return found
+    nothing = Split(Counts(0, 0, 0), set())
+    numbers = (
+        (name, what, getattr(splits.get(name, nothing).counts, what), getattr(known, what))
+        for name, known in published.items()
+        for what in ("referents", "expressions")
+    )
+    return [
+        f"{name} has {ours:,} {what} instead of {theirs:,}"
+        for name, what, ours, theirs in numbers
+        if theirs not in (None, ours)
+    ]
 
 
 def photos_of_annotations(instances: Path, numbers: Iterable[int]) -> set[Photo]:

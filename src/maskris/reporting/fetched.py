@@ -38,7 +38,8 @@ def _known(manifest: Manifest) -> Table:
 
 def _planned(plan: FetchPlan) -> Table:
     rows = [[one.what, one.origin, _megabytes(one.download), _megabytes(one.disk), one.folder] for one in plan.steps]
-    caption = f"{plan.free / 1e9:,.1f} GB are free; ? is printed nowhere."
+    unknown = "; the size of ? is printed nowhere" if any(one.download is None for one in plan.steps) else ""
+    caption = f"{plan.free / 1e9:,.1f} GB are free{unknown}."
     return Table(["to fetch", "from", "MB", "MB on disk", "to"], rows, caption=caption)
 
 
