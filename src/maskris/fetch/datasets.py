@@ -95,8 +95,7 @@ def fetch_datasets(
         for item in items:
             if item.photos:
                 found[item] = fetcher.annotations(item)
-                for split_by, parts in found[item].items():
-                    report.counts[item.name, split_by] = {split: part.counts for split, part in parts.items()}
+                report.counts |= {(item.name, split_by): _counts(one) for split_by, one in found[item].items()}
         for collection, users in place.collections(items, photos).items():
             if users:
                 needed = set[Photo]().union(*(_needed(place.out / one.folder, found[one], splits) for one in users))
@@ -248,7 +247,7 @@ class _Fetcher:
             found = _read(item, new)
             if not all(part.sha256 for part in source.parts):
                 for split_by, splits in found.items():
-                    if wrong := differences(splits, published_sizes(item.name, split_by)):
+                    if wrong := differences(_counts(splits), published_sizes(item.name, split_by)):
                         name = f"{item.title} {split_by}"
                         raise ArchiveError(f"{files[0]} is not {name} as published: {'; '.join(wrong)}")
             for name in item.members:
@@ -258,6 +257,10 @@ class _Fetcher:
             if folder.exists():  # with other files of the user
                 shutil.copytree(folder, new, dirs_exist_ok=True)
         return found
+
+
+def _counts(splits: dict[str, Split]) -> dict[str, Counts]:
+    return {name: split.counts for name, split in splits.items()}
 
 
 def _needed(folder: Path, partitions: Partitions, splits: Collection[str] | None) -> set[Photo]:

@@ -58,17 +58,16 @@ def _split(refs: list[dict[str, Any]]) -> Split:
     return Split(Counts(len(images), len(refs), sum(len(ref["sentences"]) for ref in refs)), images)
 
 
-def differences(splits: Mapping[str, Split], published: Mapping[str, Counts]) -> list[str]:
+def differences(counts: Mapping[str, Counts], published: Mapping[str, Counts]) -> list[str]:
     """Where numbers of referents and expressions are not those published, each in a phrase."""
-    nothing = Split(Counts(0, 0, 0), set())
     numbers = (
-        (name, what, getattr(splits.get(name, nothing).counts, what), getattr(known, what))
-        for name, known in published.items()
+        (split, what, getattr(counts.get(split, Counts(0, 0, 0)), what), getattr(known, what))
+        for split, known in published.items()
         for what in ("referents", "expressions")
     )
     return [
-        f"{name} has {ours:,} {what} instead of {theirs:,}"
-        for name, what, ours, theirs in numbers
+        f"{split} has {ours:,} {what} instead of {theirs:,}"
+        for split, what, ours, theirs in numbers
         if theirs not in (None, ours)
     ]
 

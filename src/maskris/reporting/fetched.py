@@ -7,6 +7,7 @@ from maskris.data.published_counts import published_sizes
 from maskris.fetch.datasets import FetchReport
 from maskris.fetch.manifest import Manifest
 from maskris.fetch.plan import FetchPlan
+from maskris.fetch.referents import differences
 from maskris.reporting.data import counts_table
 from maskris.reporting.tables import Table
 
@@ -44,10 +45,12 @@ def _planned(plan: FetchPlan) -> Table:
 
 
 def _fetched(report: FetchReport) -> list[Table]:
-    found = [
-        counts_table(f"{name} {split_by}", counts, published_sizes(name, split_by))
-        for (name, split_by), counts in report.counts.items()
-    ]
+    found = []
+    for (name, split_by), counts in report.counts.items():
+        table = counts_table(f"{name} {split_by}", counts, published := published_sizes(name, split_by))
+        other = "; ".join(differences(counts, published))
+        verdict = f"Not as published: {other}." if other else "As published." if published else ""
+        found.append(replace(table, caption="\n".join(filter(None, (table.caption, verdict)))))
     if report.photos:
         rows = [[one.folder, one.fetched, one.there, len(one.failed)] for one in report.photos]
         photos = Table(["photos in", "fetched", "there before", "failed"], rows)
