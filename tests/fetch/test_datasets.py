@@ -137,7 +137,9 @@ def test_a_changed_archive_is_refused_with_both_hashes(world, tmp_path):
     own = tmp_path / "own"
     own.mkdir()
     (own / "mini.zip").write_bytes(new)
-    with pytest.raises(DownloadError, match=f"is there already.*{sha256(old)}.*hashes.json; if the new file is right"):
+    with pytest.raises(
+        FileExistsError, match=f"is there already.*{sha256(old)}.*hashes.json; if the new file is right"
+    ):
         world.fetch(source=own)
     assert (own / "mini.zip").read_bytes() == new
 
@@ -179,7 +181,7 @@ def test_a_wrong_archive_of_the_user_is_named_and_not_touched(world, tmp_path):
     own = tmp_path / "own"
     own.mkdir()
     (own / "mini.zip").write_bytes(b"x")
-    with pytest.raises(DownloadError, match=r"own/mini\.zip is there already, but is not mini\.zip: it has 1 bytes"):
+    with pytest.raises(FileExistsError, match=r"own/mini\.zip is there already, but is not mini\.zip: it has 1 bytes"):
         world.fetch(source=own)
     assert (own / "mini.zip").read_bytes() == b"x"
     with pytest.raises(FileNotFoundError, match="no folder"):
@@ -193,7 +195,12 @@ def test_members_themselves_can_be_parts(world, tmp_path):
         for i, (name, content) in enumerate(world.members.items())
     ]
     world.manifest["annotations"]["mini"]["sources"] = [{"sure": "A", "parts": parts}]
-    world.fetch()
+    own = tmp_path / "own"  # where one of the names is that of another data set's
+    (own / "mini").mkdir(parents=True)
+    (own / "instances.json").write_text("{}")
+    (own / "mini" / "refs(unc).p").write_bytes(world.members["refs(unc).p"])
+    world.fetch(source=own)
+    assert world.asked == ["/0"]
     for name, content in world.members.items():
         assert (tmp_path / "data" / "mini" / name).read_bytes() == content
 
@@ -214,12 +221,34 @@ def test_files_of_the_user_stay_and_others_of_the_same_name_are_refused(world, t
     assert (folder / "instances.json").read_text() == "{}"
 
 
+def test_what_is_downloaded_already_takes_no_more_space(world, tmp_path, monkeypatch):
+    partial = tmp_path / "data" / "downloads" / "mini" / "mini.zip.partial"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(pack(world.members)[:100])
+    plans = []
+    world.fetch(announce=plans.append)
+    size, unpacked = world.part["size"], world.manifest["annotations"]["mini"]["unpacked"]
+    assert (plans[0].steps[0].download, plans[0].steps[0].disk) == (size - 100, size - 100 + unpacked)
+    assert world.server.requests == [("/mini.zip", "bytes=100-", None)]
+
+
 def test_a_full_disk_is_noticed_before_the_first_request(world, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
     with pytest.raises(DownloadError, match=r"0\.0 GB are needed in .*data, where 0\.0 GB are free; choose"):
         world.fetch(photos="all")
     assert world.asked == []
+
+
+def test_the_space_for_photos_is_known_exactly_before_the_first(world, monkeypatch):
+    """The plan counts on photos that data sets share; without that, there are more."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**10, 0, 3 * 10**9))
+    world.manifest["annotations"]["mini"]["used"] = 1
+    world.manifest["photos"]["train2014"]["unpacked"] = 5 * 10**9
+    with pytest.raises(DownloadError, match=r"5\.0 GB are needed in .*data, where 3\.0 GB are free"):
+        world.fetch(photos="needed")
+    assert world.asked == ["/mini.zip"]
 
 
 def test_the_plan_has_sizes_and_places_before_anything_is_asked(world, tmp_path):
@@ -284,6 +313,15 @@ def test_photos_of_some_splits_alone(world, tmp_path):
     report = world.fetch(photos="needed", splits=["val", "testB"])
     assert files(tmp_path / "data" / "train2014") == [photo_name(2), photo_name(4)]
     assert "--no-check-images" in report.commands[0]
+
+
+def test_an_unknown_split_is_refused(world, tmp_path):
+    with pytest.raises(ValueError, match="There is no split tset; choose from testA, testB, train, val"):
+        world.fetch(photos="needed", splits=["val", "tset"])
+    table = tmp_path / "data" / "t.parquet"
+    prepare_dataset(tmp_path / "data", table, check_images=False, progress=False)
+    with pytest.raises(ValueError, match="There is no split tset"):
+        fetch_table_photos([table], splits=["tset"], manifest=world.file)
 
 
 def test_the_whole_collection_and_an_interrupted_extraction(world, tmp_path):

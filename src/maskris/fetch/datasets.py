@@ -98,6 +98,7 @@ def fetch_datasets(
                 report.counts |= {(item.name, split_by): _counts(one) for split_by, one in found[item].items()}
         for collection, users in place.collections(items, photos).items():
             if users:
+                _require_splits(splits, {name for one in users for some in found[one].values() for name in some})
                 needed = set[Photo]().union(*(_needed(place.out / one.folder, found[one], splits) for one in users))
                 report.photos.append(fetcher.single_photos(collection, needed, place.photo_folder(collection)))
             else:
@@ -129,8 +130,9 @@ def fetch_table_photos(
         progress: Show the progress.
     """
     needed: dict[Path, set[Photo]] = {}
-    for file in tables:
-        table = ReferringTable.open(file)
+    opened = {file: ReferringTable.open(file) for file in tables}
+    _require_splits(splits, {name for table in opened.values() for name in table.splits})
+    for file, table in opened.items():
         table = table if splits is None else table.split([one for one in table.splits if one in splits])
         needed.setdefault(table.images_root.resolve(), set()).update(photos_of_table(file, table))
     known = read_manifest(manifest)
@@ -157,7 +159,6 @@ class _Fetcher:
 
     def __init__(self, place: Place, recorded: Path, shown: bool) -> None:
         self.place, self.recorded, self.shown = place, recorded, shown
-        self.downloads = place.out / "downloads"
 
     def annotations(self, item: Item) -> Partitions:
         """Fetch the annotations of a data set if need be, and read which splits are in them."""
@@ -178,9 +179,11 @@ class _Fetcher:
         """Fetch photos, from an archive that is here if there is one."""
         there = count_photos(item, folder)
         for part in (part for source in item.sources for part in source.parts):
-            if self.place.local(part):
+            if self.place.local(item, part):
                 self._extract(item, self._obtain(item, part), folder, only={photo.image for photo in needed})
         unpacked = count_photos(item, folder) - there
+        step = self.place.single_photos(item, folder, len(needed))  # now exactly
+        FetchPlan([step], shutil.disk_usage(self.place.out).free).require_space()
         report = fetch_photos(needed, folder, item.each, source=self.place.source, shown=self.shown)
         return PhotoReport(folder, report.fetched + unpacked, report.there - unpacked, report.failed)
 
@@ -194,16 +197,17 @@ class _Fetcher:
                 made = use(source, files)
             except (DownloadError, ValueError) as error:
                 reasons.append(str(error))
-                for part, file in zip(source.parts, files, strict=False):
-                    if not part.sha256 and self.downloads in file.parents:  # it isn't what it should be
-                        file.unlink()
+                for part in source.parts:
+                    if not part.sha256:  # what arrived isn't what it should be
+                        self.place.downloaded(item, part).unlink(missing_ok=True)
                 continue
             for part, file in zip(source.parts, files, strict=True):
                 if not part.sha256 and not noted_sha256(self.recorded, part.urls[0]):
                     note_sha256(self.recorded, part.urls[0], sha256_of(file))
-            shutil.rmtree(self.downloads / item.name, ignore_errors=True)
-            with suppress(OSError):  # another one's are still there
-                self.downloads.rmdir()
+            downloads = self.place.downloaded(item, source.parts[0]).parent
+            shutil.rmtree(downloads, ignore_errors=True)
+            with suppress(OSError):  # others are still there
+                downloads.parent.rmdir()
             return made
         files_wanted = " or ".join(" and ".join(part.file for part in source.parts) for source in item.sources)
         hub = f"\nOn the Hub the same referents are Parquet files, which `maskris prepare` reads: {item.hub}"
@@ -216,17 +220,22 @@ class _Fetcher:
         """The checked file of a part: the user's, or a downloaded one."""
         noted = None if part.sha256 else noted_sha256(self.recorded, part.urls[0])
         hint = f"{noted} is that of its first use, kept in {self.recorded}; if the new file is right, remove it there."
-        local = self.place.local(part)
+        local = self.place.local(item, part)
         hub = os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")  # a mirror of the Hub, as for huggingface_hub
-        return download_file(
-            [url.replace(_HUB, hub) for url in part.urls],
-            local or self.downloads / item.name / part.file,
-            size=part.size,
-            sha256=part.sha256 or noted,
-            hint=hint if noted else "",
-            resume=local is None,
-            shown=self.shown,
-        )
+        try:
+            return download_file(
+                [url.replace(_HUB, hub) for url in part.urls],
+                local or self.place.downloaded(item, part),
+                size=part.size,
+                sha256=part.sha256 or noted,
+                hint=hint if noted else "",
+                resume=local is None,
+                shown=self.shown,
+            )
+        except DownloadError as error:
+            if local:  # what the user names and is wrong is not passed over
+                raise FileExistsError(str(error)) from error
+            raise
 
     def _extract(self, item: Item, file: Path, folder: Path, only: set[str] | None = None) -> None:
         limit = None if item.unpacked is None else _SLACK * item.unpacked
@@ -257,6 +266,11 @@ class _Fetcher:
             if folder.exists():  # with other files of the user
                 shutil.copytree(folder, new, dirs_exist_ok=True)
         return found
+
+
+def _require_splits(splits: Collection[str] | None, known: Collection[str]) -> None:
+    if unknown := [name for name in splits or () if name not in known]:
+        raise ValueError(f"There is no split {', '.join(unknown)}; choose from {', '.join(sorted(known))}")
 
 
 def _counts(splits: dict[str, Split]) -> dict[str, Counts]:

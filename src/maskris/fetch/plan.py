@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -72,6 +74,7 @@ class Place:
 
     def __init__(self, out: Path, source: Path | None, manifest: Manifest) -> None:
         self.out, self.source, self.manifest = out, source, manifest
+        self._found: dict[Part, Path | None] = {}
         if source and not source.is_dir():
             raise FileNotFoundError(f"There is no folder {source} to take archives from")
 
@@ -94,8 +97,8 @@ class Place:
         for one, users in self.collections(items, photos).items():
             folder = self.photo_folder(one)
             if users:
-                number = min(sum(_photos_used(item, splits) for item in users), one.used)
-                steps.append(self.single_photos(one, folder, number))
+                # Data sets share photos; how many in all is known when their annotations are here.
+                steps.append(self.single_photos(one, folder, max(_photos_used(item, splits) for item in users)))
             else:
                 steps.append(self._step(one, one.title, folder, count_photos(one, folder) >= one.used))
         return FetchPlan(steps, shutil.disk_usage(self.out).free)
@@ -113,7 +116,7 @@ class Place:
 
     def single_photos(self, photos: Item, folder: Path, number: int) -> Step:
         """What it takes to fetch single photos, of which those that are there are taken for the right ones."""
-        what = f"{photos.title}: {number:,} photos at most"
+        what = f"{photos.title}: {number:,} photos"
         left = max(0, number - count_photos(photos, folder))
         size = left * (photos.unpacked or 0) // photos.used
         return Step(what, folder, urlsplit(photos.each[0]).netloc, size, size) if left else Step(what, folder)
@@ -137,25 +140,52 @@ class Place:
                 )
         return len(there) == len(item.members)
 
-    def local(self, part: Part) -> Path | None:
-        """The file of a part in the user's folder, by its name or else by its size and hash."""
-        if self.source is None or (named := self.source / part.file).is_file():
-            return None if self.source is None else named
-        alike = (path for path in self.source.iterdir() if path.is_file() and path.stat().st_size == part.size)
-        return next((path for path in alike if sha256_of(path) == part.sha256), None)
+    def local(self, item: Item, part: Part) -> Path | None:
+        """The file of a part in the user's folder, or in one of the item's name there: by name, else size and hash."""
+        if self.source is None:
+            return None
+        if part not in self._found:
+            # A member has a name that other data sets use as well, so it counts in a folder of the item's name only.
+            places = [self.source / Path(item.folder).name, *([self.source] if part.file not in item.members else [])]
+            named = (place / part.file for place in places if (place / part.file).is_file())
+            alike = (path for path in self._sizes.get(part.size or -1, []) if sha256_of(path) == part.sha256)
+            self._found[part] = next(chain(named, alike), None)
+        return self._found[part]
+
+    @cached_property
+    def _sizes(self) -> dict[int, list[Path]]:
+        """The files in the user's folder by their sizes; there may be as many as COCO has photos."""
+        sizes: dict[int, list[Path]] = {}
+        for path in self.source.iterdir() if self.source else ():
+            if path.is_file():
+                sizes.setdefault(path.stat().st_size, []).append(path)
+        return sizes
 
     def sources(self, item: Item) -> list[Source]:
         """All sources, those that the user has in whole first."""
-        return sorted(item.sources, key=lambda source: not all(map(self.local, source.parts)))
+        return sorted(item.sources, key=lambda source: not all(self.local(item, part) for part in source.parts))
+
+    def downloaded(self, item: Item, part: Part) -> Path:
+        """Where a part lies after its download, until it is unpacked."""
+        return self.out / "downloads" / item.name / part.file
 
     def _step(self, item: Item, what: str, folder: Path, there: bool) -> Step:
         if there:
             return Step(what, folder)
         parts = self.sources(item)[0].parts
-        sizes = [part.bytes for part in parts if not self.local(part)]
+        sizes = [self._left(item, part) for part in parts]
         download = None if None in sizes else sum(filter(None, sizes))
         disk = None if download is None or item.unpacked is None else download + item.unpacked
-        return Step(what, folder, str(self.local(parts[0]) or urlsplit(parts[0].urls[0]).netloc), download, disk)
+        return Step(what, folder, str(self.local(item, parts[0]) or urlsplit(parts[0].urls[0]).netloc), download, disk)
+
+    def _left(self, item: Item, part: Part) -> int | None:
+        """Bytes of a part that are still to be downloaded."""
+        path = self.downloaded(item, part)
+        if self.local(item, part) or path.exists():
+            return 0
+        partial = path.with_name(f"{path.name}.partial")
+        done = partial.stat().st_size if partial.exists() else 0
+        return None if part.bytes is None else max(0, part.bytes - done)
 
 
 def count_photos(photos: Item, folder: Path) -> int:
