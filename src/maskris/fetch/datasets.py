@@ -182,7 +182,8 @@ class _Fetcher:
             if self.place.local(item, part):
                 self._extract(item, self._obtain(item, part), folder, only={photo.image for photo in needed})
         unpacked = count_photos(item, folder) - there
-        step = self.place.single_photos(item, folder, len(needed))  # now exactly
+        missing = sum(not (folder / photo.image).exists() for photo in needed)
+        step = self.place.single_photos(item, folder, there + unpacked + missing)  # now exactly
         FetchPlan([step], shutil.disk_usage(self.place.out).free).require_space()
         report = fetch_photos(needed, folder, item.each, source=self.place.source, shown=self.shown)
         return PhotoReport(folder, report.fetched + unpacked, report.there - unpacked, report.failed)
