@@ -1,12 +1,13 @@
 """Archives that are not what they should be, made of a few bytes each."""
 
+import contextlib
 import io
 import stat
 import tarfile
 import zipfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskris.fetch import ArchiveError, archives, extract
@@ -85,6 +86,23 @@ def test_names_that_lead_outside_are_refused(tmp_path, make, name):
     assert names(tmp_path) == ["a"]
 
 
+PARTS = ["..", ".", "", "mini", "C:", "__MACOSX", "instances.json", "refs(unc).p"]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=5).filter(any), st.sampled_from("/\\"))
+def test_no_name_writes_outside_of_the_folder(tmp_path_factory, parts, slash):
+    folder = tmp_path_factory.mktemp("names")
+    name = slash.join(parts)
+    file = zipped(folder / "a.zip", {name: b"x"})
+    with contextlib.suppress(ArchiveError):
+        extract(file, folder / "in" / "out", ["*.json", "refs*"], root="mini", shown=False)
+    for path in folder.rglob("*"):
+        assert path == file or path in (folder / "in", folder / "in" / "out") or folder / "in" / "out" in path.parents
+    if ".." in parts:
+        assert names(folder) == ["a.zip"]
+
+
 @MAKERS
 def test_links_are_refused(tmp_path, make):
     for link in ("mini/refs(unc).p", "mini/other"):
@@ -153,6 +171,7 @@ def test_damage_is_named(tmp_path):
         extract(tmp_path / "b", tmp_path / "out", MEMBERS, root="mini", shown=False)
 
 
+@settings(max_examples=50)
 @given(st.binary(max_size=200))
 def test_what_is_no_archive_is_said(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("any") / "a"

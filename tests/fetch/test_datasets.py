@@ -72,6 +72,27 @@ def test_a_mirror_takes_over_and_the_archive_is_not_kept(world, tmp_path):
     assert list(read_json(tmp_path / "cache" / "hashes.json")) == second["urls"]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        status(404),
+        status(302, Location="/mini.zip"),
+        whole(b"another file"),
+        whole(b"<html>Sign in</html>", kind="text/html"),
+        whole(length=20, cut=20),
+    ],
+    ids=["missing", "redirect loop", "other bytes", "web page", "another length"],
+)
+def test_another_address_of_the_same_archive_takes_over(world, tmp_path, answer):
+    good = world.server.give("/moved", status(302, Location="/second"))  # one redirect is followed
+    world.server.give("/second", whole(world.archive))
+    world.server.give("/mini.zip", answer)
+    world.part["urls"].append(good)
+    world.fetch()
+    for name, content in world.members.items():
+        assert (tmp_path / "data" / "mini" / name).read_bytes() == content
+
+
 def test_without_any_source_every_reason_is_given_and_what_to_do(world, tmp_path):
     world.part["urls"].append(world.server.give("/second", status(404)))
     world.server.give("/mini.zip", status(403))
