@@ -9,8 +9,9 @@ from maskris.data.published_counts import PUBLISHED
 from maskris.data.readers.refer import IMAGE_FOLDERS
 from maskris.fetch import read_manifest
 
-MANIFEST = read_manifest()
-ITEMS = {**MANIFEST.annotations, **MANIFEST.photos}
+ITEMS = read_manifest()
+ANNOTATIONS = {name: item for name, item in ITEMS.items() if item.photos}
+PHOTOS = {name: item for name, item in ITEMS.items() if not item.photos}
 PLAIN = {"images.cocodataset.org"}  # whose certificate is that of another name
 
 
@@ -45,15 +46,14 @@ def test_addresses_are_safe_and_unique():
 
 
 def test_data_sets_fit_the_readers():
-    assert len(ITEMS) == len(MANIFEST.annotations) + len(MANIFEST.photos)
-    known = {(name, split_by) for name, item in MANIFEST.annotations.items() for split_by in item.partitions}
+    known = {(name, split_by) for name, item in ANNOTATIONS.items() for split_by in item.partitions}
     assert known >= set(PUBLISHED)
-    for item in MANIFEST.annotations.values():
-        assert item.photos in MANIFEST.photos
+    for item in ANNOTATIONS.values():
+        assert item.photos in PHOTOS
         assert item.folder == item.name
         assert set(item.members) == {"instances.json", *item.partitions.values()}
-    assert {item.folder for item in MANIFEST.photos.values()} <= set(IMAGE_FOLDERS)
-    assert [next(iter(item.partitions)) for item in MANIFEST.annotations.values()] == [
+    assert {item.folder for item in PHOTOS.values()} <= set(IMAGE_FOLDERS)
+    assert [next(iter(item.partitions)) for item in ANNOTATIONS.values()] == [
         "unc",
         "unc",
         "umd",
@@ -63,7 +63,7 @@ def test_data_sets_fit_the_readers():
 
 
 def test_photos_of_the_usual_partition_are_those_published():
-    for name, item in MANIFEST.annotations.items():
+    for name, item in ANNOTATIONS.items():
         published = PUBLISHED.get((name, next(iter(item.partitions))))
         if published:
             assert item.used == sum(counts.images for counts in published.values())

@@ -6,7 +6,7 @@ from maskris.reporting import tables_of
 
 
 def test_what_can_be_fetched():
-    (table,) = tables_of(read_manifest())
+    (table,) = tables_of(list(read_manifest().values()))
     assert table.rows[0] == ["refcoco", "RefCOCO", "unc, google", "54.0", "19,994", 3]
     assert [row[3] for row in table.rows if row[0] == "refclef"] == ["?"]
 

@@ -35,7 +35,7 @@ def fetch(
         raise ValueError("--data is for the photos of tables: maskris fetch photos --data FILE.parquet")
     options: dict[str, Any] = {"splits": splits, "source": from_, "announce": show}
     if not names:
-        show(read_manifest())
+        show(list(read_manifest().values()))
         return 0
     report = fetch_table_photos(data, **options) if data else fetch_datasets(names, out, photos=photos, **options)
     show(report)

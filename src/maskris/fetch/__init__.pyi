@@ -4,7 +4,6 @@ from .datasets import FetchReport as FetchReport
 from .datasets import fetch_datasets as fetch_datasets
 from .datasets import fetch_table_photos as fetch_table_photos
 from .manifest import Item as Item
-from .manifest import Manifest as Manifest
 from .manifest import Part as Part
 from .manifest import Source as Source
 from .manifest import read_manifest as read_manifest

@@ -136,7 +136,7 @@ def fetch_table_photos(
         table = table if splits is None else table.split([one for one in table.splits if one in splits])
         needed.setdefault(table.images_root.resolve(), set()).update(photos_of_table(file, table))
     known = read_manifest(manifest)
-    photos = next(one for one in known.photos.values() if one.each)
+    photos = next(one for one in known.values() if one.each)
     report = FetchReport()
     for folder, wanted in needed.items():
         place = Place(folder, source, known)
@@ -292,7 +292,7 @@ def _read(item: Item, folder: Path) -> Partitions:
 def _command(place: Place, item: Item, split_by: str, unchecked: bool) -> str:
     """The command that reads what was fetched."""
     words = ["maskris", "prepare", str(place.out), "--dataset", item.name, "--split-by", split_by]
-    photos = place.manifest.photos[item.photos or ""]
+    photos = place.manifest[item.photos or ""]
     if photos.folder not in IMAGE_FOLDERS[:1]:  # where readers look first, if it is there
         words += ["--images", str(place.photo_folder(photos))]
     words += ["--no-check-images"] if unchecked else []

@@ -86,29 +86,16 @@ class Item:
         return {split_by: name for name in self.members if (split_by := partition_of(name))}
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What can be fetched.
-
-    Attributes:
-        annotations: Data sets by name.
-        photos: Collections of photos by name.
-    """
-
-    annotations: Mapping[str, Item]
-    photos: Mapping[str, Item]
-
-
-def read_manifest(file: Path | None = None) -> Manifest:
-    """The manifest in a YAML file; by default that of this package.
+def read_manifest(file: Path | None = None) -> dict[str, Item]:
+    """Annotations and photos by their names, from a YAML file; by default from that of this package.
 
     Raises:
         ValueError: If a key is missing or unknown.
     """
     text = (file or files(__package__).joinpath("manifest.yaml")).read_text(encoding="utf-8")
     try:
-        kinds = yaml.safe_load(text).items()
-        return Manifest(**{kind: {name: _item(name, one) for name, one in items.items()} for kind, items in kinds})
+        values = yaml.safe_load(text)
+        return {name: _item(name, one) for name, one in {**values["annotations"], **values["photos"]}.items()}
     except (TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise ValueError(f"{file or 'manifest.yaml'} is no manifest of data sets: {error}") from error
 

@@ -1,7 +1,7 @@
 """What is going to be fetched, from where, and how many bytes that takes: known before the first download."""
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from maskris.data.published_counts import published_sizes
 from maskris.data.readers.refer import IMAGE_FOLDERS
-from maskris.fetch.manifest import Item, Manifest, Part, Source
+from maskris.fetch.manifest import Item, Part, Source
 from maskris.utils.download import DownloadError
 from maskris.utils.files import recover_folder, sha256_of
 
@@ -72,7 +72,7 @@ class Place:
         FileNotFoundError: If there is no folder `source`.
     """
 
-    def __init__(self, out: Path, source: Path | None, manifest: Manifest) -> None:
+    def __init__(self, out: Path, source: Path | None, manifest: Mapping[str, Item]) -> None:
         self.out, self.source, self.manifest = out, source, manifest
         self._found: dict[Part, Path | None] = {}
         if source and not source.is_dir():
@@ -80,12 +80,11 @@ class Place:
 
     def find(self, name: str) -> Item:
         """Annotations or photos by their name, or a `ValueError`."""
-        known = {**self.manifest.annotations, **self.manifest.photos}
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        if name not in self.manifest:
+            close = get_close_matches(name, self.manifest, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(self.manifest)}"
             raise ValueError(f"There is no data set {name!r}; {hint}")
-        return known[name]
+        return self.manifest[name]
 
     def plan(self, items: Sequence[Item], photos: Choice, splits: Collection[str] | None) -> FetchPlan:
         """What it takes to fetch these."""
@@ -106,7 +105,7 @@ class Place:
     def collections(self, items: Sequence[Item], photos: Choice) -> dict[Item, list[Item]]:
         """Collections of photos to fetch, with the data sets whose photos are enough; with none, the whole is meant."""
         named = [item for item in items if not item.photos]
-        needed = [self.manifest.photos[item.photos] for item in items if item.photos and photos != "none"]
+        needed = [self.manifest[item.photos] for item in items if item.photos and photos != "none"]
         return {
             one: []
             if one in named or photos == "all" or not one.each

@@ -1,11 +1,11 @@
 """Published data sets as tables: what can be fetched, what is going to be, and what was."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from maskris.data.published_counts import published_sizes
 from maskris.fetch.datasets import FetchReport
-from maskris.fetch.manifest import Manifest
+from maskris.fetch.manifest import Item
 from maskris.fetch.plan import FetchPlan
 from maskris.fetch.referents import differences
 from maskris.reporting.data import counts_table
@@ -14,24 +14,24 @@ from maskris.reporting.tables import Table
 _SHOWN = 20  # photos that could not be fetched
 
 
-def tables(result: Manifest | FetchPlan | FetchReport) -> list[Table]:
+def tables(result: Sequence[Item] | FetchPlan | FetchReport) -> list[Table]:
     """One table, or for a report one for each partition that was read."""
-    if isinstance(result, Manifest):
-        return [_known(result)]
-    return [_planned(result)] if isinstance(result, FetchPlan) else _fetched(result)
+    if isinstance(result, FetchPlan):
+        return [_planned(result)]
+    return _fetched(result) if isinstance(result, FetchReport) else [_known(result)]
 
 
-def _known(manifest: Manifest) -> Table:
+def _known(items: Sequence[Item]) -> Table:
     rows = [
         [
-            name,
+            item.name,
             item.title,
             ", ".join(item.partitions),
             _megabytes(_sum(part.bytes for part in item.sources[0].parts)),
             f"{item.used:,}",
             sum(max(len(part.urls) for part in source.parts) for source in item.sources),
         ]
-        for name, item in {**manifest.annotations, **manifest.photos}.items()
+        for item in items
     ]
     caption = "`maskris fetch NAME` fetches annotations with the photos that they need, or a collection of photos."
     return Table(["name", "data", "partitions", "MB", "photos", "addresses"], rows, "published data sets", caption)
