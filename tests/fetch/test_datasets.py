@@ -16,7 +16,7 @@ from fetch_world import SPLITS, annotations, jpeg, pack, photo_name, sha256
 from maskris.cli.main import main
 from maskris.data.prepare import prepare_dataset
 from maskris.data.table import ReferringTable
-from maskris.fetch import datasets, fetch_table_photos
+from maskris.fetch import datasets, fetch_table_photos, sources
 from maskris.utils.download import DownloadError
 from maskris.utils.files import read_json
 
@@ -166,17 +166,17 @@ def test_a_changed_archive_is_refused_with_both_hashes(world, tmp_path):
 
 
 def test_a_killed_extraction_leaves_nothing_and_goes_on(world, tmp_path, monkeypatch):
-    real = datasets.extract
+    real = sources.extract
 
     def killed(*args, **options):
         real(*args, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(datasets, "extract", killed)
+    monkeypatch.setattr(sources, "extract", killed)
     with pytest.raises(KeyboardInterrupt):
         world.fetch()
     assert files(tmp_path / "data") == [".lock", "downloads/mini/.lock", "downloads/mini/mini.zip"]
-    monkeypatch.setattr(datasets, "extract", real)
+    monkeypatch.setattr(sources, "extract", real)
     world.server.requests.clear()
     world.fetch()
     assert files(tmp_path / "data") == [".lock", "mini/instances.json", "mini/refs(unc).p"]
@@ -304,12 +304,12 @@ def test_the_mirror_of_the_hub_is_that_of_the_environment(world, monkeypatch):
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from maskris.fetch import datasets
-real = datasets.extract
+from maskris.fetch import datasets, sources
+real = sources.extract
 def extract_and_die(*args, **options):
     real(*args, **options)
     os.kill(os.getpid(), signal.SIGKILL)
-datasets.extract = extract_and_die
+sources.extract = extract_and_die
 datasets.fetch_datasets(["mini"], sys.argv[1], photos="none", manifest=Path(sys.argv[2]), progress=False)
 """
 

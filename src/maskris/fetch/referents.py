@@ -58,6 +58,11 @@ def _split(refs: list[dict[str, Any]]) -> Split:
     return Split(Counts(len(images), len(refs), sum(len(ref["sentences"]) for ref in refs)), images)
 
 
+def counts_of(splits: Mapping[str, Split]) -> dict[str, Counts]:
+    """The counts of each split."""
+    return {name: split.counts for name, split in splits.items()}
+
+
 def differences(counts: Mapping[str, Counts], published: Mapping[str, Counts]) -> list[str]:
     """Where numbers of referents and expressions are not those published, each in a phrase."""
     numbers = (
