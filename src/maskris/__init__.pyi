@@ -9,6 +9,7 @@ from .data.readers.refer import read_grefcoco as read_grefcoco
 from .data.readers.coco import read_coco as read_coco
 from .data.readers.jsonl import read_jsonl as read_jsonl
 from .data.prepare import prepare_dataset as prepare_dataset
+from .fetch.datasets import fetch_datasets as fetch_datasets
 from .data.shapes.writer import write_shapes as write_shapes
 from .models.base import RISModel as RISModel
 from .models.caris import CARIS as CARIS

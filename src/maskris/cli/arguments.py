@@ -87,11 +87,11 @@ class Argument:
 
     @property
     def shown(self) -> str:
-        """As it is written in a command line; a flag that is on by default is named by what turns it off."""
+        """As it is written in a command line, ``--from`` for ``from_``; what turns it off for a flag that is on."""
         if self.positional:
             return self.name
         turns_off = _without_none(self.annotation) is bool and self.default is True
-        return f"--{'no-' if turns_off else ''}{self.name.replace('_', '-')}"
+        return f"--{'no-' if turns_off else ''}{self.name.rstrip('_').replace('_', '-')}"
 
 
 def arguments_of(function: Callable[..., Any]) -> list[Argument]:
@@ -215,7 +215,7 @@ def _add(parser: Parser, argument: Argument) -> None:
     else:
         options |= {"type": argument.annotation} | ({"nargs": "?"} if optional else {})
     if not argument.positional:
-        options["required"] = argument.required
+        options |= {"required": argument.required, "dest": argument.name}
         if not get_args(inner):  # those of a Literal show their choices
             options["metavar"] = _METAVARS.get(inner, argument.shown.removeprefix("--").upper())
     parser.add_argument(argument.shown, **options)

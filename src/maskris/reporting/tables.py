@@ -26,6 +26,7 @@ _TIGHT = 8  # tables of more columns have one blank between them, others two
 _MODULES = {
     "scores": ("Scores", "Evaluation"),
     "data": ("PrepareReport", "CombinedReport"),
+    "fetched": ("Item", "FetchPlan", "FetchReport"),
     "robustness": ("Robustness", "RobustnessComparison"),
     "study": ("StudyResults",),
     "claims": ("Finding", "Claim", "Reproduction"),

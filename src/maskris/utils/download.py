@@ -99,12 +99,11 @@ def download_file(
         lock_folder(path.parent, timeout=-1) if resume else nullcontext(),
         nullcontext(session) if session else requests.Session() as connections,
     ):
-        sha256 = sha256 or (_noted(recorded, urls[0]) if recorded else None)
+        sha256 = sha256 or (noted_sha256(recorded, urls[0]) if recorded else None)
         if path.exists():  # perhaps since a moment ago, by another process
             if wrong := _wrong(path, size, sha256):
-                raise DownloadError(
-                    f"{path} is there already, but is not {label}: {wrong}. Move it away, and try again"
-                )
+                advice = " ".join(filter(None, ("Move it away, and try again.", hint)))
+                raise DownloadError(f"{path} is there already, but is not {label}: {wrong}. {advice}")
             return path
         for url in urls:
             transfer = _Transfer(connections, url, partial, size, sha256, timeout)
@@ -124,7 +123,7 @@ def download_file(
             advice = " ".join(part for part in (f"{goes_on}.", hint) if part)
             raise DownloadError("\n".join([f"{label} could not be downloaded to {path}:", *failures, advice]))
         if recorded and not sha256:
-            _note(recorded, urls[0], sha256_of(partial))
+            note_sha256(recorded, urls[0], sha256_of(partial))
         partial.replace(path)
     return path
 
@@ -280,13 +279,15 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-def _noted(recorded: Path, key: str) -> str | None:
-    value = read_json(recorded).get(key) if recorded.exists() else None
+def noted_sha256(recorded: Path, url: str) -> str | None:
+    """The SHA-256 that was noted for an address in the file `recorded`."""
+    value = read_json(recorded).get(url) if recorded.exists() else None
     return value if isinstance(value, str) else None
 
 
-def _note(recorded: Path, key: str, sha256: str) -> None:
+def note_sha256(recorded: Path, url: str, sha256: str) -> None:
+    """Note the SHA-256 of what an address gave, to hold later downloads against it."""
     recorded.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(recorded.with_name(f"{recorded.name}.lock")):
         values = read_json(recorded) if recorded.exists() else {}
-        write_json(recorded, {**values, key: sha256})
+        write_json(recorded, {**values, url: sha256})

@@ -74,8 +74,14 @@ def read_grefcoco(
 
 def partitions(folder: Path) -> list[tuple[str, str]]:
     """The annotation files in a data set's folder: pairs of name and ``split_by``, sorted."""
-    found = ((path.name, re.fullmatch(r"g?refs\((.+)\)\.(?:p|json)", path.name)) for path in sorted(folder.iterdir()))
-    return [(name, match[1]) for name, match in found if match]
+    found = ((path.name, partition_of(path.name)) for path in sorted(folder.iterdir()))
+    return [(name, split_by) for name, split_by in found if split_by]
+
+
+def partition_of(name: str) -> str | None:
+    """``"unc"`` of ``refs(unc).p``; ``None`` for the name of another file."""
+    match = re.fullmatch(r"g?refs\((.+)\)\.(?:p|json)", name)
+    return match[1] if match else None
 
 
 def _choose(source: Path, dataset: str | None, split_by: str | None) -> tuple[Path, str, str]:

@@ -1,0 +1,13 @@
+from .archives import ArchiveError as ArchiveError
+from .archives import extract as extract
+from .datasets import FetchReport as FetchReport
+from .datasets import fetch_datasets as fetch_datasets
+from .datasets import fetch_table_photos as fetch_table_photos
+from .manifest import Item as Item
+from .manifest import Part as Part
+from .manifest import Source as Source
+from .manifest import read_manifest as read_manifest
+from .photos import PhotoReport as PhotoReport
+from .photos import fetch_photos as fetch_photos
+from .plan import FetchPlan as FetchPlan
+from .plan import Step as Step

@@ -1,0 +1,3 @@
+"""The server that does everything wrong."""
+
+from faulty_server import server  # noqa: F401 (a fixture)
