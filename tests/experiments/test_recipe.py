@@ -1,12 +1,14 @@
 import inspect
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from squares import BERT, RECIPE, SWIN, WORDS
 
+from maskris.data.published_counts import PUBLISHED as PUBLISHED_SIZES
 from maskris.experiments.claims import load_claims
 from maskris.experiments.recipe import Recipe, RecipeError, Splits, find, full_text, merge, read_recipe, shipped
 from maskris.models.caris.model import CARIS
@@ -14,6 +16,7 @@ from maskris.models.lavt import LAVT
 from maskris.strategies.masking import ImageMasking, TextMasking
 from maskris.training.config import TrainingConfig
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 CLIP_RESNET = {
     **{"embed_dim": 16, "vision_layers": [1, 1, 1, 1], "vision_width": 4},
     **{"vocab_size": 20, "transformer_width": 16, "transformer_layers": 3},
@@ -55,6 +58,7 @@ PUBLISHED = {
         **NO_WARMUP | {"protocol": "lavt"},
     },
 }
+RATES = {"CRIS": {0.1, 1.0}, "ETRIS": {1.0}}  # of the parts over `lr`: a first epoch at the full rate changes no ETRIS
 TEXTS = {"CARIS": "sent", "CRIS": "sent", "ETRIS": "sent", "LAVT": "raw", "CLIPSeg": None}
 METHODS = {
     "maskris": "MaskRIS",
@@ -118,6 +122,8 @@ def test_every_shipped_recipe_can_be_built(name):
     assert type(strategy).__name__ == METHODS[name.split("-")[-1]]
     if "shapes-" not in name:
         assert model.preprocess.size == SIZES[kind]
+        if kind in RATES:
+            assert {group["lr"] for group in model.parameter_groups(1.0, 0.0)} == RATES[kind]
         assert recipe.training == TrainingConfig(**PUBLISHED[kind], evaluate_every="epoch")
         clips_words = 22 if "refcocog" in name else 17
         assert model.tokenizer.max_length == {"CRIS": clips_words, "ETRIS": clips_words, "CLIPSeg": 77}.get(kind, 20)
@@ -137,6 +143,18 @@ def test_a_header_says_what_is_published_and_what_is_not_verified(name):
     assert ("Not verified by us" in head) or ("claims nothing" in head) or ("no number" in head)
     if name.startswith(("cris-", "etris-")) and "refcoco+" in name:
         assert "the best checkpoint is the best on testB" in head
+
+
+def test_the_updates_of_combined_data_follow_from_published_sizes():
+    members = ("refcoco", "unc"), ("refcoco+", "unc"), ("refcocog", "umd")
+    sizes = [PUBLISHED_SIZES[member]["train"].referents for member in members]
+    recipe = Recipe("combined-maskris")
+    updates = recipe.training.total_steps(sum(sizes) // recipe.training.batch_size)
+    for text in (find("combined-maskris"), DOCS / "data.md"):
+        words = text.read_text(encoding="utf-8")
+        assert f"{sum(sizes):,} " in words
+        assert " + ".join(f"{size:,}" for size in sizes) in words
+        assert f"{updates:,} updates" in words
 
 
 ALL = ["refcoco", "refcoco+", "refcocog-umd"]
