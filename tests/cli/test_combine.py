@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 from PIL import Image
 
-from maskris.data.combine import identities, prepare_combined
+from maskris.data.combine import identities, joined_referents, prepare_combined
 from maskris.data.table import ReferringTable
 
 SPLITS = {
@@ -50,7 +50,7 @@ def rows_of(text):
 
 
 def test_a_folder_of_three(maskris, source, tmp_path):
-    command = ["prepare", source, "--combine", "refcoco", "refcoco+", "refcocog", "--out"]
+    command = ["prepare", source, "--combine", "refcoco", "refcoco+", "refcocog", "--merge", "--out"]
     code, out, _ = maskris(*command, tmp_path / "c.parquet")
     assert code == 0
     lines = rows_of(out)
@@ -72,9 +72,8 @@ def test_a_folder_of_three(maskris, source, tmp_path):
         ["refcoco+", "unc", "testB", "1", "/", "750", "1", "/", "1,798", "2", "/", "4,889", "?"],
         ["refcocog", "umd", "val", "1", "/", "1,300", "1", "/", "2,573", "2", "/", "4,896", "?"],
     ]
-    assert "2 referent(s) joined to others of the same annotation, 2 repeated expression(s) left out." in " ".join(
-        out.split()
-    )
+    joined = "2 referent(s) joined to others of the same annotation, 2 repeated expression(s) left out: an epoch is"
+    assert joined in " ".join(out.split())
     assert "? quoted in the literature, without a second source" in out
     table = ReferringTable.open(tmp_path / "c.parquet")
     (train,) = table.split("train")
@@ -85,6 +84,19 @@ def test_a_folder_of_three(maskris, source, tmp_path):
     ]  # fmt: skip
     assert maskris(*command, tmp_path / "d.parquet")[0] == 0
     assert (tmp_path / "c.parquet").read_bytes() == (tmp_path / "d.parquet").read_bytes()
+
+
+def test_the_referents_of_each_data_set_stay_apart(maskris, source, tmp_path):
+    command = ["prepare", source, "--combine", "refcoco", "refcoco+", "refcocog", "--out", tmp_path / "c.parquet"]
+    code, out, _ = maskris(*command)
+    assert code == 0
+    assert rows_of(out)[12] == ["train,", "combined", "1", "3", "6"]
+    assert "2 referent(s) of the same annotation as others stay apart (--merge joins them)." in " ".join(out.split())
+    train = ReferringTable.open(tmp_path / "c.parquet").split("train")
+    names = ["refcoco", "refcoco+", "refcocog"]
+    assert [(one.dataset, one.expressions) for one in train] == [(name, (f"thing {name}", "it")) for name in names]
+    assert [one.origins[1] for one in train] == ["refcoco unc 30", "refcoco+ unc 30", "refcocog umd 30"]
+    assert len(train.by_image()) == 1
 
 
 def test_prepared_tables_and_other_partitions(maskris, source, tmp_path):
@@ -100,7 +112,9 @@ def test_prepared_tables_and_other_partitions(maskris, source, tmp_path):
     assert maskris(*command, tables[0], "refcocog", "--out", tmp_path / "c.parquet")[0] == 0
     first, *others = (ReferringTable.open(tmp_path / f"{name}.parquet") for name in "abc")
     assert [one.to_pylist() for one in others] == [first.to_pylist()] * 2
-    assert [(one.image_id, len(one.expressions)) for one in first.split("train")] == [(0, 3), (1, 3), (3, 3)]
+    assert [(one.image_id, len(one.expressions)) for one in first.split("train")] == [
+        (image, 2) for image in (0, 1, 3, 0, 1, 3)
+    ]  # fmt: skip
 
 
 def test_a_published_list(maskris, source, tmp_path):
@@ -131,6 +145,7 @@ def test_a_published_list(maskris, source, tmp_path):
         (["{source}", "--combine", "refcoco", "x.parquet", "--text", "raw"], "prepare the Parquet files with it"),
         (["--combine", "x.parquet", "--images", "."], "Parquet files name theirs"),
         (["{source}", "--dataset", "refcoco", "--published-list", "a.txt"], "--published-list is for --combine"),
+        (["{source}", "--dataset", "refcoco", "--merge"], "--merge is for --combine"),
         ([], "Say what to read: maskris prepare SOURCE"),
     ],
 )
@@ -185,10 +200,13 @@ def test_raw_text(maskris, source, tmp_path):
 def test_real_photos(shared, tmp_path):
     """RefCOCO and RefCOCOg share their training photos there, and no photo to evaluate on; so one is given to both."""
     folder = shared / "data" / "refcoco_mini"
-    report = prepare_combined(folder, ["refcoco", "refcocog"], tmp_path / "all.parquet", progress=False)
+    apart = prepare_combined(folder, ["refcoco", "refcocog"], tmp_path / "apart.parquet", progress=False).combination
+    report = prepare_combined(folder, ["refcoco", "refcocog"], tmp_path / "all.parquet", merge=True, progress=False)
     made = report.combination
     assert made.leaks == []
-    assert (made.merged, made.contradictions) == (653, 0)
+    assert (made.alike, made.contradictions) == (653, 0)
+    assert (apart.alike, len(apart.table.split("train")), joined_referents(apart.table)) == (653, 2 * 653, 0)
+    assert (apart.table.split("train").num_expressions, joined_referents(made.table)) == (2148, 653)
     assert made.table.split("train").num_expressions + made.repeated == 1495 + 653
     sizes = {name: (len(made.table.split(name)), made.table.split(name).num_expressions) for name in made.table.splits}
     assert sizes == {"train": (653, 2148 - made.repeated), "val": (22, 37), "testA": (9, 26), "testB": (5, 15),
@@ -200,7 +218,8 @@ def test_real_photos(shared, tmp_path):
     rows = [row | {"dataset": "own", "split_by": "", "split": "val", "origins": []} for row in spoilt]
     ReferringTable.from_rows(rows, whole.images_root).save(tmp_path / "own.parquet")
     members = ["refcoco", "refcocog", str(tmp_path / "own.parquet")]
-    again = prepare_combined(folder, members, tmp_path / "again.parquet", check_images=False, progress=False)
+    options = {"merge": True, "check_images": False, "progress": False}
+    again = prepare_combined(folder, members, tmp_path / "again.parquet", **options)
     assert {
         (leak.member, leak.split, leak.counts.images, leak.counts.referents) for leak in again.combination.leaks
     } == {

@@ -291,10 +291,22 @@ def test_doubts_about_training_data(mini):
     other = [claim for claim in claims if claim.recipe == "refcoco+-maskris"]
     assert training_data_differences(other, table, Splits())[1] == "trained on refcoco unc too"
     # Of combined data the origins count; what overlaps was left out of them.
-    origins = ("refcoco unc 1", "refcoco unc 2", "refcoco+ unc 1, refcocog umd 5")
-    rows = [row | {"origins": [origins[i % 3] for i in range(len(row["expressions"]))]} for row in table.to_pylist()]
+    members = ("refcoco unc", "refcoco+ unc", "refcocog umd")
+    rows, names = table.to_pylist(), [f"{members[i % 3]} {i}" for i in range(len(table))]
+    for row, name in zip(rows, names, strict=True):
+        row["origins"] = [name] * len(row["expressions"])
     combined = ReferringTable.from_rows(rows, table.images_root)
     assert training_data_differences(about, combined, Splits()) == []
+    assert training_data_differences(about, combined, Splits(text="sent")) == []
+    assert training_data_differences(about, combined, Splits(text="raw")) == [
+        "trained on other sentences (sent, not raw)"
+    ]
+    first = next(i for i, row in enumerate(rows) if row["split"] == "train")
+    rows[first]["origins"] = [", ".join(names[:3])] * len(rows[first]["origins"])
+    joined = ReferringTable.from_rows(rows, table.images_root)
+    assert training_data_differences(about, joined, Splits()) == [
+        "trained on fewer referents, 2 joined to others (prepare without --merge)"
+    ]
 
 
 def test_doubts_about_sentences_and_masks(mini):

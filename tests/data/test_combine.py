@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from maskris.data import masks
-from maskris.data.combine import coco_id, combine_tables, identities, read_published_list
+from maskris.data.combine import coco_id, combine_tables, identities, joined_referents, read_published_list
 from maskris.data.table import ReferringTable
 
 TINY = [masks.encode(np.array(plane, dtype=bool)) for plane in ([[1, 0]], [[0, 1]])]
@@ -71,57 +71,59 @@ def members(draw):
     return tables
 
 
-def literal(tables):
+def literal(tables, merge):
     """The rule, written down once more in the plainest way."""
     evaluated = {one["image"] for table in tables for one in table.to_pylist() if one["split"] != "train"}
     found = {}
     for table in tables:
         for one in table.to_pylist():
             if one["split"] == "train" and one["image"] not in evaluated:
-                key = (one["image"], tuple(one["ann_ids"]), one["mask"]) if one["ann_ids"] else object()
+                join = merge and one["ann_ids"]
+                key = (one["image"], tuple(one["ann_ids"]), one["mask"]) if join else object()
                 found.setdefault(key, []).append(one)
     return found, evaluated
 
 
-@given(members())
-def test_nothing_leaks_and_nothing_else_is_lost(tables):
-    groups, evaluated = literal(tables)
+@given(members(), st.booleans())
+def test_nothing_leaks_and_nothing_else_is_lost(tables, merge):
+    groups, evaluated = literal(tables, merge)
     if not groups:
         with pytest.raises(ValueError, match="No training row is left"):
-            combine_tables(tables)
+            combine_tables(tables, merge=merge)
         return
-    made = combine_tables(tables)
+    made = combine_tables(tables, merge=merge)
     train = made.table.split("train").to_pylist()
     assert not {one["image"] for one in train} & evaluated
+    texts = [[text for one in ones for text in one["expressions"]] for ones in groups.values()]
     expected = [
         (
-            ones[0]["image"], ones[0]["ann_ids"], ones[0]["mask"],
-            list(dict.fromkeys(text for one in ones for text in one["expressions"])),
+            ones[0]["image"], ones[0]["ann_ids"], ones[0]["mask"], list(dict.fromkeys(own)) if merge else own,
             ", ".join(dict.fromkeys(one["dataset"] for one in ones)),
         )
-        for ones in groups.values()
+        for ones, own in zip(groups.values(), texts, strict=True)
     ]  # fmt: skip
     columns = ("image", "ann_ids", "mask", "expressions", "dataset")
     assert [tuple(one[name] for name in columns) for one in train] == expected
     others = [one for table in tables for one in table.to_pylist() if one["split"] != "train"]
     assert [one for one in made.table.to_pylist() if one["split"] != "train"] == others
-    assert made.merged == sum(map(len, groups.values())) - len(groups)
+    assert made.alike == sum(map(len, groups.values())) - len(literal(tables, True)[0])
+    assert joined_referents(made.table) == (made.alike if merge else 0)
     before = sum(len(one["expressions"]) for ones in groups.values() for one in ones)
     assert made.repeated == before - sum(len(one["expressions"]) for one in train)
 
 
-@given(members(), st.randoms(use_true_random=False))
-def test_the_order_of_the_members_does_not_matter(tables, rng):
+@given(members(), st.randoms(use_true_random=False), st.booleans())
+def test_the_order_of_the_members_does_not_matter(tables, rng, merge):
     shuffled = rng.sample(tables, len(tables))
     try:
-        first, second = combine_tables(tables), combine_tables(shuffled)
+        first, second = combine_tables(tables, merge=merge), combine_tables(shuffled, merge=merge)
     except ValueError:
         with pytest.raises(ValueError, match="No training row"):
-            combine_tables(shuffled)
+            combine_tables(shuffled, merge=merge)
         return
     assert content(first.table) == content(second.table)
-    assert (first.members, first.kept, first.merged, first.repeated) == (
-        second.members, second.kept, second.merged, second.repeated,
+    assert (first.members, first.kept, first.alike, first.repeated) == (
+        second.members, second.kept, second.alike, second.repeated,
     )  # fmt: skip
     assert sorted(map(str, first.leaks)) == sorted(map(str, second.leaks))
 
@@ -147,7 +149,7 @@ def test_one_object_in_three_data_sets_becomes_one_referent():
         table_of([row(1, 11, ["man"], ref_id=9, kinds=["short"], category="person")], "refcoco+"),
         table_of([row(1, 11, ["a man", "man"], ref_id=2), row(1, 12, ["dog"], ref_id=3)], "refcocog", "umd"),
     ]
-    made = combine_tables(tables)
+    made = combine_tables(tables, merge=True)
     joined, other = made.table
     assert joined.dataset == "refcoco, refcoco+, refcocog"
     assert joined.split_by == "unc, unc, umd"
@@ -157,12 +159,28 @@ def test_one_object_in_three_data_sets_becomes_one_referent():
     assert joined.origins == ("refcoco unc 7, refcoco+ unc 9, refcocog umd 2", "refcoco unc 7", "refcocog umd 2")
     assert (joined.source, joined.source_sha256) == ("a.p, ", "0, ")
     assert (other.dataset, other.expressions, other.origins) == ("refcocog", ("dog",), ("refcocog umd 3",))
-    assert (made.merged, made.repeated, made.contradictions) == (2, 2, 0)
+    assert (made.alike, made.repeated, made.contradictions) == (2, 2, 0)
+
+
+def test_one_object_in_three_data_sets_stays_three_referents():
+    """Each as it was, a sentence that stands twice in it twice: training draws it so often."""
+    tables = [
+        table_of([row(1, 11, ["man", "left man", "man"], ref_id=7)]),
+        table_of([row(1, 11, ["man"], ref_id=9)], "refcoco+"),
+        table_of([row(1, 11, ["a man"], ref_id=2)], "refcocog", "umd"),
+    ]
+    made = combine_tables(tables)
+    assert [(one.dataset, one.ref_id, one.expressions) for one in made.table] == [
+        ("refcoco", 7, ("man", "left man", "man")), ("refcoco+", 9, ("man",)), ("refcocog", 2, ("a man",)),
+    ]  # fmt: skip
+    assert [one.origins for one in made.table] == [("refcoco unc 7",) * 3, ("refcoco+ unc 9",), ("refcocog umd 2",)]
+    assert (made.alike, made.merge, made.repeated, joined_referents(made.table)) == (2, False, 0, 0)
 
 
 def test_different_masks_of_one_annotation_are_kept_apart():
-    made = combine_tables([table_of([row(1, 11, "a")]), table_of([row(1, 11, "b", mask=TINY[1])], "refcoco+")])
-    assert (len(made.table), made.merged, made.contradictions) == (2, 0, 1)
+    tables = [table_of([row(1, 11, "a")]), table_of([row(1, 11, "b", mask=TINY[1])], "refcoco+")]
+    made = combine_tables(tables, merge=True)
+    assert (len(made.table), made.alike, made.contradictions) == (2, 0, 1)
 
 
 def test_images_are_known_by_their_number_in_coco_or_by_their_path(tmp_path):
@@ -171,7 +189,7 @@ def test_images_are_known_by_their_number_in_coco_or_by_their_path(tmp_path):
     first = table_of([row(1, 11, "a"), row("1.jpg", 5, "a"), row("sub/2.jpg", 6, "a")], root=tmp_path / "a")
     rows = [row("x/000000000001.jpg", 11, "b"), row("1.jpg", 7, "a", "val"), row("2.jpg", 8, "b", "val")]
     second = table_of(rows, "mine", root=tmp_path / "a" / "sub")
-    made = combine_tables([first, second])
+    made = combine_tables([first, second], merge=True)
     # One photo under two names becomes one image; 1.jpg are two photos, 2.jpg is one.
     assert [(one["image"], one["expressions"]) for one in made.table.split("train").to_pylist()] == [
         (str(tmp_path / "a" / "COCO_train2014_000000000001.jpg"), ["a", "b"]),

@@ -173,7 +173,7 @@ def test_occlusion_lowers_the_scores_whatever_the_batches(table, model):
 
 def test_expressions_without_referent(toy_table, model, tmp_path):
     table = toy_table(tmp_path, seed=1, images=6, empty_every=3)
-    loud = evaluate(model, table, "grefcoco", progress=False)
+    loud = evaluate(model, table, "grefcoco-original", progress=False)
     empty = [row for row in loud.rows.to_pylist() if row["target_area"] == 0]
     assert loud.scores.n_empty == len(empty) > 0
     assert (loud.metrics["N-acc"], loud.metrics["T-acc"]) == (0.0, 1.0)
@@ -187,6 +187,30 @@ def test_expressions_without_referent(toy_table, model, tmp_path):
 
     without = evaluate(model, table, Protocol("without", empty_target="exclude"), progress=False)
     assert without.rows["iou"].null_count == len(empty)
+
+
+@pytest.mark.parametrize("name", ["grefcoco", "grefcoco-original"])
+def test_grefcoco_by_hand(toy_table, model, tmp_path, name):
+    """From photos to the four numbers; published at the model's input size, ours also at the photo's."""
+    table = toy_table(tmp_path, seed=1, images=6, empty_every=3)
+    result = evaluate(model, table, name, progress=False)
+    counted = by_hand(table, model, Protocol.of(name))
+    counted = [(i, p, t) if p >= 50 else (0, 0, t) for i, p, t in counted]
+    exists = result.rows["target_area"].to_numpy() > 0
+    ious = [i / (p + t - i) if e else float(p == 0) for (i, p, t), e in zip(counted, exists, strict=True)]
+    empty = [p == 0 for (_, p, _), e in zip(counted, exists, strict=True) if not e]
+    found = [p > 0 for (_, p, _), e in zip(counted, exists, strict=True) if e]
+    assert 0 < sum(empty) < len(empty) or name == "grefcoco-original", "the smaller input has masks under 50 pixels"
+    expected = {
+        "gIoU": np.mean(ious),
+        "oIoU": sum(i for i, _, _ in counted) / sum(p + t - i for i, p, t in counted),
+        "N-acc": np.mean(empty),
+        "T-acc": np.mean(found),
+        "Pr@0.7": np.mean([iou >= 0.7 for iou, e in zip(ious, exists, strict=True) if e]),
+    }
+    assert {key: result.metrics[key] for key in expected} == pytest.approx(expected, abs=1e-12)
+    sizes = result.rows["target_pixels"].equals(result.rows["target_area"])
+    assert sizes is (name == "grefcoco-original")
 
 
 def test_a_table_without_rows_gives_no_numbers(table, model):
@@ -206,6 +230,30 @@ def test_half_precision_stays_close(table, model):
     assert half.metrics["oIoU"] == pytest.approx(exact.metrics["oIoU"], abs=0.05)
     with pytest.raises(ValueError, match="fp32, bf16 or fp16"):
         evaluate(model, table, precision="int8", progress=False)
+
+
+def test_what_must_be_said_beside_the_numbers(table, color_model):
+    first, *others = (row | {"text": "sent"} for row in table.to_pylist())
+    rows = [first | {"mask_source": "pseudo"}, *others]
+    known = ReferringTable.from_rows(rows, table.images_root)
+    assert evaluate(color_model(), table, "lavt", progress=False).notes == []  # of its source's only sentences
+    made = f"the masks of 1 of {len(table)} referents are pseudo masks, made by a model and annotated by nobody"
+    texts = "the sentences are the cleaned ones (sent), those of the published evaluation those as typed (raw)"
+    size = "the published evaluation is at 480 x 480, stretched"
+    for protocol, expected in {
+        "maskris": [made, size.replace("480", "448")],
+        "lavt": [made, texts, size],
+        "cris": [made],
+        "grefcoco": [made, texts, size],
+        "grefcoco-original": [made],
+    }.items():
+        result = evaluate(color_model(), known, protocol, progress=False)
+        assert result.notes == expected
+        assert all(part.notes == expected for part in result.parts("split").values())
+    assert result.data["mask_sources"] == {"pseudo": 1, "annotated": len(table) - 1}
+    published = replace(result, protocol=Protocol.of("maskris"), model={"input_size": [448, 448], "preprocess": {}})
+    assert replace(published, model=published.model | {"preprocess": {"resize": "stretch"}}).notes == [made]
+    assert published.notes == [made, size.replace("480", "448")]
 
 
 def test_workers_change_nothing(table, model):

@@ -227,4 +227,4 @@ def test_scores_print_as_a_table():
     text = console.export_text()
     assert "gIoU" in text
     assert "45.00" in text
-    assert "original size" in text
+    assert "grefcoco: model input size, argmax" in text

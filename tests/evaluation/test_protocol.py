@@ -1,10 +1,11 @@
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
-from maskris.evaluation.protocol import PRESETS, Protocol, exact
+from maskris.evaluation.protocol import PRESETS, PUBLISHED_INPUTS, Protocol, exact
 
 
 def test_presets_are_what_the_papers_did():
@@ -13,7 +14,15 @@ def test_presets_are_what_the_papers_did():
     assert maskris.thresholds == (0.5, 0.6, 0.7, 0.8, 0.9)
     assert (lavt.resolution, lavt.comparison, lavt.empty_target) == ("input", ">=", "miss")
     assert (cris.resolution, cris.binarization, cris.threshold, cris.comparison) == ("original", "threshold", 0.35, ">")
-    assert (grefcoco.empty_target, grefcoco.minimum_pixels) == ("hit", 50)
+    assert (grefcoco.empty_target, grefcoco.minimum_pixels, grefcoco.resolution) == ("hit", 50, "input")
+    ours = Protocol.of("grefcoco-original")
+    assert replace(ours, name="grefcoco", resolution="input") == grefcoco
+    assert ours.resolution == "original"
+    assert {name: tuple(given) for name, given in PUBLISHED_INPUTS.items()} == {
+        "maskris": (448, "sent"), "lavt": (480, "raw"), "cris": (None, "sent"), "grefcoco": (480, "raw"),
+    }  # fmt: skip
+    for name, published in PUBLISHED_INPUTS.items():
+        assert (Protocol.of(name).resolution == "input") is (published.size is not None)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -15,6 +15,8 @@ from maskris.training.config import TrainingConfig
         ({}, "exactly one of epochs and steps"),
         ({"epochs": 1, "steps": 1}, "exactly one of epochs and steps"),
         ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 1, "evaluate_every": 0}, "evaluate_every must be epoch, at least 1, or null, not 0"),
+        ({"steps": 1, "evaluate_every": "day"}, "evaluate_every must be epoch, at least 1, or null, not 'day'"),
         ({"steps": 1, "lr": 0.0}, "lr must be positive, not 0.0"),
         ({"steps": 1, "warmup_ratio": 1.5}, "warmup_ratio must be between 0 and 1"),
         ({"steps": 1, "lr_milestones": [0.7, 35]}, "lr_milestones must be shares of the run, between 0 and 1"),
@@ -38,6 +40,8 @@ def test_wrong_values_are_named(changes, words):
 def test_the_length_of_a_run():
     assert TrainingConfig(steps=7).total_steps(100) == 7
     assert TrainingConfig(epochs=3).total_steps(100) == 300
+    every = [TrainingConfig(steps=7, evaluate_every=value).evaluation_interval(100) for value in (None, 5, "epoch")]
+    assert every == [None, 5, 100]
 
 
 def test_what_a_checkpoint_must_have_in_common():
@@ -57,6 +61,10 @@ def test_every_field_has_its_line_in_the_help():
         assert len(line[1].split("(")[0].split()) >= 3, field.name  # words before "(type: …)"
     parsed = parser.parse_args(["--training.steps=3", "--training.max_grad_norm=null"])
     assert TrainingConfig(**vars(parsed.training)) == TrainingConfig(steps=3, max_grad_norm=None)
+    for text, value in {"epoch": "epoch", "5": 5, "null": None}.items():
+        assert parser.parse_args(["--training.steps=3", f"--training.evaluate_every={text}"]).training[
+            "evaluate_every"
+        ] == value  # fmt: skip
 
 
 def test_the_configuration_is_light():

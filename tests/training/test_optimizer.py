@@ -84,6 +84,37 @@ def test_every_group_keeps_its_base():
     assert all(group["betas"] == (0.9, 0.999) and group["eps"] == 1e-8 for group in optimizer.param_groups)
 
 
+@pytest.mark.filterwarnings("ignore:.*The epoch parameter")
+def test_the_first_epoch_of_cris_runs_its_encoder_at_the_full_rate():
+    """Against what PyTorch makes of the official groups, which name an initial rate only."""
+    steps_per_epoch, epochs = 3, 50
+    config = toy_config(
+        optimizer="adam", schedule="step", lr=1e-4, warmup_steps=0, first_epoch_full_rate=True, epochs=epochs
+    )
+    ours = make_optimizer(toy_model(), config)
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "initial_lr": rate} for rate in (1e-5, 1e-4)]
+    theirs = torch.optim.Adam(groups, lr=1e-4)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(theirs, milestones=[35], gamma=0.1)
+    seen = []
+    for epoch in range(epochs):
+        for step in range(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch):
+            set_learning_rate(ours, step, epochs * steps_per_epoch, config, first_epoch=step < steps_per_epoch)
+            rates = [group["lr"] for group in ours.param_groups]
+            assert rates == pytest.approx([group["lr"] for group in theirs.param_groups], rel=1e-12)
+            seen.append(tuple(rates))
+        theirs.step()
+        schedule.step(epoch + 1)
+    assert seen[2:4] == [(1e-4, 1e-4), (pytest.approx(1e-5), 1e-4)]
+    assert seen[-1] == pytest.approx((1e-6, 1e-5))
+
+
+def test_without_the_switch_the_first_epoch_is_like_the_others():
+    config = toy_config(warmup_steps=0, schedule="constant", lr=0.01)
+    optimizer = make_optimizer(toy_model(), config)
+    set_learning_rate(optimizer, 0, 8, config, first_epoch=True)
+    assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(0.001), 0.01]
+
+
 def test_a_forgotten_parameter_is_named():
     model = toy_model()
     model.extra = torch.nn.Linear(2, 2)

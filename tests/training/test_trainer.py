@@ -148,6 +148,36 @@ def test_dropout_differs_between_steps_parts_and_passes(tmp_path):
     assert len(set(drawn)) == len(drawn) == 12
 
 
+def test_a_first_epoch_at_the_full_rate_is_resumed_exactly(tmp_path):
+    """Five steps make an epoch; one run is stopped within the first, the other after it."""
+    options = {"epochs": 2, "first_epoch_full_rate": True, "warmup_steps": 0, "schedule": "constant", "lr": 0.1}
+    rates = []
+
+    class Watching(TwoPasses):
+        def losses(self, model, batch, rng):
+            rates.append([group["lr"] for group in trainer.optimizer.param_groups])
+            yield from super().losses(model, batch, rng)
+
+    trainer = toy_trainer(tmp_path / "whole", strategy=Watching(), **options)
+    trainer.fit()
+    assert trainer.steps_per_epoch == 5
+    assert rates == [[0.1, 0.1]] * 5 + [[pytest.approx(0.01), 0.1]] * 5
+    for moment in (2, 4, 6):
+        out = tmp_path / str(moment)
+        toy_run(out, strategy=TwoPasses(hook=KillSelf(moment, signal.SIGTERM)), **options)
+        assert toy_run(out, **options).step == 10
+        assert same(weights(out), weights(tmp_path / "whole"))
+    toy_run(tmp_path / "without", **options | {"first_epoch_full_rate": False})
+    assert not same(weights(tmp_path / "without"), weights(tmp_path / "whole"))
+    with pytest.raises(OtherRunError, match="first_epoch_full_rate: True there, False now"):
+        toy_run(tmp_path / "whole", **options | {"first_epoch_full_rate": False})
+
+
+def test_an_evaluation_after_every_epoch_needs_no_number(tmp_path):
+    toy_run(tmp_path, steps=12, evaluate_every="epoch", validation=object())
+    assert [record["step"] for record in lines(tmp_path, "evaluate")] == [5, 10, 12]
+
+
 @pytest.mark.parametrize("moment", [0, 3, 7])
 def test_a_run_stopped_by_sigterm_goes_on_where_it_was(tmp_path, moment):
     options = {"evaluate_every": 2, "validation": object(), "save_every": 100, "log_every": 3}

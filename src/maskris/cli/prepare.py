@@ -17,6 +17,7 @@ def prepare(
     text: Literal["sent", "raw"] = "sent",
     combine: list[str] | None = None,
     published_list: Path | None = None,
+    merge: bool = False,
     skip_invalid: bool = False,
     check_images: bool = True,
 ) -> None:
@@ -37,6 +38,7 @@ def prepare(
         combine: Combine these data sets of the folder, or Parquet files, for training: without training images that
             occur in a val or test split of any of them.
         published_list: With --combine, train on the images or annotations that this file names instead.
+        merge: With --combine, join training referents of several data sets about one object into one.
         skip_invalid: Leave invalid rows out and write them to a file beside the output.
         check_images: Decode every image.
     """
@@ -51,12 +53,12 @@ def prepare(
 
         if dataset is not None or format != "auto":
             raise ValueError("--dataset and --format are for a single data set; with --combine, name all in it")
-        show(prepare_combined(source, combine, out, published_list=published_list, **options))
+        show(prepare_combined(source, combine, out, published_list=published_list, merge=merge, **options))
         return
     from maskris.data.prepare import prepare_dataset
 
     if source is None:
         raise ValueError("Say what to read: maskris prepare SOURCE --out FILE.parquet")
-    if published_list is not None:
-        raise ValueError("--published-list is for --combine")
+    if published_list is not None or merge:
+        raise ValueError(f"{'--merge' if published_list is None else '--published-list'} is for --combine")
     show(prepare_dataset(source, out, format=format, dataset=dataset, **options))

@@ -1,8 +1,9 @@
 """Several data sets as one, without training on any image that one of them evaluates on.
 
 RefCOCO, RefCOCO+ and RefCOCOg describe the same photos of COCO, and each shares them out in its own way: photos in the
-train split of one are in val or test of another. `combine_tables` drops those from the training rows, joins the
-expressions of different members about the same object, and leaves the splits for evaluation as they are.
+train split of one are in val or test of another. `combine_tables` drops those from the training rows and leaves the
+splits for evaluation as they are. Training rows of different members about one object stay apart, as in what was
+published, or are joined, which makes an epoch shorter.
 """
 
 import re
@@ -145,11 +146,12 @@ class Combination:
     Attributes:
         table: The combined table: the members' rows one after the other, without what was dropped or merged.
         members: Images, referents and expressions that each member's train split had, by its name.
-        kept: The rest of them after what is dropped, before they are merged.
+        kept: The rest of them after what is dropped, before any are merged.
         leaks: Training data on images of evaluation splits, by member and split.
-        merged: Referents that were joined to another one of the same annotation.
-        repeated: Expressions that a referent had already, which occur once now.
-        contradictions: Annotations of which members have different masks, whose referents were therefore kept apart.
+        alike: Training referents about the same annotation, with the same mask, as an earlier one.
+        merge: Whether these were joined to that one; otherwise they stay apart.
+        repeated: Expressions that a joined referent had already, which occur once now.
+        contradictions: Annotations of which members have different masks, whose referents are never joined.
         comparison: With the published list, if there was one.
     """
 
@@ -157,20 +159,24 @@ class Combination:
     members: dict[str, Counts]
     kept: dict[str, Counts]
     leaks: list[Leak]
-    merged: int
+    alike: int
+    merge: bool
     repeated: int
     contradictions: int
     comparison: Comparison | None = None
 
 
-def combine_tables(tables: Sequence[ReferringTable], published: PublishedList | None = None) -> Combination:
+def combine_tables(
+    tables: Sequence[ReferringTable], published: PublishedList | None = None, *, merge: bool = False
+) -> Combination:
     """Combine data sets for training.
 
     - A training row whose image occurs in any evaluation split of any member (its own included) is dropped. Images are
       the same if their files have the same COCO number, wherever they lie, and otherwise if they are the same file.
-    - Training rows of the same image, annotations and mask become one: at the place of the first, with all expressions
-      in the order of their first appearance and each once. ``dataset``, ``split_by`` and ``source`` list all members,
-      ``origins`` names the member of each expression.
+    - ``origins`` of a training row names the member of each expression, and its number there.
+    - With `merge`, training rows of the same image, annotations and mask become one: at the place of the first, with
+      all expressions in the order of their first appearance and each once. ``dataset``, ``split_by`` and ``source``
+      list all members. One epoch, which visits each referent once, then has fewer updates than the published one.
     - Evaluation rows stay as they are, each under its member's name.
 
     The order of `tables` decides the order of rows and expressions, but not which there are.
@@ -178,6 +184,7 @@ def combine_tables(tables: Sequence[ReferringTable], published: PublishedList | 
     Args:
         tables: The members; each of one data set and partition.
         published: Train on the entries of this list instead of the rows that the rule keeps.
+        merge: Join training rows of several members about one object.
 
     Raises:
         ValueError: If a member is no single data set, two are the same, their texts are of different kinds, or no
@@ -200,21 +207,23 @@ def combine_tables(tables: Sequence[ReferringTable], published: PublishedList | 
         for place in dict.fromkeys(row["place"] for row in evaluation)
         if (leaking := [row for row in train if row["member"] == member and (row["photo"], place) in occurrences])
     ]
-    groups: dict[Hashable, list[Row]] = defaultdict(list)
+    alike: dict[Hashable, list[Row]] = defaultdict(list)
     for row in kept:  # without an annotation (no target) it is unknown whether two rows mean the same
-        groups[(*_annotation(row), *map(row.get, _MASK)) if row["ann_ids"] else row["number"]].append(row)
-    annotations = Counter(_annotation(rows[0]) for rows in groups.values() if rows[0]["ann_ids"])
+        alike[(*_annotation(row), *map(row.get, _MASK)) if row["ann_ids"] else row["number"]].append(row)
+    annotations = Counter(_annotation(rows[0]) for rows in alike.values() if rows[0]["ann_ids"])
+    training = [_join(rows) for rows in alike.values()] if merge else [_with_origins(row) for row in kept]
     # Files of one photo under several names become one image, whose encoding its referents can share.
     names: dict[Hashable, str] = {}
-    joined = [_join(rows) | {"image": names.setdefault(rows[0]["photo"], rows[0]["image"])} for rows in groups.values()]
-    ordered = sorted([*joined, *evaluation], key=lambda row: int(row["number"]))
+    training = [row | {"image": names.setdefault(row["photo"], row["image"])} for row in training]
+    ordered = sorted([*training, *evaluation], key=lambda row: int(row["number"]))
     return Combination(
         ReferringTable(pa.Table.from_pylist(ordered, SCHEMA), ReferringTable.concat(tables).images_root),
         {member: _count([row for row in train if row["member"] == member]) for member in members},
         {member: _count([row for row in kept if row["member"] == member]) for member in members},
         leaks,
-        len(kept) - len(groups),
-        sum(len(row["expressions"]) for row in kept) - sum(len(row["expressions"]) for row in joined),
+        len(kept) - len(alike),
+        merge,
+        sum(len(row["expressions"]) for row in kept) - sum(len(row["expressions"]) for row in training),
         sum(count > 1 for count in annotations.values()),
         comparison,
     )
@@ -270,6 +279,16 @@ def _count(rows: Sequence[Row]) -> Counts:
 
 def _annotation(row: Row) -> tuple[Hashable, tuple[int, ...]]:
     return row["photo"], tuple(sorted(row["ann_ids"]))
+
+
+def _with_origins(row: Row) -> Row:
+    return {**row, "origins": [f"{row['member']} {row['ref_id']}"] * len(row["expressions"])}
+
+
+def joined_referents(table: ReferringTable) -> int:
+    """How many referents `combine_tables` joined to others of a table: an epoch is shorter by that."""
+    origins = ({one for names in row for one in names.split(", ")} for row in table.column("origins"))
+    return sum(len(names) - 1 for names in origins if names)
 
 
 def _join(rows: Sequence[Row]) -> Row:
@@ -338,6 +357,7 @@ def prepare_combined(
     images: str | Path | None = None,
     text: Wording = "sent",
     published_list: str | Path | None = None,
+    merge: bool = False,
     skip_invalid: bool = False,
     check_images: bool = True,
     progress: bool = True,
@@ -354,6 +374,7 @@ def prepare_combined(
         images: Folder of the images of the members in `source`.
         text: See `prepare_dataset`; Parquet files keep what they have.
         published_list: File that names the training data to use instead; see `read_published_list`.
+        merge: Join training referents of several members about one object, see `combine_tables`.
         skip_invalid: See `prepare_dataset`.
         check_images: See `prepare_dataset`; those of Parquet files were checked when they were written.
         progress: Whether to show a progress bar.
@@ -381,7 +402,7 @@ def prepare_combined(
     ]
     read = checked_tables(results, skip_invalid=skip_invalid, check_images=check_images, progress=progress)
     tables |= zip(folders, read, strict=True)
-    combination = combine_tables([tables[member] for member in members], published)
+    combination = combine_tables([tables[member] for member in members], published, merge=merge)
     combination.table.save(out)
     problems = [problem for result in results for problem in result.problems]
     return CombinedReport(Path(out), combination, problems, write_rejects(results, Path(out)))

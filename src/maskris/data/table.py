@@ -18,8 +18,12 @@ import pyarrow.parquet as pq
 from maskris.data import masks
 from maskris.utils.files import atomic_file
 
-SPLITS = ("train", "val", "test", "testA", "testB", "testC")
-"""Names that a split may have; anything else is more likely a slip than a split. (testC is RefCLEF's.)"""
+SPLITS = ("train", "val", "test", "testA", "testB", "testC", "testAB", "testAC", "testBC")
+"""Names that a split may have; anything else is more likely a slip than a split.
+
+Those from testC on are RefCLEF's, where a referent of testAB belongs to the tests A and B: ``split(["testA", "testAB",
+"testAC"])`` is what REFER calls testA.
+"""
 
 TRAIN = SPLITS[0]
 """The split to train on; all others are for evaluation."""

@@ -1,5 +1,6 @@
 """`evaluate`: run a model over a table, each image encoded once for all of its expressions."""
 
+from collections import Counter
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -219,6 +220,8 @@ def _describe_data(table: ReferringTable) -> dict[str, Any]:
     return {
         "referents": len(table),
         "expressions": table.num_expressions,
+        "mask_sources": dict(Counter(table.column("mask_source"))),
+        "texts": sorted(set(table.column("text")) - {""}),
         "sources": [
             {"source": row["source"], "sha256": row["source_sha256"], "referents": row["count_all"]}
             for row in sources.to_pylist()

@@ -3,9 +3,9 @@
 This module is light: it imports neither torch nor pyarrow, so that the command line can list the presets at once.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 Resolution = Literal["input", "original"]
 Binarization = Literal["argmax", "threshold"]
@@ -123,9 +123,26 @@ PRESETS: dict[str, Protocol] = {
     "lavt": Protocol("lavt"),
     # CRIS and ETRIS: at the photo's size, a fixed threshold of 0.35, strictly greater.
     "cris": Protocol("cris", resolution="original", binarization="threshold", threshold=0.35, comparison=">"),
-    # gRefCOCO (GRES): gIoU, cIoU, N-acc and T-acc; fewer than 50 pixels are no target.
-    "grefcoco": Protocol(
-        "grefcoco", resolution="original", empty_target="hit", thresholds=(0.7, 0.8, 0.9), minimum_pixels=50
-    ),
+    # gRefCOCO (GRES): gIoU, cIoU, N-acc and T-acc; fewer than 50 pixels are no target. Published at 480 px.
+    "grefcoco": Protocol("grefcoco", empty_target="hit", thresholds=(0.7, 0.8, 0.9), minimum_pixels=50),
 }
-"""The published protocols; `docs/evaluation.md` compares them."""
+PRESETS["grefcoco-original"] = replace(PRESETS["grefcoco"], name="grefcoco-original", resolution="original")
+"""The published protocols and gRefCOCO's at the photo's size; `docs/evaluation.md` compares them."""
+
+
+class PublishedInput(NamedTuple):
+    """What the published evaluation under a protocol gives its model."""
+
+    size: int | None
+    """Side of the square that photos and masks are stretched to; ``None`` where masks are compared at their own."""
+    text: str
+    """Which of the sentences of a data set: ``"sent"`` (cleaned) or ``"raw"`` (as typed)."""
+
+
+PUBLISHED_INPUTS = {
+    "maskris": PublishedInput(448, "sent"),
+    "lavt": PublishedInput(480, "raw"),
+    "cris": PublishedInput(None, "sent"),
+    "grefcoco": PublishedInput(480, "raw"),
+}
+"""By preset: model and data decide what an evaluation really reads; `Evaluation.notes` names the differences."""

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from maskris.data.table import read_parquet
 from maskris.evaluation.metrics import Counts, Outcomes, Scores
-from maskris.evaluation.protocol import Protocol
+from maskris.evaluation.protocol import PUBLISHED_INPUTS, Protocol
 from maskris.utils.files import atomic_file
 
 COUNTS = ("intersection", "prediction_pixels", "target_pixels", "box_intersection", "box_union")
@@ -64,6 +64,7 @@ BREAKDOWNS = ("split", "length", "size", "relative_size", "kind", "category")
 """What `Evaluation.breakdown` accepts."""
 
 _METADATA = b"maskris.evaluation"
+_WORDINGS = {"sent": "the cleaned ones (sent)", "raw": "those as typed (raw)"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Evaluation:
         rows: One row per expression in the order of the table, whatever the batches were; columns as in `SCHEMA`.
         protocol: How predictions were compared.
         model: What identifies the model: class, configuration, input size, number of parameters, name.
-        data: What identifies the data: source files with their hashes, expressions per split.
+        data: What identifies the data: source files with their hashes, numbers of referents and expressions, who made
+            the masks, which sentences of their source the expressions are.
         settings: Precision, perturbation, and how many expressions were too long for the text encoder.
     """
 
@@ -92,6 +94,25 @@ class Evaluation:
     def fingerprint(self) -> Mapping[str, Any]:
         """Hashes of the ``weights`` and ``data`` that were measured; empty where `evaluate_cached` didn't note them."""
         return self.settings.get("fingerprint") or {}
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be said beside these numbers wherever they stand, in sentences without a full stop.
+
+        Masks that no person annotated; and, of data whose source offers several sentences, where the input is another
+        one than that of the published evaluation under this protocol.
+        """
+        texts, published = self.data.get("texts", []), PUBLISHED_INPUTS.get(self.protocol.name)
+        notes = [pseudo_note(self.data.get("mask_sources", {}))]
+        if published is not None and texts:
+            if texts != [published.text]:
+                ours, theirs = " and ".join(_WORDINGS[text] for text in texts), _WORDINGS[published.text]
+                notes.append(f"the sentences are {ours}, those of the published evaluation {theirs}")
+            size, resize = self.model.get("input_size"), self.model.get("preprocess", {}).get("resize")
+            side = published.size
+            if side is not None and size and (list(size), resize) != ([side, side], "stretch"):
+                notes.append(f"the published evaluation is at {side} x {side}, stretched")
+        return [note for note in notes if note]
 
     @cached_property
     def outcomes(self) -> Outcomes:
@@ -185,6 +206,16 @@ class Evaluation:
         values = json.loads(about)
         protocol = Protocol.from_dict(values.pop("protocol"))
         return cls(rows.replace_schema_metadata(None), protocol, **values)
+
+
+def pseudo_note(mask_sources: Mapping[str, int]) -> str:
+    """That masks were made by a model, by the number of referents from each source; empty where people made all."""
+    if not (made := mask_sources.get("pseudo", 0)):
+        return ""
+    return (
+        f"the masks of {made:,} of {sum(mask_sources.values()):,} referents are pseudo masks, made by a model and "
+        "annotated by nobody"
+    )
 
 
 def align(evaluations: Sequence[Evaluation]) -> list[Evaluation]:

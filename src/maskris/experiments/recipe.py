@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -35,15 +35,20 @@ class Splits:
     Args:
         train: Split to train on.
         validation: Split to evaluate on during training; null for none.
+        validation_dataset: Data set whose rows of that split decide alone, where the data holds several; null for all.
         test: Splits to report after training; `maskris train` ends with the command for it.
         exclude_overlap: Don't train on images that occur in any other split of the given files. For training on several
             data sets together, whose splits overlap; a table of `maskris prepare --combine` has none left.
+        text: Sentences that the recipe was published with, where a data set offers both: sent (cleaned) or raw (as
+            typed). Other ones are trained on with a warning; null for any.
     """
 
     train: str = "train"
     validation: str | None = "val"
+    validation_dataset: str | None = None
     test: tuple[str, ...] = ("val",)
     exclude_overlap: bool = False
+    text: Literal["sent", "raw"] | None = None
 
 
 class RecipeError(ValueError):

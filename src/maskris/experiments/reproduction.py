@@ -47,7 +47,7 @@ class Reproduction:
             "maskris": version("maskris"),
             **self.about,
             "evaluations": {
-                f"{what} ({protocol})": {"protocol": evaluation.protocol.to_dict()}
+                f"{what} ({protocol})": {"protocol": evaluation.protocol.to_dict(), "notes": evaluation.notes}
                 | {name: dict(getattr(evaluation, name)) for name in ("model", "data", "settings")}
                 for (what, protocol), evaluation in self.evaluations.items()
             },

@@ -1,14 +1,21 @@
 """`build_trainer` and `train`: a run from its recipe and its data, as `maskris train` does it."""
 
+import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
+from maskris.data.combine import joined_referents
 from maskris.data.dataset import ReferringDataset
 from maskris.data.table import ReferringTable, choose_splits, open_tables
+from maskris.evaluation.result import pseudo_note
 from maskris.experiments.recipe import Recipe
 from maskris.training.run_record import RECIPE
 from maskris.training.trainer import Trainer, TrainingResult
+from maskris.utils.process import is_first_process
 
 Log = Callable[[str], Any]
 """Called with sentences on what is going on, such as ``print``."""
@@ -30,8 +37,10 @@ def build_trainer(
         validate: Whether to evaluate on the recipe's validation split during training.
         progress: Show progress on stderr.
 
+    Warns of sentences of another kind than the recipe's, and of masks to validate on that a model made.
+
     Raises:
-        ValueError: If the table lacks a split.
+        ValueError: If the table lacks a split, or its validation split the data set to validate on.
         RecipeError: If the model can't be built.
     """
     config, splits = recipe.training, recipe.splits
@@ -40,8 +49,12 @@ def build_trainer(
     validation = None
     if validate and splits.validation:
         validation = choose_splits(table, [splits.validation], "--data.validation (null for none)")
+        if (only := splits.validation_dataset) is not None:
+            validation = _of_dataset(validation, only)
     if splits.exclude_overlap and (others := [name for name in table.splits if name != splits.train]):
         chosen = chosen.without_images_of(table.split(others))
+    if is_first_process():
+        _warn(recipe, chosen, validation)
     model, strategy = recipe.instantiate()
     dataset = ReferringDataset(
         chosen,
@@ -56,6 +69,30 @@ def build_trainer(
     )
     files = {RECIPE: recipe.to_yaml()}
     return Trainer(model, strategy, dataset, validation, config, out, progress=progress, files=files)
+
+
+def _of_dataset(table: ReferringTable, name: str) -> ReferringTable:
+    names = table.column("dataset")
+    if name not in names:
+        there = ", ".join(sorted({one or "(unnamed)" for one in names}))
+        raise ValueError(
+            f"The split to validate on has no rows of {name}, but of {there}; choose with --data.validation_dataset "
+            "(null for all)"
+        )
+    return table.take(np.flatnonzero(np.array(names) == name))
+
+
+def _warn(recipe: Recipe, chosen: ReferringTable, validation: ReferringTable | None) -> None:
+    """Warn of data that make another training than the recipe's."""
+    wanted = recipe.splits.text
+    if wanted and (other := sorted(set(chosen.column("text")) - {"", wanted})):
+        warnings.warn(
+            f"{recipe.name} was published with the sentences {wanted!r}, but the data has {' and '.join(other)!r}: "
+            f"prepare it with --text {wanted}, or train with --data.text null",
+            stacklevel=3,
+        )
+    if validation is not None and (note := pseudo_note(Counter(validation.column("mask_source")))):
+        warnings.warn(f"Validation: {note}", stacklevel=3)
 
 
 def train(
@@ -91,7 +128,9 @@ def train(
     trainer = build_trainer(recipe, data, folder, progress=progress)
     if trainer.rank == 0:
         dataset, longest = cast(Any, trainer.train), trainer.model.tokenizer.max_length
-        log(f"{len(dataset.table):,} referents with {dataset.table.num_expressions:,} expressions; {folder}")
+        joined = joined_referents(dataset.table)
+        note = f" (joined of {len(dataset.table) + joined:,}, so that an epoch is shorter)" if joined else ""
+        log(f"{len(dataset.table):,} referents{note} with {dataset.table.num_expressions:,} expressions; {folder}")
         truncated, total = dataset.count_truncated()
         if truncated:
             log(f"{truncated:,} of {total:,} expressions have more than {longest} tokens and lose their last words")

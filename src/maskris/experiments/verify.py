@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pyarrow.compute as pc
 import yaml
 
+from maskris.data.combine import joined_referents
 from maskris.data.preprocess import Preprocess
 from maskris.data.published_counts import published_sizes
 from maskris.data.table import ReferringTable
@@ -167,6 +168,11 @@ def training_data_differences(claims: Sequence[Claim], table: ReferringTable, sp
         wanted = found if published is None or published.expressions is None else published.expressions
         if wanted != found and (dataset, split_by) not in combined:
             doubts.append(f"trained on other data ({found:,} of {wanted:,} expressions of {dataset} {split_by})")
+    train = table.take([row for row, split in enumerate(table.column("split")) if split == splits.train])
+    if joined := joined_referents(train):
+        doubts.append(f"trained on fewer referents, {joined:,} joined to others (prepare without --merge)")
+    if splits.text and (texts := sorted(set(train.column("text")) - {"", splits.text})):
+        doubts.append(f"trained on other sentences ({' and '.join(texts)}, not {splits.text})")
     others = [f"{dataset} {split_by}".rstrip() for dataset, split_by in sizes]
     return [*doubts, f"trained on {', '.join(others)} too"] if others else doubts
 

@@ -37,11 +37,13 @@ def counts_table(name: str, counts: Mapping[str, Counts], published: Mapping[str
 
 def _combined(report: CombinedReport) -> list[Table]:
     combination = report.combination
-    notes = [
-        f"{combination.merged:,} referent(s) joined to others of the same annotation, "
-        f"{combination.repeated:,} repeated expression(s) left out."
-    ]
-    if combination.contradictions:
+    notes = [f"{combination.alike:,} referent(s) of the same annotation as others stay apart (--merge joins them)."]
+    if combination.merge:
+        notes = [
+            f"{combination.alike:,} referent(s) joined to others of the same annotation, "
+            f"{combination.repeated:,} repeated expression(s) left out: an epoch is shorter by that."
+        ]
+    if combination.merge and combination.contradictions:
         notes.append(
             f"{combination.contradictions:,} annotation(s) have different masks in different members; their "
             "referents were kept apart."

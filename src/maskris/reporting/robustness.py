@@ -9,7 +9,7 @@ from typing import Literal
 
 from maskris.evaluation.bootstrap import Interval, SeedScores
 from maskris.reporting.plots import plot_curves, plot_summary
-from maskris.reporting.scores import interval_texts, seeds_text
+from maskris.reporting.scores import interval_texts, notes_of, seeds_text
 from maskris.reporting.tables import NOTHING, Table, write_csv
 from maskris.robustness.language import language_breakdown
 from maskris.robustness.results import MEAN, METRICS, Metric, Robustness, RobustnessComparison, Score, Subject
@@ -96,6 +96,7 @@ def describe(comparison: RobustnessComparison) -> str:
         for why in dict.fromkeys(run.skipped.values()):
             names = [c.label for c, reason in run.skipped.items() if reason == why]
             text.append(f"{run.name} was not measured under {', '.join(names)}: {why}.")
+    text += [f"{note[0].upper()}{note[1:]}." for note in notes_of(run.evaluation() for run in comparison.runs)]
     return " ".join(dict.fromkeys(text))
 
 

@@ -1,7 +1,7 @@
 """Scores, evaluations and intervals as tables and as text, in per cent as papers print them."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from maskris.evaluation.bootstrap import Interval, SeedScores, Unit, bootstrap_intervals
 from maskris.evaluation.metrics import Scores, labels, metrics_of
@@ -63,11 +63,12 @@ def intervals_table(evaluation: Evaluation, unit: Unit = "image", resamples: int
         for i, (key, label) in enumerate((key, label) for key, label in labels(part.protocol).items() if key in found):
             ends = map(percent, (found[key].value, found[key].low, found[key].high))
             rows.append(["" if i else split, label, *ends])
-    return Table(["split", "metric", "value", "from", "to"], rows, f"95 % bootstrap intervals over {unit}s")
+    title, notes = f"95 % bootstrap intervals over {unit}s", "; ".join(evaluation.notes)
+    return Table(["split", "metric", "value", "from", "to"], rows, title, notes)
 
 
 def describe(evaluation: Evaluation) -> str:
-    """What was measured, in a sentence or two: protocol, model, perturbation, truncated sentences."""
+    """What was measured, in a sentence or two: protocol, model, perturbation, truncated sentences, and notes."""
     model, settings = evaluation.model, evaluation.settings
     parts = [describe_protocol(evaluation)]
     if name := model.get("name") or model.get("class"):
@@ -80,7 +81,12 @@ def describe(evaluation: Evaluation) -> str:
         parts.append("large JPEGs decoded at a reduced size")
     if settings.get("truncated"):
         parts.append(f"{settings['truncated']:,} expressions were too long and lost their last words")
-    return "; ".join(parts)
+    return "; ".join([*parts, *evaluation.notes])
+
+
+def notes_of(evaluations: Iterable[Evaluation]) -> list[str]:
+    """`Evaluation.notes` of all of them, each once."""
+    return list(dict.fromkeys(note for evaluation in evaluations for note in evaluation.notes))
 
 
 def describe_protocol(evaluation: Evaluation) -> str:

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from maskris.experiments.study_results import Comparison, StudyResults
 from maskris.reporting.plots import plot_study, share_label
-from maskris.reporting.scores import interval_texts, seeds_text
+from maskris.reporting.scores import interval_texts, notes_of, seeds_text
 from maskris.reporting.tables import Table, write_csv
 from maskris.utils.files import atomic_file
 
@@ -19,7 +19,8 @@ def tables(results: StudyResults, metric: str = "mIoU") -> list[Table]:
         cells = (seeds_text(results.compare(variant, share, metric)) for share in results.study.occlusion)
         rows.append([_label(results, variant), *cells, f"{fmean(seconds):.0f}" if seconds else ""])
     headings = ["variant", *map(share_label, results.study.occlusion), "s / run"]
-    return [Table(headings, rows, f"{results.study.title}: {metric}"), *_differences(results, metric)]
+    scores = Table(headings, rows, f"{results.study.title}: {metric}", _notes(results))
+    return [scores, *_differences(results, metric)]
 
 
 def markdown(results: StudyResults, metric: str = "mIoU", plot: str | None = None) -> str:
@@ -31,6 +32,7 @@ def markdown(results: StudyResults, metric: str = "mIoU", plot: str | None = Non
         f"## {results.study.title}",
         results.study.about.strip(),
         f"{metric} in per cent, mean ± standard deviation over seeds {seeds}.",
+        _notes(results),
         scores.to_markdown(),
     ]
     if "Differences" in own:
@@ -56,6 +58,10 @@ def markdown(results: StudyResults, metric: str = "mIoU", plot: str | None = Non
     if plot:
         parts.append(f"![{results.study.title}]({plot})")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _notes(results: StudyResults) -> str:
+    return "; ".join(notes_of(one for run in results.runs for one in run.evaluations.values()))
 
 
 def runs_table(results: StudyResults) -> Table:

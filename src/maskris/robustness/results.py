@@ -234,9 +234,10 @@ class RobustnessComparison:
 
         return {
             method: {
+                "notes": self.runs[first].evaluation().notes,
                 "clean": numbers(method, CLEAN),
                 "families": {str(family): numbers(method, family) for family in self.subjects[1:]},
                 "conditions": {c.key: numbers(method, c) for c in self.conditions if c != CLEAN},
             }
-            for method in self.methods
+            for method, (first, *_) in self.methods.items()
         }

@@ -37,6 +37,8 @@ class TrainingConfig:
         warmup_steps: Steps over which the rate rises linearly to `lr`; 0 turns warm-up off.
         warmup_ratio: Share of `lr` at which the warm-up begins.
         first_step_full_rate: Run step 0 at the full rate in spite of the warm-up, as the official code does.
+        first_epoch_full_rate: Train every part of the model at `lr` in the first epoch, pretrained encoders too, as the
+            official code of CRIS does.
         schedule: Decay after the warm-up: poly (CARIS, LAVT), step (CRIS, ETRIS), cosine or constant.
         power: Exponent of the polynomial decay.
         lr_milestones: Shares of the run at which the step schedule applies `gamma` (0.7: epoch 35 of 50).
@@ -51,9 +53,10 @@ class TrainingConfig:
         prefetch_factor: Batches that each of them prepares ahead.
         referents_per_image: Referents drawn from one image to share its encoding; 1 draws referents independently.
         cache_images: Keep decoded images in memory (small data sets).
-        evaluate_every: Steps between evaluations on the validation data; null evaluates only at the end.
+        evaluate_every: Steps between evaluations on the validation data, or epoch for once after every epoch; null
+            evaluates only at the end.
         evaluate_at_end: Evaluate after the last step.
-        protocol: Evaluation protocol: maskris, lavt, cris or grefcoco.
+        protocol: Evaluation protocol: maskris, lavt, cris, grefcoco or grefcoco-original.
         evaluation_batch_size: Expressions in one batch of the evaluation.
         best_metric: The metric whose highest value makes a checkpoint `best`.
         save_every: Steps between writings of the checkpoint `last`; it is always written at the end.
@@ -75,6 +78,7 @@ class TrainingConfig:
     warmup_steps: int = 1500
     warmup_ratio: float = 1e-3
     first_step_full_rate: bool = False
+    first_epoch_full_rate: bool = False
     schedule: Schedule = "poly"
     power: float = 0.9
     lr_milestones: tuple[float, ...] = (0.7,)
@@ -88,7 +92,7 @@ class TrainingConfig:
     prefetch_factor: int = 2
     referents_per_image: int = 1
     cache_images: bool = False
-    evaluate_every: int | None = None
+    evaluate_every: int | Literal["epoch"] | None = None
     evaluate_at_end: bool = True
     protocol: str = "maskris"
     evaluation_batch_size: int = 32
@@ -107,8 +111,11 @@ class TrainingConfig:
         sizes = ("batch_size", "gradient_accumulation_steps", "referents_per_image", "evaluation_batch_size")
         for key in (*sizes, "save_every", "log_every", "prefetch_factor"):
             self._check(key, getattr(self, key) >= 1, "at least 1")
-        for key in ("epochs", "steps", "evaluate_every"):
+        for key in ("epochs", "steps"):
             self._check(key, getattr(self, key) is None or getattr(self, key) >= 1, "at least 1, or null")
+        every = self.evaluate_every
+        holds = every is None or (every >= 1 if isinstance(every, int) else every == "epoch")
+        self._check("evaluate_every", holds, "epoch, at least 1, or null")
         for key in ("weight_decay", "warmup_steps", "min_lr", "workers", "power"):
             self._check(key, getattr(self, key) >= 0, "at least 0")
         self._check("lr", self.lr > 0, "positive")
@@ -138,6 +145,10 @@ class TrainingConfig:
             return self.steps
         assert self.epochs is not None  # __post_init__
         return self.epochs * steps_per_epoch
+
+    def evaluation_interval(self, steps_per_epoch: int) -> int | None:
+        """Steps between evaluations; ``None`` for none but at the end."""
+        return self.evaluate_every if self.evaluate_every != "epoch" else steps_per_epoch
 
     def identity(self) -> dict[str, Any]:
         """The values that change what a run computes; a checkpoint can only be continued with the same ones."""

@@ -54,8 +54,14 @@ def make_optimizer(model: RISModel, config: TrainingConfig) -> Optimizer:
     return kind([{**group, "base_lr": group["lr"]} for group in groups], lr=config.lr, fused=fused)
 
 
-def set_learning_rate(optimizer: Optimizer, step: int, total: int, config: TrainingConfig) -> float:
-    """Give every parameter group its rate for `step`; returns the highest one."""
+def set_learning_rate(
+    optimizer: Optimizer, step: int, total: int, config: TrainingConfig, *, first_epoch: bool = False
+) -> float:
+    """Give every parameter group its rate for `step`; returns the highest one.
+
+    In the first epoch with `TrainingConfig.first_epoch_full_rate` the full rate of every group is `TrainingConfig.lr`.
+    """
+    alike = first_epoch and config.first_epoch_full_rate
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, total, group["base_lr"], config)
+        group["lr"] = learning_rate(step, total, config.lr if alike else group["base_lr"], config)
     return max(float(group["lr"]) for group in optimizer.param_groups)

@@ -187,7 +187,8 @@ class Trainer:
         start = time.perf_counter()
         state, step = self.state, self.state.step
         # A step that the scaler skips does not move the schedule (the official code moves it).
-        lr = set_learning_rate(self.optimizer, step - state.skipped, self.total_steps, self.config)
+        schedule = step - state.skipped, self.total_steps, self.config
+        lr = set_learning_rate(self.optimizer, *schedule, first_epoch=step < self.steps_per_epoch)
         self.optimizer.zero_grad()
         parts, losses = [], []
         for part in range(self.config.gradient_accumulation_steps):
@@ -268,7 +269,7 @@ class Trainer:
         raise NonFiniteError("\n".join(lines))
 
     def _evaluate_if_due(self) -> None:
-        state, every = self.state, self.config.evaluate_every
+        state, every = self.state, self.config.evaluation_interval(self.steps_per_epoch)
         at_end = self.config.evaluate_at_end and state.step == self.total_steps
         due = at_end or (every is not None and state.step > 0 and state.step % every == 0)
         if self.validation is None or not due or state.evaluated == state.step:

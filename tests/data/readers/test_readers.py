@@ -56,6 +56,17 @@ def test_refer_layout(tmp_path):
     assert second.box == masks.box_of(table.mask(1))
 
 
+def test_refclef_has_splits_of_its_own(tmp_path):
+    """Where REFER's testA is testA, testAB and testAC; a referent has one split all the same."""
+    names = ["train", "val", "testA", "testB", "testC", "testAB", "testAC", "testBC"]
+    refs = [ref(ref_id=i, ann_id=50 + i % 2, split=name) for i, name in enumerate(names)]
+    table = read_refer(write(tmp_path, refs, "refclef/refs(unc).p"), "refclef").table()
+    assert table.splits == names
+    assert table.split(["testA", "testAB", "testAC"]).column("split") == ["testA", "testAB", "testAC"]
+    with pytest.raises(InvalidData, match="the split is 'testBA', but it must be one of train, val, test"):
+        read_refer(write(tmp_path, [ref(split="testBA")], "refclef/refs(unc).p"), "refclef").table()
+
+
 @pytest.mark.parametrize("folder", ["images/train2014", "images/mscoco/images/train2014", "train2017", "photos"])
 def test_images_are_found_in_other_folders_and_under_coco_2017_names(tmp_path, folder):
     write(tmp_path, [ref()])

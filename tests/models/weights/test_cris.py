@@ -9,6 +9,7 @@ from models import literal_cris
 from models.clip.test_towers import PRESETS
 from models.small_cris import arguments, configuration, golden
 
+from maskris.experiments.recipe import read_recipe
 from maskris.models.cris.model import CRIS
 from maskris.models.weights.cris import CRIS_RULES, cris_config
 from maskris.models.weights.networks import kind_of
@@ -52,6 +53,18 @@ def test_the_defaults_are_the_published_configuration(real: tuple[str, CRIS, dic
     with torch.device("meta"):
         default = CRIS(clip=PRESETS[name], tokenizer=["a"])
     assert default.config == model.config
+
+
+def test_the_recipes_build_the_published_networks(real: tuple[str, CRIS, dict[str, Any]]) -> None:
+    name, model, _ = real
+    recipe = "cris-refcoco-supervised" if name == "RN50" else "cris-r101-refcoco-supervised"
+    arguments = read_recipe(recipe)["model"]["init_args"]
+    assert arguments["clip"] == name
+    with torch.device("meta"):
+        made = CRIS(**arguments | {"clip": PRESETS[name], "tokenizer": ["a"]})
+    assert {key: value.shape for key, value in made.state_dict().items()} == {
+        key: value.shape for key, value in model.state_dict().items()
+    }
 
 
 def test_cris_is_told_from_its_kin(shared: Path) -> None:

@@ -1,7 +1,7 @@
 """The sections of the page as data for its template, each from the evaluations and records of a report."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from maskris.evaluation.metrics import labels, precision_at
@@ -10,7 +10,7 @@ from maskris.reporting.html.contents import Parts, Report, Subject, listed
 from maskris.reporting.html.selection import photos_of
 from maskris.reporting.html.template import Cell, Code, Estimate, Group, Strip, difference, estimate, render
 from maskris.reporting.plots import Series, line_chart, severity, severity_curves
-from maskris.reporting.scores import describe_protocol
+from maskris.reporting.scores import describe_protocol, notes_of
 from maskris.reporting.tables import NOTHING, percent
 from maskris.robustness.results import MEAN, Metric, RobustnessComparison
 from maskris.robustness.results import Subject as RobustSubject
@@ -49,6 +49,7 @@ def compose(report: Report) -> str:
         models=report.names,
         metric=METRIC,
         lead=_lead(report) if measured else None,
+        notes=notes_of(_measured(report)),
         metrics=_metrics(report) if measured else None,
         breakdowns=_breakdowns(report) if measured else None,
         robustness=_in_run_folders(report) if report.robustness is None else _robustness(report, report.robustness),
@@ -57,6 +58,14 @@ def compose(report: Report) -> str:
         configuration=_configuration(report),
         environment=_environment(report),
     )
+
+
+def _measured(report: Report) -> Iterator[Evaluation]:
+    yield from report.evaluations.values()
+    for subject in report.subjects:
+        yield from subject.perturbed.values()
+    for run in report.robustness.runs if report.robustness else ():
+        yield run.evaluation()
 
 
 def _lead(report: Report) -> Content:
