@@ -194,7 +194,7 @@ def test_raw_text(maskris, source, tmp_path):
     (tmp_path / "mine.jsonl").write_text("")
     code, _, err = maskris("prepare", tmp_path / "mine.jsonl", "--text", "raw", "--out", tmp_path / "x.parquet")
     assert code == 1
-    assert "text can't be chosen for the format jsonl, only for grefcoco, refer" in " ".join(err.split())
+    assert "text can't be chosen for the format jsonl, only for grefcoco, hub, refer" in " ".join(err.split())
 
 
 def test_real_photos(shared, tmp_path):

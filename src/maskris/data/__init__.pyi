@@ -20,6 +20,8 @@ from .readers import Reader as Reader
 from .readers import read_annotations as read_annotations
 from .readers import register_reader as register_reader
 from .readers.coco import read_coco as read_coco
+from .readers.hub_parquet import read_hub_parquet as read_hub_parquet
+from .readers.imagefolder import read_imagefolder as read_imagefolder
 from .readers.jsonl import read_jsonl as read_jsonl
 from .readers.refer import read_grefcoco as read_grefcoco
 from .readers.refer import read_refer as read_refer

@@ -6,10 +6,13 @@ pyarrow.
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pycocotools import mask as coco
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Box = tuple[float, float, float, float]
 """x, y, width and height in pixels; the right and lower edges lie after the last pixel."""
@@ -116,6 +119,14 @@ def from_segmentation(segmentation: Any, height: int, width: int) -> bytes:
     if all(isinstance(part, dict) for part in segmentation):
         return union([_from_rle(part, height, width) for part in segmentation], height, width)
     return from_polygons(_polygons(segmentation), height, width)
+
+
+def from_picture(picture: "Image") -> dict[str, Any]:
+    """A picture of a mask as an RLE: all but black is inside, in a palette all but index 0; alpha doesn't count."""
+    opaque = {"RGBA": "RGB", "LA": "L", "PA": "P"}.get(picture.mode)
+    pixels = np.asarray(picture.convert(opaque) if opaque else picture)
+    inside = pixels != 0 if pixels.ndim == 2 else (pixels != 0).any(axis=2)
+    return {"size": list(inside.shape), "counts": encode(inside)}
 
 
 def union(masks: Sequence[bytes], height: int, width: int) -> bytes:

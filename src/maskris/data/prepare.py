@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from maskris.data.published_counts import Counts, published_sizes
 from maskris.data.readers import read_annotations
@@ -31,6 +32,7 @@ class PrepareReport:
         problems: Of the rows that were left out (with ``skip_invalid``).
         rejects: File with those rows; ``None`` where there are none.
         text: Which of several sentences were read, ``"sent"`` or ``"raw"``; ``""`` where there is no choice.
+        notes: What the reader tells of the source, such as where it wrote the photos that it holds.
     """
 
     dataset: str
@@ -41,6 +43,7 @@ class PrepareReport:
     problems: list[Problem] = field(default_factory=list)
     rejects: Path | None = None
     text: str = ""
+    notes: list[str] = field(default_factory=list)
 
     @property
     def num_rejected(self) -> int:
@@ -49,7 +52,7 @@ class PrepareReport:
 
 
 def prepare_dataset(
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     format: str = "auto",  # noqa: A002 - the name of the command's option
@@ -59,6 +62,7 @@ def prepare_dataset(
     text: Wording = "sent",
     skip_invalid: bool = False,
     check_images: bool = True,
+    incomplete: bool = False,
     progress: bool = True,
 ) -> PrepareReport:
     """Read annotations, check every row and every image, and write one Parquet file.
@@ -69,10 +73,12 @@ def prepare_dataset(
 
     Args:
         source: Folder in the REFER or gRefCOCO layout (the root that holds the data sets, or one data set's folder), a
-            COCO-style JSON file, a JSON Lines file, or what a reader of one's own takes.
+            COCO-style JSON file, a JSON Lines file, one or several Parquet files from the Hub or a folder of them, a
+            folder with photos and ``metadata.jsonl``, or what a reader of one's own takes.
         out: The Parquet file to write; it is replaced atomically, and not touched if the data is refused.
         format: ``"auto"`` goes by the file's ending and the folder's contents; otherwise ``"refer"``, ``"grefcoco"``,
-            ``"coco"``, ``"jsonl"``, a name given by `register_reader`, or a dotted path such as ``"my_module.read"``.
+            ``"coco"``, ``"jsonl"``, ``"hub"``, ``"imagefolder"``, a name given by `register_reader`, or a dotted path
+            such as ``"my_module.read"``.
         dataset: Which data set of the folder; a name for the table where `source` is a file.
         split_by: Which partition, for example ``"unc"``; not needed if there is only one.
         images: Folder of the images, if it isn't found beside the annotations.
@@ -80,7 +86,10 @@ def prepare_dataset(
         skip_invalid: Leave invalid rows out and write them, with their problems, to ``<out>.rejects.jsonl``.
         check_images: Whether to decode every image; without, the images needn't be on this machine (those of JSON Lines
             whose masks are polygons must: their sizes are written nowhere else).
+        incomplete: Take data of the Hub that carry less than whole masks, or fewer expressions than were published.
         progress: Whether to show a progress bar.
+
+    Photos that the source itself holds are written to the folder ``<out>-images`` beside the file, and used again.
 
     Raises:
         FileNotFoundError: If the source is missing or incomplete.
@@ -89,13 +98,23 @@ def prepare_dataset(
         ValueError: If it isn't clear what to read, or a file is damaged or unsafe.
     """
     out = Path(out)
-    result = read_annotations(source, format=format, dataset=dataset, split_by=split_by, images=images, text=text)
-    (table,) = checked_tables([result], skip_invalid=skip_invalid, check_images=check_images, progress=progress)
-    table.save(out)
+    options: dict[str, Any] = {"format": format, "dataset": dataset, "split_by": split_by, "images": images}
+    options |= {"text": text, "incomplete": incomplete, "progress": progress}
+    options["photos"] = out.with_name(f"{out.stem}-images")
+    result = read_annotations(source, **options)
+    used: set[Path] = set()
+    try:
+        (table,) = checked_tables([result], skip_invalid=skip_invalid, check_images=check_images, progress=progress)
+        used = {table.images_root / image for image in table.column("image")}
+        table.save(out)
+    finally:
+        if result.photos is not None:
+            result.photos.remove(used)
     rejects = write_rejects([result], out)
     first = table.row(0)
     name = first.dataset, first.split_by
-    return PrepareReport(*name, out, count(table), published_sizes(*name), result.problems, rejects, first.text)
+    sizes = count(table), published_sizes(*name)
+    return PrepareReport(*name, out, *sizes, result.problems, rejects, first.text, result.notes)
 
 
 def count(table: ReferringTable) -> dict[str, Counts]:

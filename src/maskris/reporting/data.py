@@ -22,7 +22,7 @@ def tables(report: PrepareReport | CombinedReport) -> list[Table]:
     name = " ".join(filter(None, (report.dataset, report.split_by))) + (", raw text" if report.text == "raw" else "")
     table = counts_table(name, report.counts, report.published)
     left_out = "" if report.rejects is None else f"{report.num_rejected} row(s) left out: {report.rejects}"
-    return [_captioned(table, left_out, f"Written: {report.out}")]
+    return [_captioned(table, *report.notes, left_out, f"Written: {report.out}")]
 
 
 def counts_table(name: str, counts: Mapping[str, Counts], published: Mapping[str, Counts]) -> Table:

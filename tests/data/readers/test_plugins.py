@@ -92,14 +92,16 @@ def test_problems_of_ones_own_rows_are_collected(boxes):
 def test_unknown_names_and_options_say_what_there_is(boxes):
     with pytest.raises(ValueError, match=r"no format 'refr'; did you mean refer\?"):
         read_annotations(boxes, format="refr")
-    with pytest.raises(ValueError, match=r"no format 'xyz'; there are coco, grefcoco, jsonl, refer\..*my_module\.read"):
+    with pytest.raises(ValueError, match=r"no format 'xyz'; there are coco, .*jsonl, refer\..*my_module\.read"):
         read_annotations(boxes, format="xyz")
     with pytest.raises(ValueError, match="there is no module no_module"):
         read_annotations(boxes, format="no_module.read")
     for name in ("nothing", "missing"):
         with pytest.raises(ValueError, match=rf"boxes_reader\.{name} is no reader"):
             read_annotations(boxes, format=f"boxes_reader.{name}")
-    with pytest.raises(ValueError, match=r"split_by can't be chosen for .*\.read, only for grefcoco, refer; leave it"):
+    with pytest.raises(
+        ValueError, match=r"split_by can't be chosen for .*\.read, only for grefcoco, hub, imagefolder, refer; leave it"
+    ):
         read_annotations(boxes, format="boxes_reader.read", split_by="unc")
     with pytest.raises(ValueError, match="needs a folder"):
         read_annotations(boxes, format="refer")
@@ -110,7 +112,7 @@ def test_unknown_names_and_options_say_what_there_is(boxes):
 
 def test_every_reader_of_the_package_is_found():
     readers = known_readers()
-    assert set(readers) == {"coco", "grefcoco", "jsonl", "refer"}
+    assert set(readers) == {"coco", "grefcoco", "hub", "imagefolder", "jsonl", "refer"}
     assert all(isinstance(one, Reader) and one.name == name and one.expects for name, one in readers.items())
     assert all({"images", "dataset"} <= one.options for one in readers.values())
 

@@ -6,7 +6,7 @@ A reader of one's own needs no file here: it is named by a dotted path (``my_mod
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,12 +24,14 @@ class Reader:
 
     Attributes:
         name: Short name, such as ``"coco"``.
-        read: Called with the source, and by name with those of ``images``, ``dataset``, ``split_by`` and ``text`` that
-            were given; each must then be one of its parameters.
+        read: Called with the source, and by name with those of ``images``, ``dataset``, ``split_by``, ``text`` and
+            ``incomplete`` that were given; each must then be one of its parameters. ``photos``, a folder for photos
+            that the source itself holds, and ``progress`` are given to every reader that has these parameters.
         expects: What it reads in a few words, for messages, such as ``"a .jsonl file"``.
         source: Whether the source must be a file or a folder.
         detect: Whether a source (with ``dataset`` and ``split_by`` as given) has this format. Without it, the format is
             used only where it is named.
+        several: Whether it can read several files as one source, and is then called with a list of them.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Reader:
     expects: str = ""
     source: Literal["file", "folder", "any"] = "any"
     detect: Detect | None = None
+    several: bool = False
 
     def takes(self, source: Path) -> bool:
         """Whether a source is a file or folder as it must be."""
@@ -102,32 +105,43 @@ def _detect_reader(source: Path, dataset: str | None, split_by: str | None) -> R
 
 
 def read_annotations(
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     *,
     format: str = "auto",  # noqa: A002 - the name of the command's option
     dataset: str | None = None,
     split_by: str | None = None,
     images: str | Path | None = None,
     text: str = "sent",
+    photos: str | Path | None = None,
+    incomplete: bool = False,
+    progress: bool = False,
 ) -> ReadResult:
     """Read rows and problems with the reader that is named, or else suits; `prepare_dataset` explains the arguments.
+
+    Photos that the source itself holds are written to the folder ``photos``.
 
     Raises:
         FileNotFoundError: If the source is missing or incomplete.
         ValueError: If it isn't clear what to read, the format lacks an option, or a file is damaged or unsafe.
     """
-    source = Path(source)
-    if not source.exists():
-        raise FileNotFoundError(f"{source} does not exist")
-    reader = _detect_reader(source, dataset, split_by) if format == "auto" else find_reader(format)
-    if not reader.takes(source):
-        raise ValueError(f"The format {reader.name} needs a {reader.source} ({reader.expects}), which {source} isn't")
-    options = {"dataset": dataset, "split_by": split_by, "images": images, "text": None if text == "sent" else text}
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    sources = [Path(source)] if isinstance(source, (str, Path)) else [Path(one) for one in source]
+    if lost := [one for one in sources if not one.exists()]:
+        raise FileNotFoundError(f"{lost[0]} does not exist")
+    readers = [_detect_reader(one, dataset, split_by) if format == "auto" else find_reader(format) for one in sources]
+    reader = readers[0]
+    for one, its in zip(sources, readers, strict=True):
+        if not its.takes(one):
+            raise ValueError(f"The format {its.name} needs a {its.source} ({its.expects}), which {one} isn't")
+        if len(sources) > 1 and (its.name != reader.name or not its.several):
+            raise ValueError(f"{one} (format {its.name}) can't be read together with {sources[0]}; prepare each alone")
+    options: dict[str, Any] = {"dataset": dataset, "split_by": split_by, "images": images}
+    options |= {"text": None if text == "sent" else text, "incomplete": incomplete or None}
+    given = {name: value for name, value in options.items() if value is not None}
     if unknown := sorted(given.keys() - reader.options):
         able = sorted(one.name for one in known_readers().values() if set(unknown) <= one.options)
         raise ValueError(
             f"{', '.join(unknown)} can't be chosen for the format {reader.name}, only for "
             f"{', '.join(able) or 'others'}; leave it out"
         )
-    return reader.read(source, **given)
+    given |= {name: value for name, value in (("photos", photos), ("progress", progress)) if name in reader.options}
+    return reader.read(sources if len(sources) > 1 else sources[0], **given)

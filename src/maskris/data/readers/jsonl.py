@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from maskris.data import masks
@@ -100,12 +99,11 @@ def _add_line(rows: RowValidator, where: str, record: dict[str, Any], image_ids:
 def _read_mask(path: Path) -> dict[str, Any]:
     """A mask from an image file, as RLE."""
     with Image.open(path) as picture:
-        opaque = {"RGBA": "RGB", "LA": "L", "PA": "P"}.get(picture.mode)  # transparency doesn't count
-        pixels = np.asarray(picture.convert(opaque) if opaque else picture)
-    inside = pixels != 0 if pixels.ndim == 2 else (pixels != 0).any(axis=2)
-    return {"size": list(inside.shape), "counts": masks.encode(inside)}
+        return masks.from_picture(picture)
 
 
-JSONL = Reader(
-    "jsonl", read_jsonl, "a .jsonl file", "file", lambda source, *_: source.suffix.lower() in (".jsonl", ".ndjson")
-)
+def _detects(source: Path, *_: str | None) -> bool:
+    return source.suffix.lower() in (".jsonl", ".ndjson") and source.name.lower() != "metadata.jsonl"  # imagefolder's
+
+
+JSONL = Reader("jsonl", read_jsonl, "a .jsonl file", "file", _detects)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from maskris.data.readers import Reader
 from maskris.data.readers.coco import CocoFile
+from maskris.data.readers.hub_files import metadata_files, parquet_files
 from maskris.data.readers.pickles import load_plain
 from maskris.data.readers.validation import ReadResult, RowValidator
 from maskris.utils.files import read_json
@@ -112,14 +113,23 @@ def _layout(source: Path, dataset: str | None, split_by: str | None) -> Literal[
     try:
         folder, _, name = _choose(source, dataset, split_by)
     except FileNotFoundError:
-        return None if dataset is None else "refer"
+        other = bool(parquet_files(source) or metadata_files(source)) and not (dataset and is_refer(source))
+        return None if dataset is None or other else "refer"
     except ValueError:
         return "refer"
     return "grefcoco" if name.startswith("grefs") or folder.name.startswith("grefcoco") else "refer"
 
 
-class _Photos:
-    """Finds the files of images. The folder is listed once: asking for 20,000 files is slow on a network drive."""
+def is_refer(source: Path) -> bool:
+    """Whether a folder holds data sets in REFER's or gRefCOCO's layout."""
+    return _layout(source, None, None) is not None
+
+
+class Photos:
+    """The files of a folder of images by COCO's names.
+
+    The folder is listed once: asking for 20,000 files is slow on a network drive.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -156,7 +166,7 @@ def _read(
         raise FileNotFoundError(f"{folder / 'instances.json'} does not exist: it holds the masks of the referents")
     coco = CocoFile(folder / "instances.json")
     candidates = [folder.parent / name for name in IMAGE_FOLDERS] if images is None else [Path(images)]
-    photos = _Photos(next((path for path in candidates if path.is_dir()), candidates[0]))
+    photos = Photos(next((path for path in candidates if path.is_dir()), candidates[0]))
     rows = RowValidator(file, photos.folder, folder.name, root=folder.parent, split_by=split_by, text=text)
     for number, ref in enumerate(refs):
         if isinstance(ref, dict):
@@ -167,7 +177,7 @@ def _read(
 
 
 def _add(
-    rows: RowValidator, number: int, ref: dict[str, Any], coco: CocoFile, photos: _Photos, text: str, no_target: bool
+    rows: RowValidator, number: int, ref: dict[str, Any], coco: CocoFile, photos: Photos, text: str, no_target: bool
 ) -> None:
     problems = []
     if missing := [key for key in ("ref_id", "ann_id", "image_id", "split", "sentences") if key not in ref]:

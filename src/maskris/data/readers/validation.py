@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeGuard
 from PIL import Image
 
 from maskris.data import masks
+from maskris.data.readers.photos import PhotoFolder
 from maskris.data.table import MASK_SOURCES, SPLITS, ReferringTable
 from maskris.utils.files import sha256_of
 from maskris.utils.text import invalid_text_reason
@@ -75,12 +76,16 @@ class ReadResult:
         problems: Of rows (``problem.row``) and of the file.
         images_root: Folder that ``row["image"]`` is relative to.
         places: File and place in it of each row.
+        notes: What is no problem, but should be known, in sentences.
+        photos: The folder of photos that were written out of the source; removed are those that no row uses.
     """
 
     rows: list[dict[str, Any]]
     problems: list[Problem]
     images_root: Path
     places: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    photos: PhotoFolder | None = None
 
     def report(self, row: int, kind: str, message: str) -> None:
         """Add a problem of a row."""
@@ -127,17 +132,18 @@ class RowValidator:
         split_by: str = "",
         text: str = "",
     ) -> None:
-        self.file = file
         self.result = ReadResult([], [], Path(images_root))
-        self._common = {
-            "dataset": dataset or file.stem,
-            "split_by": split_by,
-            "text": text,
-            "source": file.relative_to(root or file.parent).as_posix(),
-            "source_sha256": sha256_of(file),
-        }
+        self._common = {"dataset": dataset or file.stem, "split_by": split_by, "text": text}
+        self._root = root
+        self.next_file(file)
         self._ref_ids: dict[int, str] = {}
         self._image_size = cache(image_size)
+
+    def next_file(self, file: Path) -> None:
+        """Go on with another file of the same source."""
+        self.file = file
+        self._common["source"] = file.relative_to(self._root or file.parent).as_posix()
+        self._common["source_sha256"] = sha256_of(file)
 
     def reject(self, where: str, kind: str, message: str, fatal: bool = False) -> None:
         """Note a row of which nothing can be kept, or a problem of the whole file."""
