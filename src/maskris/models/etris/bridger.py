@@ -53,6 +53,16 @@ class Bridge(nn.Module):
         self.text_in, self.text_out = nn.Linear(text_width, width), nn.Linear(width, text_width)
         self.vision_norm = nn.LayerNorm(width) if follows else None
         self.text_norm = nn.LayerNorm(width) if follows else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Published initial weights: linear layers N(0, 0.02) without bias, Kaiming for both kinds of convolution."""
+        for module in self.modules():  # the attentions' output projections are linear layers, their inputs are none
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, vision: Tensor, words: Tensor, previous: Exchange | None) -> tuple[Tensor, Tensor, Exchange]:
         """Cross the bridge.
