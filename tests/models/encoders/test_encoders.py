@@ -290,11 +290,11 @@ def test_weights_of_timm_stand_alone_once_loaded(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="the extra timm is not installed")
     from safetensors.torch import save_file
 
-    network = timm.create_model("resnet18")
+    network = timm.create_model("resnet18").half()
     save_file(network.state_dict(), tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(
-        json.dumps({"architecture": "resnet18", "num_classes": 1000, "pretrained_cfg": {"tag": "mine"}})
-    )
+    described = {"architecture": "resnet18", "num_classes": 1000, "pretrained_cfg": {"tag": "mine"}}
+    (tmp_path / "config.json").write_text(json.dumps(described | {"torch_dtype": "float16"}))
     encoder = VisionEncoder(tmp_path)
-    assert torch.equal(encoder.backbone._backbone.conv1.weight, network.conv1.weight)
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+    assert torch.equal(encoder.backbone._backbone.conv1.weight, network.conv1.weight.float())
     assert encoder.config["backbone"] == "resnet18"

@@ -104,10 +104,8 @@ def build_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) ->
             return _from_vocabulary(path)
         if (path / "vocab.txt").is_file() and not any((path / name).is_file() for name in _TELLING):
             return _from_vocabulary(path / "vocab.txt")
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    else:
-        tokenizer = source
-    return build_clip_tokenizer(tokenizer) if isinstance(tokenizer, CLIPTokenizer) else tokenizer
+        source = cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source))
+    return build_clip_tokenizer(source) if isinstance(source, CLIPTokenizer) else source
 
 
 def _from_vocabulary(path: Path) -> PreTrainedTokenizerBase:
