@@ -310,6 +310,22 @@ def test_the_convolution_beside_a_pretrained_attention_pool(tmp_path: Path) -> N
     assert [name for name in found if "connect" in name] == []
 
 
+def test_bridges_from_scratch_have_the_weights_of_pytorch() -> None:
+    c = small_etris.configuration(ladder_dim=16)
+    torch.manual_seed(0)
+    bridges = [ETRIS(**small_etris.arguments(c), init="scratch").encoders.bridger for _ in range(SEEDS)]
+    table = below(
+        r"\d",
+        both(r"text_(?:in|out)|.+linear\d", default),
+        multihead(r".+attn"),
+        [(r"zoom_.+", default)],
+        norm(".+norm.?"),
+    )
+    assert deviations(table, bridges) == {}
+    with pytest.raises(ValueError, match="init must be one of published, scratch, not 'zero'"):
+        ETRIS(**small_etris.arguments(c), init="zero")
+
+
 def test_conditional_prompts_from_scratch_keep_the_scale_of_their_inputs() -> None:
     prompts = [ConditionalPrompts(32, 24, (1, 2), "scratch") for _ in range(SEEDS)]
     found = deviations(both(r"(?:in|out)_linears\.\d", default), prompts)

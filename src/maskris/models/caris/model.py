@@ -15,11 +15,12 @@ from transformers import PreTrainedTokenizerBase
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.models.base import RISModel
-from maskris.models.caris.decoder import CARISDecoder, Initialization
+from maskris.models.caris.decoder import CARISDecoder
 from maskris.models.encoders.sources import Source, build_tokenizer
 from maskris.models.encoders.text import TextEncoder
 from maskris.models.encoders.tokenizers import default_tokenizer
 from maskris.models.encoders.vision import VisionEncoder
+from maskris.models.layers.initialization import Initialization
 from maskris.models.optimizer_groups import Part, parameter_groups
 
 
