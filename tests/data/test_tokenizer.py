@@ -17,8 +17,9 @@ WORDS = ["the", "man", "red", "shirt", "mask", "[", "]", "cls", "sep", "##s", ",
 PAD, UNK, CLS, SEP, MASK = range(5)
 
 
-def bert(max_length=20):
-    return ExpressionTokenizer(BertTokenizer(vocab={word: i for i, word in enumerate(SPECIAL + WORDS)}), max_length)
+def bert(max_length=20, keep_end_token=True):
+    words = BertTokenizer(vocab={word: i for i, word in enumerate(SPECIAL + WORDS)})
+    return ExpressionTokenizer(words, max_length, keep_end_token)
 
 
 def clip(max_length=20):
@@ -32,9 +33,10 @@ def golden(shared):
     return json.loads((shared / "reference/maskris/extras.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def official(golden):
-    return ExpressionTokenizer(BertTokenizer(vocab={v: i for i, v in enumerate(golden["tokenizer.vocab"])}))
+@pytest.fixture(scope="module", params=[True, False], ids=["end kept", "end cut off"])
+def official(golden, request):
+    words = BertTokenizer(vocab={v: i for i, v in enumerate(golden["tokenizer.vocab"])})
+    return ExpressionTokenizer(words, keep_end_token=request.param)
 
 
 def test_ids_equal_the_official_ones(golden, official):
@@ -51,7 +53,8 @@ def test_ids_equal_the_official_ones(golden, official):
         elif len(case["ids"]) > 20:
             deviations.append("truncated")
             assert truncated
-            assert ids == [*case["ids20"][:19], 102]
+            assert case["ids20"][19] != 102
+            assert ids == ([*case["ids20"][:19], 102] if official.keep_end_token else case["ids20"])
             assert mask == case["mask20"]
         else:
             assert not truncated
@@ -75,7 +78,7 @@ def test_ids_of_the_synthetic_data_set_equal_the_official_ones(shared, official)
     for (expected, text), ids, truncated in zip(
         pairs, tokens.input_ids.tolist(), tokens.truncated.tolist(), strict=True
     ):
-        assert ids == ([*expected[:19], 102] if truncated else expected), text
+        assert ids == ([*expected[:19], 102] if truncated and official.keep_end_token else expected), text
     assert 0 < tokens.truncated.sum() < len(pairs)
 
 
@@ -107,6 +110,14 @@ def test_long_sentences_lose_words_but_not_their_end(words):
     tokens = bert(8)([" ".join(words)])
     ids = [len(SPECIAL) + WORDS.index(word) for word in words]
     assert tokens.input_ids[0].tolist() == [CLS, *ids[:6], SEP]
+    assert tokens.truncated.tolist() == [len(words) > 6]
+
+
+@given(st.lists(st.sampled_from(WORDS[:4]), max_size=15))
+def test_long_sentences_lose_their_end_as_published(words):
+    tokens = bert(8, keep_end_token=False)([" ".join(words)])
+    ids = [CLS, *(len(SPECIAL) + WORDS.index(word) for word in words), SEP]
+    assert tokens.input_ids[0].tolist() == ids[:8]
     assert tokens.truncated.tolist() == [len(words) > 6]
 
 

@@ -106,6 +106,15 @@ def test_recipes_begin_with_the_published_swin(name):
         assert model["init_args"]["vision"] == expected
 
 
+@pytest.mark.parametrize("name", [name for name in shipped() if "shapes-" not in name])
+def test_text_encoders_are_run_as_published(name):
+    """CARIS and LAVT were trained on cut sentences without their end, LAVT without dropout in BERT."""
+    model = read_recipe(name)["model"]
+    kind = model["class_path"]
+    assert model["init_args"].get("keep_end_token", True) is (kind not in ("maskris.CARIS", "maskris.LAVT"))
+    assert model["init_args"].get("text_dropout") is (False if kind == "maskris.LAVT" else None)
+
+
 def test_models_begin_with_the_published_swin_by_default():
     assert inspect.signature(CARIS).parameters["vision"].default == PUBLISHED_SWIN
     assert inspect.signature(LAVT).parameters["vision"].default == LAVT_SWIN

@@ -11,6 +11,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from models.small import BERT, SWIN, WORDS, small_caris
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoBackbone, AutoConfig, AutoModel, BertTokenizer
 
@@ -68,6 +69,26 @@ def test_round_trip_of_model_tokenizer_and_preprocessing(tmp_path: Path) -> None
     loaded.save_pretrained(tmp_path / "b")  # and once more: nothing drifts
     for name in ("config.json", "model.safetensors", "tokenizer/tokenizer.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_long_sentences_are_cut_as_in_training(tmp_path: Path) -> None:
+    model = save(tmp_path, max_tokens=5, keep_end_token=False)
+    long = ["the red circle of the left"]
+    assert model.tokenizer(long).input_ids.tolist() == [[2, 5, 6, 8, 12]]
+    assert CARIS.from_pretrained(tmp_path).tokenizer(long).input_ids.tolist() == [[2, 5, 6, 8, 12]]
+    again = CARIS.from_pretrained(tmp_path, keep_end_token=True)
+    assert again.tokenizer(long).input_ids.tolist() == [[2, 5, 6, 8, 3]]
+    assert small_caris().config["keep_end_token"] is True
+
+
+def test_half_precision_is_read_and_not_kept(tmp_path: Path) -> None:
+    model = save(tmp_path / "a").half()
+    model.save_pretrained(tmp_path / "half")
+    assert torch.float16 in {value.dtype for value in load_file(tmp_path / "half" / "model.safetensors").values()}
+    assert "float16" not in (tmp_path / "half" / "config.json").read_text()
+    loaded = CARIS.from_pretrained(tmp_path / "half")
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    assert equal(loaded, model.float())
 
 
 def test_the_configuration_needs_no_download(tmp_path: Path) -> None:
@@ -205,6 +226,19 @@ def test_tokenizers_from_words_and_folders(tmp_path: Path) -> None:
     assert build_tokenizer(tmp_path)("a bc").input_ids == [2, 5, 6, 7, 3]
     assert build_tokenizer(words) is words
     assert isinstance(words, BertTokenizer)
+
+
+@pytest.mark.parametrize(("red", "ids"), [("red", [2, 5, 6, 6, 3]), ("Red", [2, 5, 1, 6, 3])])
+def test_a_vocabulary_alone_is_a_tokenizer(red: str, ids: list[int], tmp_path: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", red]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    for source in (tmp_path, str(tmp_path / "vocab.txt")):
+        assert build_tokenizer(source)("the red Red").input_ids == ids
+    AutoConfig.for_model(**BERT).save_pretrained(tmp_path)
+    assert build_tokenizer(tmp_path)("the red Red").input_ids[:2] == [2, 5]
+    (tmp_path / "vocab.txt").write_text("the\nred\n")
+    with pytest.raises(ValueError, match=r"vocab.txt is no vocabulary of BERT.* lacks \[PAD\], \[UNK\]"):
+        build_tokenizer(tmp_path / "vocab.txt")
 
 
 class Blob(RISModel):

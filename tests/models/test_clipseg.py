@@ -1,5 +1,6 @@
 """CLIPSeg against the network of `transformers`, and what a user relies on."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from models.small import WORDS
 from torch import Tensor, nn
-from transformers import CLIPSegForImageSegmentation
+from transformers import AutoConfig, CLIPSegForImageSegmentation
 
 from maskris.batch import Batch
 from maskris.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
@@ -174,6 +175,22 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     read = CLIPSeg(theirs, max_tokens=10, preprocess=model.preprocess).eval()
     torch.testing.assert_close(read(batch), expected, rtol=0, atol=1e-6)
     assert isinstance(CLIPSegForImageSegmentation.from_pretrained(theirs), CLIPSegForImageSegmentation)
+
+
+def test_weights_are_single_precision_whatever_the_file_holds(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = CLIPSegForImageSegmentation(AutoConfig.for_model(**CONFIG)).bfloat16()
+    theirs.save_pretrained(tmp_path / "theirs")
+    file = tmp_path / "theirs" / "config.json"
+    config = json.loads(file.read_text())
+    assert config["dtype"] == "bfloat16"
+    config["text_config"]["dtype"] = config["vision_config"]["dtype"] = "bfloat16"  # as older versions wrote it
+    file.write_text(json.dumps(config))
+    model = small_clipseg(clipseg=tmp_path / "theirs")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert "bfloat16" not in json.dumps(model.config)
+    model.save_pretrained(tmp_path / "ours")
+    assert {parameter.dtype for parameter in load_model(tmp_path / "ours").parameters()} == {torch.float32}
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from models.small import BERT, SWIN, WORDS
 from torch import Tensor, nn
 
 from maskris.batch import Batch
+from maskris.models.base import evaluation_mode
 from maskris.models.lavt import LAVT, PixelWordFusion
 from maskris.models.loading import load_model
 
@@ -195,6 +196,38 @@ def test_drop_path_and_dropout() -> None:
         assert torch.equal(model(batch), model(batch))
         model.train()
         assert not torch.equal(model(batch), model(batch))
+
+
+def test_the_text_encoder_drops_nothing_out_as_published() -> None:
+    model = small_lavt(trained_text_layers=1).train()
+    assert model.training
+    assert not model.text.training
+    assert model.vision.training
+    batch = batch_of(model, torch.randn(2, 3, 64, 64), ["the red circle", "left"], [0, 1])
+    features = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        features.append(model.encode_text(batch.input_ids, batch.attention_mask))
+        assert torch.equal(features[-1], features[0])
+    model(batch).sum().backward()
+    learned = {name for name, parameter in model.text.named_parameters() if parameter.grad is not None}
+    assert learned == {name for name, parameter in model.text.named_parameters() if ".layer.0." in name}
+    assert all(parameter.grad.abs().max() > 0 for parameter in model.text.parameters() if parameter.grad is not None)
+    with evaluation_mode(model):
+        assert not model.training
+    assert (model.training, model.decoder.training, model.text.training) == (True, True, False)
+
+
+def test_dropout_of_the_text_encoder_can_be_had(tmp_path: Path) -> None:
+    model = small_lavt(text_dropout=True).train()
+    assert model.text.training
+    ids, mask = torch.tensor([[2, 5, 6, 3]]), torch.ones(1, 4, dtype=torch.long)
+    assert not torch.equal(model.encode_text(ids, mask), model.encode_text(ids, mask))
+    assert not model.eval().text.training
+    model.save_pretrained(tmp_path)
+    assert LAVT.from_pretrained(tmp_path).train().text.training
+    fresh = LAVT(**(model.config | {"tokenizer": WORDS, "text_dropout": False}))
+    assert (fresh.training, fresh.text.training) == (True, False), "before anybody calls train()"
 
 
 def test_batch_statistics_are_noticed(model: LAVT) -> None:

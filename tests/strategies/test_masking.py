@@ -74,6 +74,16 @@ def tokenizer():
     return ExpressionTokenizer(BertTokenizer(vocab={word: i for i, word in enumerate(words)}))
 
 
+@given(words=st.integers(0, 12), seed=st.integers(0, 99))
+def test_words_of_a_sentence_without_its_end_are_masked_alike(tokenizer, words, seed):
+    """Cut as published, the last token of a long sentence is a word like any other."""
+    published = ExpressionTokenizer(tokenizer.tokenizer, 8, keep_end_token=False)
+    tokens = published([" ".join(["w7"] * words), "w7"], pad_to=8)
+    masked = TextMasking(1.0, 1.0, 0.0)(tokens.input_ids, published, torch.Generator().manual_seed(seed))
+    assert torch.equal(masked, torch.where(tokens.input_ids == 12, 4, tokens.input_ids))
+    assert masked[0].tolist() == ([2] + [4] * words + [3] + [0] * 6)[:8]
+
+
 def test_shares_of_masked_and_random_words(shared, tokenizer):
     ids = torch.randint(5, 1000, (4000, 25), generator=torch.Generator().manual_seed(0))
     out = TextMasking()(ids, tokenizer, torch.Generator().manual_seed(1))

@@ -29,24 +29,27 @@ class Tokens:
 class ExpressionTokenizer:
     """A Hugging Face tokenizer that treats every expression as plain text.
 
-    A literal ``[MASK]`` or ``[SEP]`` in a sentence stays text and never becomes a special token, and a sentence that is
-    too long loses its last words but keeps its end token. (The official code does neither.)
+    A literal ``[MASK]`` or ``[SEP]`` in a sentence stays text and never becomes a special token. (In the official code
+    it does.)
 
     Args:
         tokenizer: The text encoder's tokenizer.
         max_length: Most tokens of a sentence, special tokens included (20 in MaskRIS).
+        keep_end_token: Whether a sentence that is too long loses its last words alone; if false, it loses all that is
+            behind `max_length` tokens, its end token too, as in the official code of MaskRIS, CARIS and LAVT.
 
     Raises:
         ValueError: If `max_length` leaves no place for a word, or the tokenizer has no padding token.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int = 20) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int = 20, keep_end_token: bool = True) -> None:
         if tokenizer.pad_token_id is None:
             raise ValueError(f"{type(tokenizer).__name__} has no padding token; set tokenizer.pad_token first")
         if max_length <= tokenizer.num_special_tokens_to_add():
             raise ValueError(f"max_length = {max_length} leaves no room for a word beside the special tokens")
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.keep_end_token = keep_end_token
 
     def __call__(self, expressions: Sequence[str], pad_to: int | None = None) -> Tokens:
         """Tokenize any number of sentences: `encode` and `pad` in one."""
@@ -98,7 +101,8 @@ class ExpressionTokenizer:
         if len(ids) <= self.max_length:
             return ids
         # BERT ends with the first, CLIP with the second.
-        end = ids[-1:] if ids[-1] in (self.tokenizer.sep_token_id, self.tokenizer.eos_token_id) else []
+        ends = ids[-1] in (self.tokenizer.sep_token_id, self.tokenizer.eos_token_id)
+        end = ids[-1:] if ends and self.keep_end_token else []
         return ids[: self.max_length - len(end)] + end
 
     @property
@@ -142,6 +146,8 @@ class ExpressionTokenizer:
         self.tokenizer.save_pretrained(folder)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, max_length: int = 20) -> "ExpressionTokenizer":
+    def from_pretrained(
+        cls, source: str | Path, max_length: int = 20, keep_end_token: bool = True
+    ) -> "ExpressionTokenizer":
         """Load from a Hub id or a local folder."""
-        return cls(AutoTokenizer.from_pretrained(source), max_length)
+        return cls(AutoTokenizer.from_pretrained(source), max_length, keep_end_token)

@@ -119,13 +119,17 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         return F.interpolate(logits, size=size, mode="bilinear", align_corners=self.align_corners)
 
     def set_inputs(
-        self, preprocess: Preprocess | dict[str, Any] | None, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+        self,
+        preprocess: Preprocess | dict[str, Any] | None,
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        keep_end_token: bool = True,
     ) -> None:
-        """Set `preprocess` and `tokenizer`; every model's constructor calls this."""
+        """Set `preprocess` and `tokenizer` (see `ExpressionTokenizer`); every model's constructor calls this."""
         if isinstance(preprocess, dict):
             preprocess = Preprocess.from_dict(preprocess)
         self.preprocess = preprocess or Preprocess()
-        self.tokenizer = ExpressionTokenizer(tokenizer, max_tokens)
+        self.tokenizer = ExpressionTokenizer(tokenizer, max_tokens, keep_end_token)
 
     def set_config(self, **resolved: Any) -> None:
         """Complete `config`: the constructor's arguments with `resolved` in place of Hub ids and folders."""

@@ -33,8 +33,11 @@ class LAVT(RISModel):
         trained_text_layers: How many layers of the text encoder learn, from the first. All its other parameters, the
             embeddings among them, stay as they were pretrained (published: 10 of 12 layers learn). None lets everything
             learn, as a text encoder without pretrained weights must.
+        text_dropout: Whether the text encoder drops out in training. As published it stays in evaluation mode, in which
+            its layers learn all the same.
         tokenizer: Hub id, folder, list of words or tokenizer; by default that of `text`.
         max_tokens: Most tokens of an expression, special ones included.
+        keep_end_token: Whether an expression of too many tokens keeps its end token; the published code cuts it off.
         preprocess: Input size and normalization; by default 480 x 480, stretched.
 
     Raises:
@@ -51,8 +54,10 @@ class LAVT(RISModel):
         fusion_dropout: float = 0.0,
         drop_path: float = 0.3,
         trained_text_layers: int | None = 10,
+        text_dropout: bool = False,
         tokenizer: str | list[str] | PreTrainedTokenizerBase | None = None,
         max_tokens: int = 20,
+        keep_end_token: bool = True,
         preprocess: Preprocess | None = None,
     ) -> None:
         super().__init__()
@@ -60,6 +65,8 @@ class LAVT(RISModel):
             raise ValueError(f"fusion_heads needs four numbers, one for each stage, not {list(fusion_heads)}")
         self.vision = StagedVisionEncoder(vision, drop_path)
         self.text = TextEncoder(text)
+        self.text_dropout = text_dropout
+        self.text.train(text_dropout)
         _freeze_text(self.text, trained_text_layers)
         channels = self.vision.channels
         self.fusions = nn.ModuleList(
@@ -70,7 +77,7 @@ class LAVT(RISModel):
         self.gates = nn.ModuleList(LanguageGate(width) for width in channels[:-1])
         self.decoder = LAVTDecoder(channels)
         vocabulary = build_tokenizer(tokenizer or default_tokenizer("text encoder", text))
-        self.set_inputs(preprocess or Preprocess(480, 480), vocabulary, max_tokens)
+        self.set_inputs(preprocess or Preprocess(480, 480), vocabulary, max_tokens, keep_end_token)
         self.set_config(vision=self.vision.config, text=self.text.config, fusion_heads=list(fusion_heads))
 
     def encode_image(self, images: Tensor) -> Tensor:
@@ -107,6 +114,12 @@ class LAVT(RISModel):
         words = self.encode_text(batch.input_ids, batch.attention_mask)
         images = self.preprocess.normalize(batch.images)[batch.image_index]
         return self.fuse(images, words, batch.attention_mask)[-1].movedim(1, -1), words
+
+    def train(self, mode: bool = True) -> "LAVT":
+        """Training mode; the text encoder stays in evaluation mode unless there is `text_dropout`."""
+        super().train(mode)
+        self.text.train(mode and self.text_dropout)
+        return self
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The official groups, all at one rate: only norms and tables of the vision encoder are not decayed.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from models.families import KIN, STRIDES, TEXT, VISION, text, vision
-from models.small import BERT, small_caris
+from models.small import BERT, SWIN, small_caris
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, CLIPConfig, CLIPModel, CLIPTokenizer
 
@@ -103,6 +103,25 @@ def test_the_text_encoder_of_a_whole_clip(tmp_path: Path) -> None:
     assert expected.keys() == weights.keys()
     assert all(torch.equal(value, weights[name]) for name, value in expected.items())
     assert TextEncoder(encoder.config).config == encoder.config
+    clip.half().save_pretrained(tmp_path / "half")
+    assert {parameter.dtype for parameter in TextEncoder(tmp_path / "half").parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("encoder", "values"), [(VisionEncoder, SWIN), (TextEncoder, BERT)])
+def test_weights_are_single_precision_whatever_the_file_holds(
+    encoder: type[VisionEncoder | TextEncoder], values: dict[str, Any], dtype: str, tmp_path: Path
+) -> None:
+    theirs = AutoModel.from_config(AutoConfig.for_model(**values)).to(getattr(torch, dtype))
+    theirs.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["dtype"] == dtype
+    for source in (tmp_path, {**values, "dtype": dtype}):
+        ours = encoder(source)
+        assert {parameter.dtype for parameter in ours.parameters()} == {torch.float32}
+        assert dtype not in json.dumps(ours.config)
+    name, value = next((name, value) for name, value in theirs.named_parameters() if value.ndim == 2)
+    parameters = dict(encoder(tmp_path).named_parameters())
+    assert torch.equal(next(p for n, p in parameters.items() if n.endswith(name)), value.float())
 
 
 @pytest.mark.parametrize(
@@ -271,11 +290,11 @@ def test_weights_of_timm_stand_alone_once_loaded(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="the extra timm is not installed")
     from safetensors.torch import save_file
 
-    network = timm.create_model("resnet18")
+    network = timm.create_model("resnet18").half()
     save_file(network.state_dict(), tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(
-        json.dumps({"architecture": "resnet18", "num_classes": 1000, "pretrained_cfg": {"tag": "mine"}})
-    )
+    described = {"architecture": "resnet18", "num_classes": 1000, "pretrained_cfg": {"tag": "mine"}}
+    (tmp_path / "config.json").write_text(json.dumps(described | {"torch_dtype": "float16"}))
     encoder = VisionEncoder(tmp_path)
-    assert torch.equal(encoder.backbone._backbone.conv1.weight, network.conv1.weight)
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+    assert torch.equal(encoder.backbone._backbone.conv1.weight, network.conv1.weight.float())
     assert encoder.config["backbone"] == "resnet18"

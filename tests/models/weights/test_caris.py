@@ -96,7 +96,7 @@ def test_the_configuration_is_read_off_the_shapes(shared: Path) -> None:
         del found["vision"], found["text"]
         assert found == {
             **{"width": 256, "layers": 6, "heads": 8, "points": 4, "levels": 3, "prompts": 5},
-            **{"prompt_levels": [1, 2], "ffn_ratio": 4, "attention_ratio": 4},
+            **{"prompt_levels": [1, 2], "ffn_ratio": 4, "attention_ratio": 4, "keep_end_token": False},
         }
 
 

@@ -86,7 +86,7 @@ def test_the_configuration_is_read_off_the_shapes(real: tuple[str, LAVT, dict[st
     found = lavt_config(weights)
     assert {key: found["vision"][key] for key in SIZES[size]} == SIZES[size]
     assert found["text"]["num_hidden_layers"] == found["text"]["num_attention_heads"] == 12
-    assert found["fusion_heads"] == [1, 1, 1, 1]
+    assert (found["fusion_heads"], found["keep_end_token"]) == ([1, 1, 1, 1], False)
     assert lavt_config(weights, ConversionOptions(fusion_heads=(2, 2, 4, 4), window=8))["fusion_heads"] == [2, 2, 4, 4]
     assert kind_of(weights) == "lavt"
     with pytest.raises(ValueError, match="neither those of a published network"):

@@ -58,6 +58,7 @@ def test_a_published_file_becomes_a_folder_with_the_same_logits(
     model = load_model(tmp_path / "out")
     assert model.preprocess.size == (side, side)
     assert model.tokenizer.max_length == NETWORKS[report.kind].max_tokens
+    assert model.tokenizer.keep_end_token is (report.kind in ("cris", "etris")), "as it was evaluated"
     ids = case["input_ids"].long()
     visible = case["attention_mask"].long() if "attention_mask" in case else (ids != 0).long()
     with torch.no_grad():

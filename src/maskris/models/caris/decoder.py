@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, cast, get_args
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from maskris.models.layers.attention import Attention, sine_encoding
 from maskris.models.layers.deformable import DeformableAttention, pixel_centers
+from maskris.models.layers.initialization import Initialization, check_initialization
 from maskris.models.layers.sampling import Shapes
-
-Initialization = Literal["published", "scratch"]
 
 
 class CARISDecoder(nn.Module):
@@ -60,8 +59,7 @@ class CARISDecoder(nn.Module):
 
     def reset_parameters(self, init: Initialization) -> None:
         """Initial weights of the layers and the mask head; the projections are initialized where they are built."""
-        if init not in get_args(Initialization):
-            raise ValueError(f"init must be one of {', '.join(get_args(Initialization))}, not {init!r}")
+        check_initialization(init)
         for layer in self.layers:
             cast(DecoderLayer, layer).reset_parameters(init)
         for head in (self.mask_feature, self.lang_embed) if init == "scratch" else ():

@@ -15,11 +15,12 @@ from transformers import PreTrainedTokenizerBase
 from maskris.batch import Batch
 from maskris.data.preprocess import Preprocess
 from maskris.models.base import RISModel
-from maskris.models.caris.decoder import CARISDecoder, Initialization
+from maskris.models.caris.decoder import CARISDecoder
 from maskris.models.encoders.sources import Source, build_tokenizer
 from maskris.models.encoders.text import TextEncoder
 from maskris.models.encoders.tokenizers import default_tokenizer
 from maskris.models.encoders.vision import VisionEncoder
+from maskris.models.layers.initialization import Initialization
 from maskris.models.optimizer_groups import Part, parameter_groups
 
 
@@ -58,6 +59,7 @@ class CARIS(RISModel):
         encoder_lr: Learning rate of both encoders over that of the rest; 1 for encoders without pretrained weights.
         tokenizer: Hub id, folder, list of words or tokenizer; by default that of `text`.
         max_tokens: Most tokens of an expression, special ones included.
+        keep_end_token: Whether an expression of too many tokens keeps its end token; the published code cuts it off.
         preprocess: Input size and normalization; by default 448 x 448, stretched.
         gradient_checkpointing: Gradient checkpointing of the blocks of the vision encoder and the layers of the
             decoder: the same gradients, a third of the activations' memory, a fourth more time.
@@ -86,6 +88,7 @@ class CARIS(RISModel):
         encoder_lr: float = 0.1,
         tokenizer: str | list[str] | PreTrainedTokenizerBase | None = None,
         max_tokens: int = 20,
+        keep_end_token: bool = True,
         preprocess: Preprocess | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
@@ -95,7 +98,7 @@ class CARIS(RISModel):
         self.encoder_lr = encoder_lr
         self.vision = VisionEncoder(vision, drop_path)
         self.text = TextEncoder(text)
-        self.conditional_prompts = ConditionalPrompts(self.vision.channels[-1], self.text.width, prompt_levels)
+        self.conditional_prompts = ConditionalPrompts(self.vision.channels[-1], self.text.width, prompt_levels, init)
         self.decoder = CARISDecoder(
             self.vision.channels,
             self.text.width,
@@ -113,7 +116,9 @@ class CARIS(RISModel):
             self.vision.set_gradient_checkpointing(True)
             self.decoder.gradient_checkpointing = True
         vocabulary = build_tokenizer(tokenizer or default_tokenizer("text encoder", text))
-        self.set_inputs(preprocess, vocabulary, max_tokens)
+        if self.text.causal and not keep_end_token:
+            raise ValueError("CLIP's text encoder needs keep_end_token: its end token has the features of the sentence")
+        self.set_inputs(preprocess, vocabulary, max_tokens, keep_end_token)
         self.set_config(vision=self.vision.config, text=self.text.config, prompt_levels=list(prompt_levels))
 
     def encode_image(self, images: Tensor) -> CARISFeatures:
@@ -163,13 +168,16 @@ def _uses_weight_decay(name: str, module: nn.Module) -> bool:
 class ConditionalPrompts(nn.Module):
     """Vectors for the text encoder that depend on the image (CARIS section 3.2): `side`² for each pooled grid."""
 
-    def __init__(self, channels: int, text_width: int, sides: Sequence[int]) -> None:
+    def __init__(self, channels: int, text_width: int, sides: Sequence[int], init: Initialization) -> None:
         super().__init__()
         self.sides = tuple(sides)
         self.in_linears = nn.ModuleList(nn.Linear(channels, text_width) for _ in self.sides)
         self.out_linears = nn.ModuleList(nn.Linear(text_width, text_width) for _ in self.sides)
         self.lang_prompts = nn.Embedding(sum(side**2 for side in self.sides), text_width)
         self.norm = nn.LayerNorm(text_width)
+        for linear in (*self.in_linears, *self.out_linears) if init == "published" else ():
+            nn.init.trunc_normal_(cast(nn.Linear, linear).weight, std=0.02)
+            nn.init.zeros_(cast(nn.Linear, linear).bias)
 
     def forward(self, coarsest: Tensor) -> Tensor:
         """``[I, c, h, w]`` to ``[I, P, T]``."""

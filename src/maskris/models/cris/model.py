@@ -116,7 +116,8 @@ class CRIS(RISModel):
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Two groups: CLIP at `encoder_lr` times the rate, and all else with CLIP's positions at the full rate.
 
-        As published, but for the published first epoch, in which CLIP learns at the full rate by mistake.
+        As published. That CLIP learns at the full rate in the first epoch is a matter of the training
+        (`first_epoch_full_rate`).
         """
         parts = Part("clip", self.clip, self.encoder_lr, leaves_out="positional_embedding"), Part("head", self)
         return parameter_groups(parts, lr, weight_decay)

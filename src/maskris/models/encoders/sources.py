@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
 
@@ -13,6 +14,9 @@ Source = dict[str, Any] | str | Path
 """A Hub id, a local folder, or the values of a configuration with its ``model_type`` (random weights then)."""
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+_TELLING = ("tokenizer.json", "tokenizer_config.json", "config.json")
+"""Files from any of which `transformers` knows what a tokenizer is."""
 
 _UNDECLARED = {
     "deberta-v2": (
@@ -26,13 +30,16 @@ _UNDECLARED = {
 def read_config(source: Source, **options: Any) -> Any:
     """The configuration of `transformers` that `source` stands for, with `options` in place of its own values.
 
+    It asks for single precision, in which everything is trained: by themselves, models of `transformers` have the
+    precision that their configuration names, else that of their file.
+
     Raises:
         OSError: If there is nothing at `source`.
         ValueError: If a dict has no ``model_type``, or keys that its kind doesn't know.
     """
     if not isinstance(source, dict):
         try:
-            return AutoConfig.from_pretrained(source, **options)
+            return _in_single_precision(AutoConfig.from_pretrained(source, **options))
         except OSError as error:
             raise OSError(f"The encoder {source} is no local folder and could not be loaded: {error}") from error
     if "model_type" not in source:
@@ -40,7 +47,14 @@ def read_config(source: Source, **options: Any) -> Any:
     # transformers takes any key and forgets it, so that a misspelt one would change nothing and say nothing.
     if unknown := sorted(key for key in source if key not in options and not _knows(source["model_type"], key)):
         raise ValueError(f"A configuration of {source['model_type']} has no key {', '.join(unknown)}")
-    return AutoConfig.for_model(**{**source, **options})
+    return _in_single_precision(AutoConfig.for_model(**{**source, **options}))
+
+
+def _in_single_precision(config: Any) -> Any:
+    for part in (config, *(getattr(config, name) for name in config.sub_configs)):
+        if part is not None:
+            part.dtype = torch.float32
+    return config
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
@@ -48,11 +62,16 @@ def describe(model: nn.Module) -> dict[str, Any]:
     config = cast(Any, model).config
     values = config.to_diff_dict()
     computed = {"transformers_version", "architectures", "stage_names", "dtype", "model_type"}
+    values = {key: _without_dtype(value) for key, value in values.items()}
     if "depths" in values and "embed_dim" in values:  # the Swin family: these follow from the two
         computed |= {"num_layers", "hidden_size"}
     # Published configurations carry keys of other times (bert-base-uncased has gradient_checkpointing): left behind.
     kept = {key: value for key, value in values.items() if key not in computed and _knows(config.model_type, key)}
     return {"model_type": config.model_type, **kept}
+
+
+def _without_dtype(value: Any) -> Any:
+    return {key: each for key, each in value.items() if key != "dtype"} if isinstance(value, dict) else value
 
 
 def _knows(kind: str, key: str) -> bool:
@@ -65,14 +84,33 @@ def _default(kind: str) -> Any:
 
 
 def build_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """A tokenizer from a Hub id, a folder, or a list of words.
+    """A tokenizer from a Hub id, a folder, BERT's ``vocab.txt`` (or a folder with it alone), or a list of words.
 
     A list becomes a lower-case WordPiece tokenizer with the five special tokens of BERT in front; if the list
-    already begins with ``[PAD]``, it is taken as a whole vocabulary. CLIP's tokenizer gets the stand-in for masks
-    that it lacks, see `maskris.models.encoders.tokenizers`.
+    already begins with ``[PAD]``, it is taken as a whole vocabulary. A ``vocab.txt`` keeps capital letters if it has
+    words with them, as those of BERT's cased models have. CLIP's tokenizer gets the stand-in for masks that it lacks,
+    see `maskris.models.encoders.tokenizers`.
+
+    Raises:
+        OSError: If there is no such tokenizer.
+        ValueError: If a ``vocab.txt`` is none of BERT's.
     """
     if isinstance(source, list):
         tokens = source if source[:1] == ["[PAD]"] else [*SPECIAL_TOKENS, *source]
         return BertTokenizer(vocab={token: i for i, token in enumerate(tokens)})
-    tokenizer = AutoTokenizer.from_pretrained(source) if isinstance(source, (str, Path)) else source
-    return build_clip_tokenizer(tokenizer) if isinstance(tokenizer, CLIPTokenizer) else tokenizer
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        if path.suffix == ".txt":
+            return _from_vocabulary(path)
+        if (path / "vocab.txt").is_file() and not any((path / name).is_file() for name in _TELLING):
+            return _from_vocabulary(path / "vocab.txt")
+        source = cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source))
+    return build_clip_tokenizer(source) if isinstance(source, CLIPTokenizer) else source
+
+
+def _from_vocabulary(path: Path) -> PreTrainedTokenizerBase:
+    words = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    if missing := [token for token in SPECIAL_TOKENS if token not in words]:
+        raise ValueError(f"{path} is no vocabulary of BERT, one token a line: it lacks {', '.join(missing)}")
+    cased = any(word != word.lower() and not word.startswith("[") for word in words)
+    return BertTokenizer(vocab={word: i for i, word in enumerate(words)}, do_lower_case=not cased)

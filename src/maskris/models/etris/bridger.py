@@ -6,6 +6,8 @@ inputs: it returns what is to be added to the image features and to the words.
 
 from torch import Tensor, nn
 
+from maskris.models.layers.initialization import Initialization
+
 Exchange = tuple[Tensor, Tensor]
 """The inputs of the two sides of a bridge: pixels ``[N, h'w', D]`` and words ``[N, L, D]`` at the bridge's width."""
 
@@ -24,6 +26,7 @@ class Bridge(nn.Module):
             by what they attend to.
         dropout: Of the decoder layers.
         follows: Whether there is a bridge before this one, whose inputs are added to those of this one.
+        init: See `ETRIS`.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Bridge(nn.Module):
         gated: bool,
         dropout: float,
         follows: bool,
+        init: Initialization,
     ) -> None:
         super().__init__()
 
@@ -53,6 +57,17 @@ class Bridge(nn.Module):
         self.text_in, self.text_out = nn.Linear(text_width, width), nn.Linear(width, text_width)
         self.vision_norm = nn.LayerNorm(width) if follows else None
         self.text_norm = nn.LayerNorm(width) if follows else None
+        if init == "published":
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Published initial weights: linear layers N(0, 0.02) without bias, Kaiming for both kinds of convolution."""
+        for module in self.modules():  # of the attentions, the output projections alone are linear layers
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, vision: Tensor, words: Tensor, previous: Exchange | None) -> tuple[Tensor, Tensor, Exchange]:
         """Cross the bridge.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from maskris.models.clip.resnet import ModifiedResNet
 from maskris.models.clip.towers import CLIP
 from maskris.models.etris.bridger import Bridge, Exchange
+from maskris.models.layers.initialization import Initialization
 
 STAGES = 3
 
@@ -37,6 +38,7 @@ class BridgedCLIP(nn.Module):
         fused: How many of the three stages have a bridge, from the last.
         strides: How far each bridge is zoomed in (the last one: out), so that all meet at one resolution.
         dropout: Of the bridges of a ResNet.
+        init: See `ETRIS`.
 
     Attributes:
         divisor: Height and width of an image must be multiples of it.
@@ -47,7 +49,15 @@ class BridgedCLIP(nn.Module):
     """
 
     def __init__(
-        self, clip: CLIP, *, width: int, heads: int, fused: int, strides: Sequence[int], dropout: float
+        self,
+        clip: CLIP,
+        *,
+        width: int,
+        heads: int,
+        fused: int,
+        strides: Sequence[int],
+        dropout: float,
+        init: Initialization,
     ) -> None:
         super().__init__()
         first, patch = clip.config["vision_width"], clip.config["vision_patch_size"]
@@ -67,7 +77,9 @@ class BridgedCLIP(nn.Module):
         self.clip = clip
         self.first = STAGES - fused  # the first stage with a bridge
         words = clip.config["transformer_width"]
-        bridge = partial(Bridge, text_width=words, width=width, heads=heads, gated=not resnet, dropout=dropout)
+        bridge = partial(
+            Bridge, text_width=words, width=width, heads=heads, gated=not resnet, dropout=dropout, init=init
+        )
         self.bridger = nn.ModuleDict(
             {
                 str(i): bridge(self.channels[i], stride=strides[i], last=i == STAGES - 1, follows=i > self.first)

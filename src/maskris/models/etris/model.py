@@ -21,6 +21,7 @@ from maskris.models.encoders.sources import Source
 from maskris.models.encoders.tokenizers import OPENAI, build_clip_tokenizer, default_tokenizer
 from maskris.models.etris.bridger import Zoom
 from maskris.models.etris.encoder import BridgedCLIP, ImageState
+from maskris.models.layers.initialization import Initialization, check_initialization
 from maskris.models.optimizer_groups import Part, parameter_groups
 from maskris.models.weights.encoders import build_clip
 
@@ -43,6 +44,8 @@ class ETRIS(RISModel):
         num_head: Heads of every attention in the decoder.
         dim_ffn: Inner width of the decoder's feed-forward networks.
         dropout: Of the decoder and of the bridges of a ResNet.
+        init: ``"published"`` begins with bridges so weak that words and pixels hardly matter to each other, which suits
+            pretrained encoders; ``"scratch"`` with PyTorch's initial weights.
         freeze_clip: Train nothing of CLIP but its positions, as published; false for a CLIP without pretrained weights.
         freeze_statistics: Leave the running statistics of CLIP's batch norms alone, and use them in training as well.
             As published they are not frozen with the weights: they follow the training images.
@@ -68,6 +71,7 @@ class ETRIS(RISModel):
         num_head: int = 8,
         dim_ffn: int = 512,
         dropout: float = 0.1,
+        init: Initialization = "published",
         freeze_clip: bool = True,
         freeze_statistics: bool = False,
         encoder_lr: float = 1.0,
@@ -76,6 +80,7 @@ class ETRIS(RISModel):
         preprocess: Preprocess | None = None,
     ) -> None:
         super().__init__()
+        check_initialization(init)
         self.freeze_statistics = freeze_statistics
         self.encoder_lr = encoder_lr
         vocabulary = build_clip_tokenizer(tokenizer or default_tokenizer("CLIP", clip, OPENAI))
@@ -86,7 +91,7 @@ class ETRIS(RISModel):
         nhead = nhead or (4 if resnet else 8)
         stride = list(stride or ((2, 1, 2) if resnet else (1, 1, 1)))
         self.encoders = BridgedCLIP(
-            model, width=ladder_dim, heads=nhead, fused=multi_stage, strides=stride, dropout=dropout
+            model, width=ladder_dim, heads=nhead, fused=multi_stage, strides=stride, dropout=dropout, init=init
         )
         if freeze_clip:
             for name, parameter in model.named_parameters():

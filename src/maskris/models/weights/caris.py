@@ -51,6 +51,7 @@ def caris_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUB
         "prompt_levels": list(prompt_levels),
         "ffn_ratio": _ratio(weights, "pixel_decoder.encoder.0.vis_mlp.fc1.weight"),
         "attention_ratio": _ratio(weights, "pixel_decoder.encoder.0.v2l_cross_attn.q_proj.weight"),
+        "keep_end_token": False,  # so they were trained and evaluated
     }
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, SwinBackbone, SwinConfig
+from transformers import AutoConfig, PreTrainedTokenizerBase, SwinBackbone, SwinConfig
 
 from maskris.models.base import RISModel
+from maskris.models.encoders.sources import build_tokenizer
 from maskris.models.encoders.tokenizers import build_clip_tokenizer
 from maskris.models.weights.checkpoint import read_checkpoint
 from maskris.models.weights.encoders import SWIN_IMAGENET_RULES, swin_config
@@ -150,11 +151,8 @@ def convert_checkpoint(
 
 
 def _bert(source: str) -> PreTrainedTokenizerBase:
-    if source.endswith(".txt"):
-        words = Path(source).read_text(encoding="utf-8").splitlines()
-        return BertTokenizer(vocab={word: i for i, word in enumerate(words)})
     try:
-        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source))
+        return build_tokenizer(source)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"The tokenizer {source} could not be loaded; without a network, give a folder or the vocab.txt of the "

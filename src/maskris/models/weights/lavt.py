@@ -57,4 +57,5 @@ def lavt_config(weights: Mapping[str, Tensor], options: ConversionOptions = PUBL
         "vision": swin_config(inner(weights, "backbone."), options.window),
         "text": bert_config(bert, options),
         "fusion_heads": list(options.fusion_heads),
+        "keep_end_token": False,  # so they were trained and evaluated
     }
