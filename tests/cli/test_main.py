@@ -73,6 +73,7 @@ DIFFERENT = {  # what means another thing in some commands, or is another thing 
     "metric": "a study compares by the mean",
     "text": "sentences of annotations, or the text encoder of a checkpoint",
     "threads": "those of a study's runs",
+    "threshold": "of probabilities, or of soft masks, which have none by default",
 }
 
 
