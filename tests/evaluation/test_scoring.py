@@ -270,6 +270,8 @@ def test_missing_rows_are_misses_only_if_asked(scene):
     with pytest.raises(InvalidData, match=r"5 x missing row.*\n(.*\n)+--missing miss counts missing rows as misses"):
         score(some, scene, splits=["val"])
     failed = [some[0], {"ref_id": 2, "expression": "man", "error": "There is no photo"}]
+    with pytest.raises(InvalidData, match=r"expression 0 'man' about b/1.jpg \(row 1: There is no photo\)"):
+        score(failed, scene, splits=["val"])
     for protocol in ("original", "grefcoco-original"):
         result = score(failed, scene, protocol, splits=["val"], missing="miss")
         assert result.settings["missing"] == 5

@@ -144,7 +144,8 @@ class _Matches:
         self._sizes = [size or pair for pair in sizes]  # by row
         self._whole: ExpressionIndex | None = None
         self._groups: dict[tuple[int, ...], list[_Prediction]] = defaultdict(list)
-        self._failed: set[int] = set()  # places whose prediction can't be used
+        self._seen: set[int] = set()  # places with a prediction, whether it can be used or not
+        self._errors: dict[int, str] = {}  # why there is no prediction, by place
         self._problems: list[Problem] = []
 
     def add(self, row: GivenRow) -> None:
@@ -159,8 +160,9 @@ class _Matches:
             return self._foreign(row)
         if len(places) > 1 and not self.index.same_phrase(places):
             return self._report(row.where, "ambiguous row", self.index.apart(places))
-        if row.values.get("error") is not None:
-            return None  # the expression is missing, if no other row has a mask for it
+        if row.values.get("error") is not None:  # missing, if no other row has a mask for the expression
+            self._errors |= dict.fromkeys(places, f" ({row.where}: {row.values['error']})")
+            return None
         try:
             mask = mask_of(row, self._sizes[self.index.rows[places[0]]], self._threshold)
             value = _score_of(row)
@@ -177,7 +179,7 @@ class _Matches:
                 self.cuts.add(float(cut))
             self._groups[tuple(places)].append(_Prediction(row.where, mask.counts, value))
             return None
-        self._failed.update(places)
+        self._seen.update(places)
         return None
 
     def settle(self, missing: Missing) -> None:
@@ -192,11 +194,10 @@ class _Matches:
                     if (other := self.taken.setdefault(place, one)) is not one:
                         named = f"{other.where}, {one.where}"
                         self._report(named, "duplicate rows", f"2 rows are about {self.index.describe(place)}")
-            self._failed.update(places)
-        lacking = [place for place in range(len(self.index)) if place not in self._failed]
-        if missing == "error":
-            for place in lacking:
-                self._report("", "missing row", f"there is no prediction for {self.index.describe(place)}")
+            self._seen.update(places)
+        for place in sorted(set(range(len(self.index))) - self._seen) if missing == "error" else ():
+            why = self._errors.get(place, "")
+            self._report("", "missing row", f"there is no prediction for {self.index.describe(place)}{why}")
         if self._problems:
             only = {problem.kind for problem in self._problems} == {"missing row"}
             raise InvalidData(self._problems, "--missing miss counts missing rows as misses" if only else "")
