@@ -42,7 +42,7 @@ def score(
     may be one prediction, or two. Other keys are passed over, but for ``score`` and ``threshold``, ``error`` (a
     prediction that failed is missing), and those of `mask_of`.
 
-    Under a protocol at the photo's size the result is that of `evaluate` for the model that predicted the masks.
+    Under a protocol at the photo's size the result is that of `evaluate` for a model that predicts these masks.
 
     Args:
         predictions: What `read_predictions` reads.
