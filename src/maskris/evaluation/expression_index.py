@@ -54,7 +54,7 @@ class ExpressionIndex:
         Photos are compared by the names of their files, and of several by as many of their folders as are in common.
 
         Raises:
-            ValueError: If nothing is said, or a value is of another type.
+            ValueError: If nothing is said, a value is of another type, or several photos are named.
         """
         key = self._key(values)
         if (names := tuple(key)) not in self._places:
@@ -88,7 +88,10 @@ class ExpressionIndex:
         parts = _parts(given)
         shared = {image: _shared_tail(parts, _parts(image)) for image in self._photos.get(parts[-1], ())}
         nearest = [image for image, length in shared.items() if length == max(shared.values())]
-        return nearest[0] if len(nearest) == 1 else None
+        if len(nearest) > 1:
+            few = f"{', '.join(nearest[:3])}{', …' if len(nearest) > 3 else ''}"
+            raise ValueError(f"{given} may be any of {len(nearest)} photos ({few}); name folders that tell them apart")
+        return nearest[0] if nearest else None
 
     def same_phrase(self, places: Sequence[int]) -> bool:
         """Whether these are one phrase that one referent has several times."""

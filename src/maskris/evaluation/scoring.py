@@ -207,8 +207,12 @@ class _Matches:
     def _foreign(self, row: GivenRow) -> None:
         if self._chosen is not self._table:
             self._whole = self._whole or ExpressionIndex(self._table)
-            if self._whole.find(row.values):
-                self.other_splits += 1
+            try:
+                if self._whole.find(row.values):
+                    self.other_splits += 1
+                    return
+            except ValueError as error:
+                self._report(row.where, "bad value", str(error))
                 return
         message = f"no expression of the table agrees with it: {_said(row)}"
         without = {key: value for key, value in row.values.items() if key != "expression"}
