@@ -11,7 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmarks are no part of the package
 
-from benchmarks import loader, reduced
+from benchmarks import loader, other_metrics, reduced
 from benchmarks.__main__ import as_table, run
 from benchmarks.cases import Setting, make_batch, make_model, make_task
 from benchmarks.overhead import load_images, open_table, startup, varied_table
@@ -165,3 +165,15 @@ def test_a_benchmark_process_that_fails_is_reported() -> None:
         Worker(Setting("inference", size="no")),
     ):
         pass
+
+
+def test_the_table_of_other_metrics_in_the_docs_says_what_ours_measures() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    (row,) = (line for line in page.splitlines() if line.startswith("| maskris, mIoU |"))
+    shown = dict(zip(other_metrics.cases(), row.split(" | ")[1:], strict=True))
+    for name, pair in other_metrics.cases().items():
+        if shown[name] == "error":
+            with pytest.raises(ValueError, match=r"10 x 10 pixels \(height x width\), not 10 x 9"):
+                other_metrics.ours(*pair)
+        else:
+            assert shown[name].startswith(f"{other_metrics.ours(*pair):.3f}"), name

@@ -37,6 +37,7 @@ from .experiments.recipe import Recipe as Recipe
 from .experiments.run import train as train
 from .evaluation.protocol import Protocol as Protocol
 from .evaluation.evaluator import evaluate as evaluate
+from .evaluation.scoring import score as score
 from .evaluation.result import Evaluation as Evaluation
 from .evaluation.bootstrap import bootstrap_intervals as bootstrap_intervals
 from .evaluation.bootstrap import paired_intervals as paired_intervals

@@ -5,11 +5,18 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from maskris.cli import main as cli
 from maskris.cli.arguments import arguments_of, parse, split_overrides
+from maskris.cli.evaluate import evaluate
+from maskris.cli.options import MetricName
+from maskris.cli.score import score
+from maskris.evaluation.metrics import metrics_of
+from maskris.evaluation.protocol import PRESETS
+from maskris.robustness import results as robustness_results
 
 
 def test_the_overview_names_every_command(maskris):
@@ -73,6 +80,7 @@ DIFFERENT = {  # what means another thing in some commands, or is another thing 
     "metric": "a study compares by the mean",
     "text": "sentences of annotations, or the text encoder of a checkpoint",
     "threads": "those of a study's runs",
+    "threshold": "of probabilities, or of soft masks, which have none by default",
 }
 
 
@@ -277,3 +285,11 @@ def test_prepare_says_what_is_missing(maskris, tmp_path):
     code, _, err = maskris("prepare", "--out", tmp_path / "a.parquet")
     assert code == 1
     assert "Say what to read: maskris prepare SOURCE" in err
+
+
+def test_choices_of_protocols_and_metrics_are_those_of_the_packages():
+    assert get_args(MetricName) == ("mIoU", "oIoU")
+    assert set(get_args(MetricName)) == set(robustness_results.METRICS) < set(metrics_of(PRESETS["maskris"]))
+    for command, function in (("evaluate", evaluate), ("score", score)):
+        (protocol,) = (argument for argument in arguments_of(function) if argument.name == "protocol")
+        assert get_args(protocol.annotation) == tuple(PRESETS), command

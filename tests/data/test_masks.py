@@ -32,6 +32,19 @@ def test_compressed_and_uncompressed_counts_mean_the_same(mask):
     assert masks.from_counts(compressed.decode(), *mask.shape) == compressed
 
 
+@given(st.lists(st.integers(0, 3), min_size=1).filter(any))
+def test_empty_runs_mean_nothing(runs):
+    """pycocotools takes them, but its boxes and unions of such masks are wrong."""
+    pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)[None]  # one row, so that columns follow each other
+    assert masks.from_counts(runs, *pixels.shape) == masks.encode(pixels)
+
+
+@given(planes, st.data())
+def test_pixels_that_two_masks_share(first, data):
+    second = data.draw(arrays(bool, first.shape))
+    assert masks.shared_area(masks.encode(first), masks.encode(second), *first.shape) == (first & second).sum()
+
+
 @given(st.binary(max_size=40) | st.text(max_size=40) | st.lists(st.integers(-5, 2**40), max_size=9))
 def test_damaged_counts_are_refused_and_never_crash(counts):
     try:

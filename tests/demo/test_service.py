@@ -186,7 +186,7 @@ def test_downloads_are_what_predict_writes(service, predictor, photo, tmp_path):
             assert entry["threshold"] == 0.9
             assert entry["score"] == pytest.approx(prediction.score)
             assert entry["box"] == list(prediction.box)
-            with files.open(f"{folder}/{entry['mask']}") as mask:
+            with files.open(f"{folder}/{entry['mask_file']}") as mask:
                 assert np.array_equal(np.asarray(Image.open(mask)), prediction.mask * np.uint8(255))
 
 
@@ -252,4 +252,7 @@ def test_photos_that_a_camera_stored_turned(service, photo, tmp_path, orientatio
         (folder := tmp_path / request.path.stem).mkdir()
         with zipfile.ZipFile(service.download(request, 0.5, "zip", folder)) as files:
             contents.append({name: files.read(name) for name in files.namelist()})
+    said = [json.loads(content.pop("a/prediction.json")) for content in contents]
+    assert [one.pop("orientation") for one in said] == [1, orientation]
+    assert said[1] == said[0]
     assert contents[1] == contents[0]

@@ -58,7 +58,7 @@ def test_wrong_values_are_refused(values, message):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="choose one of maskris, lavt, cris, grefcoco"):
+    with pytest.raises(ValueError, match="choose one of maskris, lavt, original, cris, grefcoco"):
         Protocol.of("refer")
     with pytest.raises(ValueError, match="Unknown protocol keys size"):
         Protocol.from_dict({"size": 448})

@@ -129,7 +129,7 @@ def test_a_file_of_ones_own(tmp_path):
     [
         ({"numbers": {"val": 1}}, "Claim 2 has the unknown key numbers; known are method, dataset"),
         ({"metric": None}, "Claim 2: metric must be text, not None"),
-        ({"protocol": "coco"}, "Claim 2: there is no protocol 'coco'; choose one of maskris, lavt, cris, grefcoco"),
+        ({"protocol": "coco"}, "Claim 2: there is no protocol 'coco'; choose one of maskris, lavt, original, cris"),
         ({"protocol": None}, "Claim 2: with a recipe, name the protocol to measure by"),
         ({"metric": "Pr@0.55"}, "Claim 2: there is no metric 'Pr@0.55'; choose one of oIoU, mIoU, Pr@0.5"),
         ({"recipe": "refcoco-maskri"}, "Claim 2: There is no recipe 'refcoco-maskri'.* did you mean refcoco-maskris"),

@@ -72,8 +72,8 @@ def test_every_row_has_its_line(model, rows, tmp_path):
             assert set(record) == {"row", "id", "image", "expression", "error"}
             continue
         alone = single.predict(row["expression"], image=tmp_path / row["image"])
-        assert np.array_equal(coco.decode(record["mask"]) != 0, alone.mask)
-        assert record["size"] == record["mask"]["size"] == list(alone.mask.shape)
+        assert np.array_equal(coco.decode(record["segmentation"]) != 0, alone.mask)
+        assert record["size"] == record["segmentation"]["size"] == list(alone.mask.shape)
         assert record["score"] == pytest.approx(alone.score, abs=1e-6)
         assert record["box"] == (None if alone.box is None else list(alone.box))
         assert record["area"] == alone.mask.sum()
@@ -85,7 +85,7 @@ def test_every_row_has_its_line(model, rows, tmp_path):
     assert errors[5].startswith("image is empty")
     assert "is not an image" in errors[6]
     assert result.errors[0] == f"row 3 (missing.jpg, 'red'): {errors[3]}"
-    assert records[7]["mask"] == records[0]["mask"], "a row that is there twice has two results"
+    assert records[7]["segmentation"] == records[0]["segmentation"], "a row that is there twice has two results"
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 8])
@@ -217,7 +217,7 @@ def test_masks_and_overlays_are_files_of_their_rows(model, rows, tmp_path):
     assert len({record["mask_file"] for record in records}) == len(records) == 13
     for record in records:
         pixels = np.asarray(Image.open(out / record["mask_file"]))
-        assert np.array_equal(pixels, coco.decode(record["mask"]) * np.uint8(255))
+        assert np.array_equal(pixels, coco.decode(record["segmentation"]) * np.uint8(255))
         assert Image.open(out / record["overlay_file"]).width >= 480
     assert (out / "masks" / "0002-деревня_左-the_red_one.png").is_file()
     assert predict(model, rows, out).now == 0

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maskris.data.table import ReferringTable
 from maskris.inference.batch import file_name
 from maskris.inference.batch_inputs import Row, read_rows
 
@@ -137,6 +138,28 @@ def test_json_lines(tmp_path):
     (tmp_path / "rows.jsonl").write_text("")
     with pytest.raises(ValueError, match="holds no rows; each one needs an image and an expression"):
         read_rows(tmp_path / "rows.jsonl")
+
+
+def test_every_expression_of_a_table(tmp_path):
+    shared = {"image": "a.jpg", "mask": np.ones((2, 2), dtype=bool), "dataset": "toy"}
+    rows = [
+        shared | {"expressions": ["x", "y"], "split": "val", "ref_id": 7},
+        shared | {"expressions": ["z"], "split": "train"},
+    ]
+    ReferringTable.from_rows(rows, tmp_path / "photos").save(tmp_path / "t.parquet")
+    found = read_rows(tmp_path / "t.parquet")
+    assert found.root == tmp_path / "photos"
+    known = {"image": "a.jpg", "dataset": "toy", "split_by": "", "split": "val", "image_id": 0, "ref_id": 7}
+    given = [{"id": None, **known, "expression": text, "number": i} for i, text in enumerate("xy")]
+    assert [one.given for one in found] == given
+    assert [one.given["expression"] for one in read_rows(tmp_path / "t.parquet", splits=["train"])] == ["z"]
+    assert read_rows(tmp_path / "t.parquet", images=tmp_path).root == tmp_path
+    with pytest.raises(ValueError, match="The data has no split test, but val, train; choose with --splits"):
+        read_rows(tmp_path / "t.parquet", splits=["test"])
+    with pytest.raises(ValueError, match=r"Splits are those of prepared data \(.parquet\); leave out val"):
+        read_rows(tmp_path, ["x"], splits=["val"])
+    with pytest.raises(ValueError, match="The phrases stand in"):
+        read_rows(tmp_path / "t.parquet", ["x"])
 
 
 def test_photos_of_a_folder(tmp_path):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from maskris.inference.image import load_image
+from maskris.data.masks import decode, encode, to_stored_frame
+from maskris.inference.image import load_image, orientation_of
 
 RNG = np.random.default_rng(0)
 UPRIGHT = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -44,6 +45,13 @@ def test_every_orientation_becomes_upright(tmp_path, orientation, kind):
     assert np.array_equal(pixels_of(load_image(path)), UPRIGHT)
     with Image.open(path) as opened:  # not loaded yet
         assert np.array_equal(pixels_of(load_image(opened)), UPRIGHT)
+    applied = orientation_of(path)
+    assert applied == (1 if kind == "tiff" else orientation), "PIL turns a TIFF itself"
+    with Image.open(path) as opened:
+        pixels = np.asarray(opened)
+    mask = UPRIGHT[:, :, 0] > 128
+    counts, height, width = to_stored_frame(encode(mask), *mask.shape, applied)
+    assert np.array_equal(decode(counts, height, width), pixels[:, :, 0] > 128)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -34,12 +34,12 @@ def test_the_files_say_what_was_predicted(predictions, photo, tmp_path):
     content = json.loads(saved.json.read_text(encoding="utf-8"))
     entries = content.pop("predictions")
     assert content == {
-        "image": "../../../scene.png", "height": 48, "width": 64, "model": "tiny", "maskris": maskris.__version__,
-        "overlay": "overlay.png",
+        "image": "../../../scene.png", "height": 48, "width": 64, "orientation": 1, "model": "tiny",
+        "maskris": maskris.__version__, "overlay": "overlay.png",
     }  # fmt: skip
     for entry, prediction, path in zip(entries, predictions, saved.masks, strict=True):
         pixels = np.asarray(Image.open(path))
-        assert entry["mask"] == path.name
+        assert entry["mask_file"] == path.name
         assert np.array_equal(pixels, prediction.mask * np.uint8(255))
         assert np.array_equal(coco.decode(entry["segmentation"]) != 0, prediction.mask)
         assert entry["expression"] == prediction.expression

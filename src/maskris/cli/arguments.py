@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn, Union, get_args, get_origin
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 import docstring_parser
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
@@ -18,6 +18,7 @@ from maskris.experiments.recipe import SECTIONS
 from maskris.training.config import TrainingConfig
 from maskris.utils.config_errors import simplify
 
+_MOST_CHOICES = 50  # letters of all choices of an option that still fit into a line of the usage
 _METAVARS = {int: "N", float: "X", Path: "PATH"}
 
 
@@ -216,7 +217,10 @@ def _add(parser: Parser, argument: Argument) -> None:
         options |= {"type": argument.annotation} | ({"nargs": "?"} if optional else {})
     if not argument.positional:
         options |= {"required": argument.required, "dest": argument.name}
-        if not get_args(inner):  # those of a Literal show their choices
+        choices = ", ".join(get_args(inner)) if get_origin(inner) is Literal else ""
+        if len(choices) > _MOST_CHOICES:
+            options["help"] += f" One of {choices}."
+        if not get_args(inner) or len(choices) > _MOST_CHOICES:  # those of a Literal show their choices
             options["metavar"] = _METAVARS.get(inner, argument.shown.removeprefix("--").upper())
     parser.add_argument(argument.shown, **options)
 

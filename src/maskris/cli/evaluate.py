@@ -1,17 +1,16 @@
 """Evaluate a model on prepared data."""
 
 from pathlib import Path
-from typing import Literal
 
 from maskris.cli.common import check_output, say, show
-from maskris.cli.options import IntervalOptions, ModelOptions, RequiredDataOptions
+from maskris.cli.options import IntervalOptions, ModelOptions, ProtocolName, RequiredDataOptions
 
 
 def evaluate(
     checkpoint: str,
     *,
     data: RequiredDataOptions,
-    protocol: Literal["maskris", "lavt", "cris", "grefcoco"] = "maskris",
+    protocol: ProtocolName = "maskris",
     out: Path | None = None,
     intervals: bool = False,
     interval: IntervalOptions,

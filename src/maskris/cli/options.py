@@ -4,7 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from maskris.evaluation.protocol import PRESETS
 from maskris.utils.process import Precision
+
+MetricName = Literal["mIoU", "oIoU"]
+"""The metrics that tables of several models compare."""
 
 if TYPE_CHECKING:
     import torch
@@ -12,6 +16,11 @@ if TYPE_CHECKING:
     from maskris.data.table import ReferringTable
     from maskris.inference.predictor import Predictor
     from maskris.models.base import RISModel
+
+    ProtocolName = str
+else:
+    ProtocolName = Literal[tuple(PRESETS)]
+    """The presets of protocols."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ def predict(
     out: Path = Path("predictions"),
     threshold: float = 0.5,
     images: Path | None = None,
+    splits: list[str] | None = None,
     masks: bool = False,
     overlays: bool = False,
     retry_errors: bool = False,
@@ -30,17 +31,18 @@ def predict(
 ) -> int:
     """Segment what phrases mean in a photo, in every photo of a folder, or in the photos that a file names.
 
-    One photo gives a folder with an overlay and masks as PNG, and JSON with COCO RLE. A folder, with phrases, or a
-    file with the columns image and expression (CSV, or JSON Lines) gives a line of JSON per row in results.jsonl, and
-    the same command goes on where it was stopped or killed. The exit code is 1 if some rows failed.
+    One photo gives a folder with an overlay and masks as PNG, and JSON with COCO RLE. A folder, with phrases, a file
+    with the columns image and expression (CSV, or JSON Lines) or prepared data gives a line of JSON per row in
+    results.jsonl, and the same command goes on where it was stopped or killed. The exit code is 1 if some rows failed.
 
     Args:
         checkpoint: A run folder, a model folder or a Hub id.
-        source: A photo, a folder, or a .csv, .jsonl or .ndjson file.
+        source: A photo, a folder, a .csv, .jsonl or .ndjson file, or prepared data (.parquet).
         expressions: Phrases, each in quotes; in a file they are there already.
         out: Folder to write to.
         threshold: Probability above which a pixel belongs to the mask.
         images: Folder of the images, if they aren't found from the file that names them.
+        splits: Splits of prepared data; all but train by default.
         masks: Also write the mask of every row as a PNG (folders and files).
         overlays: Also write the mask of every row on its photo (folders and files).
         retry_errors: Do rows again that failed (folders and files).
@@ -50,18 +52,19 @@ def predict(
         model: How it is run.
     """
     from maskris.inference.batch import predict_batch
-    from maskris.inference.batch_inputs import READERS, read_rows
+    from maskris.inference.batch_inputs import READERS, TABLE, read_rows
     from maskris.inference.save import check_free, save_predictions
     from maskris.utils.process import StopSignals
 
-    batch = source.is_dir() or source.suffix.lower() in READERS
+    batch = source.is_dir() or source.suffix.lower() in (*READERS, TABLE)
     if batch and overwrite:
         raise ValueError("--overwrite is for a single photo; for a folder or a file, choose another folder with --out")
     if Path(checkpoint).is_file():
         raise ValueError(
             f'{checkpoint} is no model; give that first: maskris predict MODEL {checkpoint} "the left man"'
         )
-    batch_only = {"--images": images, "--masks": masks, "--overlays": overlays, "--retry-errors": retry_errors}
+    batch_only: dict[str, object] = {"--images": images, "--splits": splits, "--masks": masks}
+    batch_only |= {"--overlays": overlays, "--retry-errors": retry_errors}
     if not batch:
         if given := [option for option, value in batch_only.items() if value]:
             raise ValueError(f"{given[0]} is for a folder of photos or a file of rows, not for a single photo")
@@ -70,7 +73,7 @@ def predict(
         check_free(source, out, overwrite=overwrite)
 
     # Before the model is loaded: it must be clear that there is something to predict.
-    rows = read_rows(source, expressions or [], images=images, leave_out=out) if batch else None
+    rows = read_rows(source, expressions or [], images=images, leave_out=out, splits=splits) if batch else None
     predictor = model.predictor(checkpoint)
     if rows is None:
         assert expressions

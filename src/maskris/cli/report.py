@@ -1,10 +1,9 @@
 """Write one HTML file on runs: numbers with intervals, curves, pictures."""
 
 from pathlib import Path
-from typing import Literal
 
 from maskris.cli.common import check_output, say
-from maskris.cli.options import DataOptions, IntervalOptions, ModelOptions
+from maskris.cli.options import DataOptions, IntervalOptions, ModelOptions, ProtocolName
 
 
 def report(
@@ -15,7 +14,7 @@ def report(
     names: list[str] | None = None,
     gallery: int = 6,
     robustness: Path | None = None,
-    protocol: Literal["maskris", "lavt", "cris", "grefcoco"] | None = None,
+    protocol: ProtocolName | None = None,
     intervals: IntervalOptions,
     model: ModelOptions,
 ) -> None:
@@ -26,7 +25,8 @@ def report(
     weights and data is not evaluated again. Without it, rows that lie in the run folders are taken.
 
     Args:
-        runs: Run folders of `maskris train`, or folders of models.
+        runs: Run folders of `maskris train`, folders of models, or rows that --out of `maskris score` or `maskris
+            evaluate` wrote.
         data: What to evaluate them on.
         out: The .html file to write.
         names: A name for each of them; by default those of their folders.

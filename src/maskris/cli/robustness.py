@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from maskris.cli.common import say, show
-from maskris.cli.options import ModelOptions, RequiredDataOptions
+from maskris.cli.options import MetricName, ModelOptions, ProtocolName, RequiredDataOptions
 
 
 def robustness(
@@ -18,8 +18,8 @@ def robustness(
     families: list[str] | None = None,
     names: list[str] | None = None,
     seed: int = 0,
-    protocol: Literal["maskris", "lavt", "cris", "grefcoco"] = "maskris",
-    metric: Literal["mIoU", "oIoU"] = "oIoU",
+    protocol: ProtocolName = "maskris",
+    metric: MetricName = "oIoU",
     model: ModelOptions,
 ) -> None:
     """Measure models under occlusion, corruptions of the image and worse sentences, and compare them.

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from maskris.cli.common import say, show
+from maskris.cli.options import MetricName
 
 
 def study(
@@ -18,7 +18,7 @@ def study(
     jobs: int = 1,
     threads: int | None = None,
     scenes: int | None = None,
-    metric: Literal["mIoU", "oIoU"] = "mIoU",
+    metric: MetricName = "mIoU",
     report: bool = False,
     overrides: list[str] | None = None,
 ) -> None:

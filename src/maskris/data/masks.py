@@ -4,7 +4,7 @@ Tables store compressed counts: a few hundred ASCII bytes instead of 300,000 pix
 pyarrow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -88,10 +88,11 @@ def from_counts(counts: Sequence[int] | str | bytes, height: int, width: int) ->
             raise ValueError("compressed counts are ASCII, these are not")
         counts = counts.encode("ascii")
     runs = _decompress(counts) if isinstance(counts, bytes) else list(counts)
-    if not all(isinstance(run, int) and not isinstance(run, bool) and run >= 0 for run in runs):
+    if not set(map(type, runs)) <= {int} or min(runs, default=0) < 0:
         raise ValueError(f"the run lengths must be whole numbers of at least 0, not {_short(runs)}")
     if sum(runs) != height * width:
         raise ValueError(f"the run lengths cover {sum(runs)} pixels, but {height} x {width} has {height * width}")
+    runs = _without_empty_runs(runs) if 0 in runs[1:] else runs
     compressed: bytes = coco.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"]
     return compressed
 
@@ -137,9 +138,46 @@ def union(masks: Sequence[bytes], height: int, width: int) -> bytes:
     return counts
 
 
+def to_stored_frame(counts: bytes, height: int, width: int, orientation: int) -> tuple[bytes, int, int]:
+    """A mask of an upright photo as one of the pixels in its file, with its height and width.
+
+    Args:
+        counts: Compressed counts of ``[height, width]``.
+        height: Of the upright photo.
+        width: Of the upright photo.
+        orientation: EXIF's, from 1 to 8, by which the photo was turned upright.
+
+    Raises:
+        ValueError: If there is no such orientation.
+    """
+    if orientation == 1:
+        return counts, height, width
+    if orientation not in _STORED:
+        raise ValueError(f"the orientation is a number of EXIF from 1 to 8, not {orientation!r}")
+    mask = _STORED[orientation](decode(counts, height, width))
+    return encode(mask), mask.shape[0], mask.shape[1]
+
+
+_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # how the pixels of an upright photo become the stored ones
+    2: np.fliplr,
+    3: lambda mask: np.rot90(mask, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: np.rot90,
+    7: lambda mask: np.rot90(mask, 2).T,
+    8: lambda mask: np.rot90(mask, -1),
+}
+
+
 def area_of(counts: bytes, height: int, width: int) -> int:
     """Pixels inside."""
     return int(coco.area({"size": [height, width], "counts": counts}))
+
+
+def shared_area(first: bytes, second: bytes, height: int, width: int) -> int:
+    """Pixels inside of both masks."""
+    both = coco.merge([{"size": [height, width], "counts": counts} for counts in (first, second)], intersect=True)
+    return int(coco.area(both))
 
 
 def box_of(mask: np.ndarray) -> Box:
@@ -185,23 +223,41 @@ def _from_rle(rle: dict[str, Any], height: int, width: int) -> bytes:
 
 def _decompress(counts: bytes) -> list[int]:
     """Run lengths of compressed counts. pycocotools reads beyond the end of damaged ones, so they are checked here."""
-    runs: list[int] = []
-    value = shift = 0
-    for byte in counts:
-        digit = byte - 48
-        if not 0 <= digit < 64 or shift > 60:
-            raise ValueError(f"these are no compressed counts: {_short(counts)}")
-        value |= (digit & 31) << shift
-        shift += 5
-        if not digit & 32:  # the last digit of a number; its fifth bit is the sign
-            if digit & 16:
-                value -= 1 << shift
-            # From the fourth on, differences to the one before last.
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    if shift:
+    digits = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(digits & 32 == 0)  # the last digit of each number
+    lengths = np.diff(ends, prepend=-1)
+    if not ((digits >= 0) & (digits < 64)).all() or lengths.max(initial=0) > _MOST_DIGITS:
+        raise ValueError(f"these are no compressed counts: {_short(counts)}")
+    if len(digits) and (not len(ends) or ends[-1] != len(digits) - 1):
         raise ValueError(f"the compressed counts are cut off: {_short(counts)}")
+    if not len(digits):
+        return []
+    starts = ends + 1 - lengths
+    places = np.arange(len(digits)) - np.repeat(starts, lengths)
+    values = np.add.reduceat((digits & 31) << 5 * places, starts)
+    values -= np.where(digits[ends] & 16, np.int64(1) << 5 * lengths, 0)  # the fifth bit of the last one is the sign
+    for first in (1, 2):  # from the fourth number on, they are differences to the one before last
+        values[first::2] = np.cumsum(values[first::2])
+    runs: list[int] = values.tolist()
     return runs
+
+
+_MOST_DIGITS = 8  # of a number: 40 bits, where 33 are enough for the largest image
+
+
+def _without_empty_runs(runs: list[int]) -> list[int]:
+    """The same mask without empty runs but the first, with which pycocotools' boxes and unions are wrong."""
+    kept = runs[:1]
+    joins = False  # whether the run before was empty, so that the next one goes on with what precedes it
+    for run in runs[1:]:
+        if joins:
+            kept[-1] += run
+            joins = False
+        elif run:
+            kept.append(run)
+        else:
+            joins = True
+    return kept
 
 
 def _check_size(height: int, width: int) -> None:

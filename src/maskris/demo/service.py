@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from maskris.data.masks import box_of
 from maskris.demo.checks import Limits, RefusedError, read_expressions, read_photo, safe_name
+from maskris.inference.image import orientation_of
 from maskris.inference.predictor import Prediction, Predictor
 from maskris.inference.save import save_predictions
 from maskris.inference.visualize import overlay
@@ -201,7 +202,8 @@ class PredictionService:
             stem = Path(request.name).stem
             # As if the photo lay beside the JSON: that is where the visitor will put them.
             place = Path(results) / stem / request.name
-            saved = save_predictions(place, predictions, results, model=self.name, image=photo)
+            turned = orientation_of(request.path)
+            saved = save_predictions(place, predictions, results, model=self.name, image=photo, orientation=turned)
             if kind == "json":
                 return Path(shutil.copy(saved.json, folder / f"{stem}_prediction.json"))
             return Path(shutil.make_archive(str(folder / f"{stem}_masks"), "zip", results, stem))

@@ -13,7 +13,9 @@ from .metrics import Scores as Scores
 from .metrics import precision_at as precision_at
 from .perturbation import Origin as Origin
 from .perturbation import Perturbation as Perturbation
+from .predictions import read_predictions as read_predictions
 from .protocol import PRESETS as PRESETS
 from .protocol import Protocol as Protocol
 from .result import Evaluation as Evaluation
 from .result import align as align
+from .scoring import score as score

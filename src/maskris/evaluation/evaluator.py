@@ -75,11 +75,7 @@ def evaluate(
     protocol = Protocol.of(protocol)
     if precision != "fp32" and precision not in _DTYPES:
         raise ValueError(f"precision must be fp32, bf16 or fp16, not {precision!r}")
-    if unknown := [row for row, source in enumerate(table.column("mask_source")) if source == "none"]:
-        raise ValueError(
-            f"{len(unknown)} referents have no mask to compare with (mask_source 'none'), the first in row "
-            f"{unknown[0]} (ref_id {table.row(unknown[0]).ref_id}); leave them out with table.take(...)"
-        )
+    check_truth(table)
     if device is None:
         device = next(model.parameters(), torch.empty(0)).device if accelerator is None else accelerator.device
     device = torch.device(device)
@@ -126,8 +122,17 @@ def evaluate(
         "truncated": truncated,
         "reduced_decoding": reduced_decoding,
     }
-    rows = _rows(table, protocol, _gather(parts))
-    return Evaluation(rows, protocol, _describe_model(model, name), _describe_data(table), settings)
+    rows = rows_of(table, protocol, _gather(parts))
+    return Evaluation(rows, protocol, _describe_model(model, name), describe_data(table), settings)
+
+
+def check_truth(table: ReferringTable) -> None:
+    """Raise a `ValueError` if the mask of some referent is not known."""
+    if unknown := [row for row, source in enumerate(table.column("mask_source")) if source == "none"]:
+        raise ValueError(
+            f"{len(unknown)} referents have no mask to compare with (mask_source 'none'), the first in row "
+            f"{unknown[0]} (ref_id {table.row(unknown[0]).ref_id}); leave them out with table.take(...)"
+        )
 
 
 def _at_input(protocol: Protocol, maps: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -174,8 +179,18 @@ def _gather(parts: list[Floats]) -> Floats:
     return found[np.lexsort((found[:, 1], found[:, 0]))]
 
 
-def _rows(table: ReferringTable, protocol: Protocol, measured: Floats) -> pa.Table:
-    """`Evaluation.rows`: what is known of each expression beside what was measured."""
+def rows_of(table: ReferringTable, protocol: Protocol, measured: Floats) -> pa.Table:
+    """`Evaluation.rows`: what is known of each expression beside what was measured.
+
+    Args:
+        table: What was evaluated on.
+        protocol: How predictions were compared.
+        measured: ``[N, 8]`` in the table's order: row, number of the expression, the five `Counts`, and the score, NaN
+            where there is none.
+
+    Raises:
+        RuntimeError: If these are not all expressions of the table.
+    """
     where, counts = measured[:, :2].astype(np.int64), Counts(*measured[:, 2:7].astype(np.int64).T)
     if len(where) != table.num_expressions or len(np.unique(where, axis=0)) != len(where):
         raise RuntimeError(
@@ -199,7 +214,7 @@ def _rows(table: ReferringTable, protocol: Protocol, measured: Floats) -> pa.Tab
         "union": counts.union,
         "iou": pa.array(iou, mask=averaged == 0),
         "box_iou": counts.box_iou,
-        "score": measured[:, 7],
+        "score": pa.array(measured[:, 7], from_pandas=True),
     }
     return pa.table(columns).select(SCHEMA.names).cast(SCHEMA)
 
@@ -215,7 +230,8 @@ def _describe_model(model: RISModel, name: str | None) -> dict[str, Any]:
     }
 
 
-def _describe_data(table: ReferringTable) -> dict[str, Any]:
+def describe_data(table: ReferringTable) -> dict[str, Any]:
+    """`Evaluation.data` of a table."""
     sources = table.arrow.group_by(["source", "source_sha256"], use_threads=False).aggregate([([], "count_all")])
     return {
         "referents": len(table),

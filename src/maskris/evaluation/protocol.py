@@ -75,16 +75,18 @@ class Protocol:
             raise ValueError(f"Unknown protocol {protocol!r}; choose one of {known}, or make a Protocol(...)")
         return PRESETS[protocol]
 
-    def describe(self, size: tuple[int, int] | None = None) -> str:
+    def describe(self, size: tuple[int, int] | None = None, *, given: bool = False) -> str:
         """The decisions in one sentence.
 
         Args:
             size: Height and width of the model's input, if known.
+            given: Whether masks were given, so that no probabilities were cut.
         """
         where = "original size" if self.resolution == "original" else "model input size"
         if size is not None and self.resolution == "input":
             where = f"{where} {size[0]} x {size[1]}"
         how = "argmax" if self.binarization == "argmax" else f"probability > {self.threshold:g}"
+        how = "masks as given" if given else how
         empty = {
             "miss": "expressions without referent count as misses",
             "hit": "an empty prediction for an expression without referent counts as IoU 1",
@@ -121,6 +123,8 @@ PRESETS: dict[str, Protocol] = {
     "maskris": Protocol("maskris"),
     # LAVT: the same at 480 px; an empty union is 0 in the official code.
     "lavt": Protocol("lavt"),
+    # What most papers on large language models report: hard masks at the photo's size.
+    "original": Protocol("original", resolution="original"),
     # CRIS and ETRIS: at the photo's size, a fixed threshold of 0.35, strictly greater.
     "cris": Protocol("cris", resolution="original", binarization="threshold", threshold=0.35, comparison=">"),
     # gRefCOCO (GRES): gIoU, cIoU, N-acc and T-acc; fewer than 50 pixels are no target. Published at 480 px.

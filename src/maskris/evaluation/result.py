@@ -77,7 +77,8 @@ class Evaluation:
         model: What identifies the model: class, configuration, input size, number of parameters, name.
         data: What identifies the data: source files with their hashes, numbers of referents and expressions, who made
             the masks, which sentences of their source the expressions are.
-        settings: Precision, perturbation, and how many expressions were too long for the text encoder.
+        settings: Precision, perturbation, and how many expressions were too long for the text encoder; of `score` the
+            forms of the masks, where they were cut, and how many were missing.
     """
 
     rows: pa.Table
@@ -99,8 +100,8 @@ class Evaluation:
     def notes(self) -> list[str]:
         """What must be said beside these numbers wherever they stand, in sentences without a full stop.
 
-        Masks that no person annotated; and, of data whose source offers several sentences, where the input is another
-        one than that of the published evaluation under this protocol.
+        Masks that no person annotated; of data whose source offers several sentences, where the input is another one
+        than that of the published evaluation under this protocol; and what `score` was given.
         """
         texts, published = self.data.get("texts", []), PUBLISHED_INPUTS.get(self.protocol.name)
         notes = [pseudo_note(self.data.get("mask_sources", {}))]
@@ -112,6 +113,11 @@ class Evaluation:
             side = published.size
             if side is not None and size and (list(size), resize) != ([side, side], "stretch"):
                 notes.append(f"the published evaluation is at {side} x {side}, stretched")
+        wanted = self.protocol.threshold if self.protocol.binarization == "threshold" else 0.5
+        if cuts := [f"{cut:g}" for cut in self.settings.get("cut_at", ()) if cut != wanted]:
+            notes.append(f"the masks were cut at a probability of {' and '.join(cuts)}, not at {wanted:g}")
+        if missing := self.settings.get("missing"):
+            notes.append(f"{missing:,} expressions without a prediction count as misses")
         return [note for note in notes if note]
 
     @cached_property
@@ -191,6 +197,15 @@ class Evaluation:
         with atomic_file(path, "wb") as file:  # by its name alone, pyarrow would take "a:b.parquet" for a URI
             pq.write_table(rows, file, compression="zstd")
         return path
+
+    @staticmethod
+    def is_saved(path: str | Path) -> bool:
+        """Whether a file is what `save` writes."""
+        path = Path(path)
+        if path.suffix.lower() != ".parquet" or not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return _METADATA in (pq.read_schema(file).metadata or {})
 
     @classmethod
     def load(cls, path: str | Path) -> "Evaluation":

@@ -73,9 +73,10 @@ def predict_batch(
     """Segment what the phrase of each row means in its photo.
 
     Every row becomes a line of ``out/results.jsonl``, written as soon as it is done: ``row`` (its number), the columns
-    of the input, and ``score``, ``box`` (x, y, width, height, or null), ``area``, ``truncated``, ``size`` (height and
-    width of the upright photo) and ``mask`` (COCO RLE), or ``error`` with the reason. Rows about the same photo are
-    worked through together, wherever they stand.
+    of the input, and ``score``, ``box`` (x, y, width, height, or null), ``area``, ``threshold``, ``truncated``,
+    ``size`` (height and width of the upright photo), ``orientation`` (EXIF's, by which the photo was turned; 1 if not),
+    ``segmentation`` (COCO RLE) and ``mask_source`` (``"pseudo"``), or ``error`` with the reason. Rows about the same
+    photo are worked through together, wherever they stand.
 
     The same call goes on where an earlier one was stopped or killed, and ends with the same bytes (on hardware and
     kernels that repeat their results, such as CPUs). Grouping changes results by no more than the rounding of floats,
@@ -83,7 +84,8 @@ def predict_batch(
 
     Args:
         predictor: With the model; its `batch_size` is the number of phrases at once.
-        inputs: A CSV file or JSON Lines with ``image`` and ``expression``, such mappings, or what `read_rows` returned.
+        inputs: A CSV file or JSON Lines with ``image`` and ``expression``, a table of referents, mappings, or what
+            `read_rows` returned.
         out: Folder to write to. Its manifest holds model, precision, threshold and input; others are refused.
         threshold: Probability in [0, 1) above which a pixel belongs to the referent.
         images: Folder that the photos of `inputs` are relative to; by default that of the file, or the working folder.
@@ -236,9 +238,11 @@ class _Job:
             "row": row.number,
             **row.given,
             "score": round(prediction.score, 6),  # the digits after it depend on the batch
-            **{name: found[name] for name in ("box", "area", "truncated")},
+            **{name: found[name] for name in ("box", "area", "threshold", "truncated")},
             "size": list(prediction.mask.shape),
-            "mask": found["segmentation"],
+            "orientation": photos[row.photo].orientation,
+            "segmentation": found["segmentation"],
+            "mask_source": "pseudo",
         }
         if self.masks:
             record["mask_file"] = self._file("masks", row, ".png")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from maskris.data.table import ReferringTable, choose_splits
 from maskris.inference.batch_results import RUN
 from maskris.inference.predictor import check_expressions
 from maskris.inference.save import is_saved
@@ -25,7 +26,8 @@ COLUMNS = {"image": "photo.jpg", "expression": "the man on the left"}
 """The columns that every row needs, with an example of each."""
 
 RESERVED = frozenset(
-    {"row", "score", "box", "area", "threshold", "truncated", "size", "mask", "mask_file", "overlay_file", "error"}
+    {"row", "score", "box", "area", "threshold", "truncated", "size", "orientation", "segmentation", "mask"}
+    | {"mask_source", "mask_file", "overlay_file", "error"}
 )
 """Names of results; a column of the input can't have such a name."""
 
@@ -134,23 +136,29 @@ def read_rows(
     *,
     images: str | Path | None = None,
     leave_out: str | Path | None = None,
+    splits: list[str] | None = None,
 ) -> Rows:
     """Rows to predict, of any kind.
 
     Args:
-        source: A CSV file (UTF-8, commas, a header) or JSON Lines with ``image`` and ``expression``, a folder of
-            photos, or mappings. ``id`` may be there too, and other columns, which are carried through.
+        source: A CSV file (UTF-8, commas, a header) or JSON Lines with ``image`` and ``expression``, a table of
+            referents (Parquet), a folder of photos, or mappings. ``id`` may be there too, and other columns, which are
+            carried through; of a table those that `maskris.evaluation.score` knows an expression by.
         expressions: What to look for in the photos of a folder. Every photo of it and of the folders in it gets each
             of them; hidden files and folders are passed over, and so are results of this package.
         images: Folder that the photos of a file (by default its own) or of mappings (the working folder) are relative
             to.
         leave_out: A folder inside `source` that is passed over, such as that of the results.
+        splits: Of a table; all but train by default.
 
     Raises:
         FileNotFoundError: If there is nothing at `source`.
         ValueError: If it can't be used, or doesn't go with the other arguments.
         TypeError: If a row is no mapping.
     """
+    is_table = isinstance(source, (str, Path)) and Path(source).suffix.lower() == TABLE
+    if splits and not is_table:
+        raise ValueError(f"Splits are those of prepared data ({TABLE}); leave out {', '.join(splits)}")
     if not isinstance(source, (str, Path)):
         return Rows("the rows", images or ".", _read_mappings(source))
     path = Path(source)
@@ -162,8 +170,11 @@ def read_rows(
         raise ValueError(f"The phrases stand in {path}; leave out {', '.join(map(repr, expressions))}")
     if not path.is_file():
         raise FileNotFoundError(f"There is no file or folder {path}")
+    if is_table:
+        table = choose_splits(ReferringTable.open(path, images), splits, "--splits")
+        return Rows(str(path), table.images_root, _read_table(table))
     if (reader := READERS.get(path.suffix.lower())) is None:
-        raise ValueError(f"{path} has none of the endings of rows: {', '.join(READERS)}")
+        raise ValueError(f"{path} has none of the endings of rows: {', '.join([*READERS, TABLE])}")
     return Rows(str(path), path.parent if images is None else images, reader(path))
 
 
@@ -178,6 +189,15 @@ def _read_mappings(rows: Iterable[Mapping[str, Any]]) -> Iterator[Found]:
             raise ValueError(f"Row {number} can't be written as JSON: {error}") from error
         _check_names(values, f"row {number}")
         yield None, values, None
+
+
+def _read_table(table: ReferringTable) -> Iterator[Found]:
+    """Every expression of a table."""
+    known = ("image", "dataset", "split_by", "split", "image_id", "ref_id")
+    for row in table.arrow.select([*known, "expressions"]).to_pylist():
+        values = {name: row[name] for name in known}
+        for number, expression in enumerate(row["expressions"]):
+            yield None, {**values, "expression": expression, "number": number}, None
 
 
 def _read_folder(folder: Path, expressions: Sequence[str], leave_out: str | Path | None) -> Iterator[Found]:
@@ -268,6 +288,9 @@ def _check_header(names: list[str], where: str) -> None:
         raise ValueError(f"{where}: several columns are called {', '.join(map(repr, twice))}")
     _check_names(names, where)
 
+
+TABLE = ".parquet"
+"""The ending of a table of referents."""
 
 READERS = {".csv": _read_csv, ".jsonl": _read_json_lines, ".ndjson": _read_json_lines}
 

@@ -62,6 +62,26 @@ def load_image(source: ImageSource) -> Image.Image:
     raise TypeError(f"An image is a path, a PIL image or a NumPy array, not a {type(source).__name__}{hint}")
 
 
+def orientation_of(source: ImageSource) -> int:
+    """The EXIF orientation that `load_image` applies, from 1 (upright as it is stored) to 8.
+
+    It is 1 for arrays, for damaged EXIF, and for a TIFF, which PIL turns itself while it loads it.
+
+    Args:
+        source: As for `load_image`, which raises the errors too.
+    """
+    if isinstance(source, (str, Path)):
+        with _open(Path(source)) as image:
+            return orientation_of(image)
+    if not isinstance(source, Image.Image) or source.format == "TIFF":
+        return 1
+    try:
+        found = source.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # EXIF comes from any camera or editor; damage there must not hide a photo that decodes
+        return 1
+    return found if found in _UPRIGHT else 1
+
+
 def _open(path: Path) -> Image.Image:
     path = path.expanduser()
     if not path.exists():
@@ -100,15 +120,12 @@ def _suggestion(path: Path) -> str:
 
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
     try:
-        image.load()  # before the orientation is read: PIL turns a TIFF itself while loading it
+        image.load()
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise OSError(f"Can't decode {name}: the file is damaged or cut off ({error})") from error
     if image.width == 0 or image.height == 0:
         raise ValueError(f"{name} has no pixels: its size is {image.width} x {image.height}")
-    try:
-        turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # EXIF comes from any camera or editor; damage there must not hide a photo that decodes
-        turn = None
+    turn = _UPRIGHT.get(orientation_of(image))
     try:
         rgb = _rgb(image)
     except ValueError as error:

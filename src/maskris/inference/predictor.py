@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from maskris.data.masks import Box, box_of, encode
-from maskris.inference.image import ImageSource, load_image
+from maskris.inference.image import ImageSource, load_image, orientation_of
 from maskris.models.base import Features, RISModel, evaluation_mode, foreground_logit
 from maskris.models.loading import load_model
 from maskris.utils.process import Precision, fastest_device
@@ -68,11 +68,13 @@ class Photo:
         pixels: ``[3, H, W]`` uint8 at the model's input size.
         size: Height and width of the upright photo.
         image: The upright photo in RGB; ``None`` if it was not to be kept.
+        orientation: The EXIF orientation by which it was turned, 1 where it was not.
     """
 
     pixels: Tensor
     size: tuple[int, int]
     image: Image.Image | None
+    orientation: int = 1
 
 
 class Predictor:
@@ -171,7 +173,8 @@ class Predictor:
             keep: Keep the photo beside its resized pixels; it may be a hundred times as large.
         """
         loaded = load_image(image)
-        return Photo(self.model.preprocess.image(loaded), (loaded.height, loaded.width), loaded if keep else None)
+        size = (loaded.height, loaded.width)
+        return Photo(self.model.preprocess.image(loaded), size, loaded if keep else None, orientation_of(image))
 
     @torch.inference_mode()
     def _encode(self, photos: Sequence[Photo]) -> Features:

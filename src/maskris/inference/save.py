@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from maskris.inference.image import load_image
+from maskris.inference.image import load_image, orientation_of
 from maskris.inference.predictor import Prediction
 from maskris.inference.visualize import draw_predictions
 from maskris.utils.files import atomic_folder, read_json, recover_folder
@@ -39,15 +39,16 @@ def save_predictions(
     *,
     model: str,
     image: Image.Image | None = None,
+    orientation: int | None = None,
     overwrite: bool = False,
 ) -> Saved:
     """Write what was predicted for one photo into a folder of its own.
 
     For ``cat.jpg`` the folder is ``out/cat``. It holds ``overlay.png`` (all masks, with a legend), ``mask_1.png``, ...
     (per expression, 255 inside and 0 outside) and ``prediction.json``: the photo's path relative to the JSON, its
-    height and width, the model, the version of this package, and for each expression its score, box (x, y, width,
-    height, or null), area, RLE and mask file. All sizes and masks are those of the upright photo, its EXIF orientation
-    applied.
+    height, width and EXIF orientation, the model, the version of this package, and for each expression its score, box
+    (x, y, width, height, or null), area, RLE (``segmentation``) and mask file. All sizes and masks are those of the
+    upright photo, its EXIF orientation applied.
 
     The folder of an earlier call for the same photo is replaced as a whole. If it holds anything else, nothing is
     written.
@@ -58,6 +59,7 @@ def save_predictions(
         out: Folder to write to; made if it is missing.
         model: Name of the model, e.g. `Predictor.name`.
         image: The photo, if it is loaded already (`Predictor.image`).
+        orientation: EXIF's, by which it was turned; by default that of the file.
         overwrite: Also replace results for another photo, or damaged ones.
 
     Raises:
@@ -74,10 +76,11 @@ def save_predictions(
         "image": _relative(photo, folder),
         "height": upright.height,
         "width": upright.width,
+        "orientation": orientation_of(photo) if orientation is None else orientation,
         "model": model,
         "maskris": version("maskris"),
         "overlay": "overlay.png",
-        "predictions": [{**prediction.to_dict(), "mask": name} for name, prediction in masks.items()],
+        "predictions": [{**prediction.to_dict(), "mask_file": name} for name, prediction in masks.items()],
     }
     with atomic_folder(folder) as new:
         picture.save(new / "overlay.png")

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from maskris.evaluation.bootstrap import Interval, SeedScores, Unit, bootstrap_intervals
+from maskris.evaluation.bootstrap import Interval, SeedScores, Unit, bootstrap_intervals, paired_intervals
 from maskris.evaluation.metrics import Scores, labels, metrics_of
-from maskris.evaluation.result import Evaluation
+from maskris.evaluation.result import Evaluation, align
 from maskris.reporting.tables import NOTHING, Table, percent
 
 _BREAKDOWNS = ("split", "length", "size", "kind")
@@ -67,8 +67,33 @@ def intervals_table(evaluation: Evaluation, unit: Unit = "image", resamples: int
     return Table(["split", "metric", "value", "from", "to"], rows, title, notes)
 
 
+def differences_table(
+    first: Evaluation, second: Evaluation, names: tuple[str, str], unit: Unit = "image", resamples: int = 2000
+) -> Table:
+    """Every metric of every split of two models, and the difference with its paired 95 % interval.
+
+    Args:
+        first: One evaluation.
+        second: Of the same expressions in any order and under the same protocol.
+        names: Of the two models.
+        unit: As for `paired_intervals`, which raises the errors too.
+        resamples: As for `paired_intervals`.
+    """
+    rows = []
+    ours, theirs = (one.parts("split") for one in align([first, second]))
+    for split, part in ours.items():
+        found = paired_intervals(part, theirs[split], unit=unit, resamples=resamples)
+        shown = {key: label for key, label in labels(part.protocol).items() if key in found}
+        for i, (key, label) in enumerate(shown.items()):
+            values = (part.metrics[key], theirs[split].metrics[key])
+            ends = (found[key].value, found[key].low, found[key].high)
+            rows.append(["" if i else split, label, *map(percent, (*values, *ends))])
+    caption = f"Differences with 95 % paired bootstrap intervals over {unit}s"
+    return Table(["split", "metric", *names, "difference", "from", "to"], rows, f"{names[0]} and {names[1]}", caption)
+
+
 def describe(evaluation: Evaluation) -> str:
-    """What was measured, in a sentence or two: protocol, model, perturbation, truncated sentences, and notes."""
+    """What was measured, in a sentence or two: protocol, model, how its masks came, perturbation, and notes."""
     model, settings = evaluation.model, evaluation.settings
     parts = [describe_protocol(evaluation)]
     if name := model.get("name") or model.get("class"):
@@ -81,6 +106,10 @@ def describe(evaluation: Evaluation) -> str:
         parts.append("large JPEGs decoded at a reduced size")
     if settings.get("truncated"):
         parts.append(f"{settings['truncated']:,} expressions were too long and lost their last words")
+    if settings.get("forms"):
+        parts.append(f"masks from {', '.join(f'{form} ({n:,})' for form, n in settings['forms'].items())}")
+    if settings.get("other_splits"):
+        parts.append(f"{settings['other_splits']:,} predictions for other splits left out")
     return "; ".join([*parts, *evaluation.notes])
 
 
@@ -92,7 +121,8 @@ def notes_of(evaluations: Iterable[Evaluation]) -> list[str]:
 def describe_protocol(evaluation: Evaluation) -> str:
     """The protocol with the size at which the model was evaluated, where it is known."""
     size = evaluation.model.get("input_size")
-    return evaluation.protocol.describe((size[0], size[1]) if size else None)
+    given = "forms" in evaluation.settings
+    return evaluation.protocol.describe((size[0], size[1]) if size else None, given=given)
 
 
 def seeds_text(scores: SeedScores) -> str:

@@ -213,6 +213,22 @@ def test_json_lines_take_every_kind_of_mask(lines, mask):
     assert table.image_path(0) == file.parent / "photo.png"
 
 
+def test_predictions_are_pseudo_masks_in_the_pixels_of_the_file(lines):
+    """Lines of `maskris predict`: an RLE of the upright photo, and referents that it may name several times."""
+    turned = np.ascontiguousarray(np.rot90(BOTH, -1))  # orientation 6: upright is the file's picture turned clockwise
+    upright = {"size": [40, 30], "counts": coco.encode(np.asfortranarray(turned, dtype=np.uint8))["counts"].decode()}
+    line = {"row": 0, "image": "photo.png", "split": "train", "expression": "x", "size": [40, 30], "orientation": 6,
+            "ref_id": 5, "number": 0, "segmentation": upright, "mask_source": "pseudo"}  # fmt: skip
+    plain = {"image": "photo.png", "split": "train", "expression": "y", "segmentation": RLE, "orientation": 1}
+    table = read_jsonl(lines(line, line | {"number": 1}, plain)).table()
+    assert all(np.array_equal(table.mask(row), BOTH) for row in range(3))
+    assert table.column("mask_source") == ["pseudo", "pseudo", "annotated"]
+    assert table.column("ref_id") == [0, 1, 2]
+    for wrong in ({"orientation": 0}, {"segmentation": SQUARE}, {"segmentation": {"size": [40, 30], "counts": "?"}}):
+        (problem,) = read_jsonl(lines(line | wrong)).problems
+        assert problem.kind == "damaged mask"
+
+
 def test_json_lines_without_target(lines):
     table = read_jsonl(
         lines({"image": "photo.png", "no_target": True, "expressions": ["a whale"], "split": "val"})

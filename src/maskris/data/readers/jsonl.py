@@ -18,7 +18,9 @@ def read_jsonl(source: str | Path, images: str | Path | None = None, *, dataset:
 
     ``mask`` is a PNG (all but black is inside, in a palette all but index 0), a COCO RLE ``{"size", "counts"}`` or a
     list of polygons; ``"no_target": true`` instead stands for an expression without a referent in the image. Optional
-    are ``category``, ``image_id``, ``ref_id``, ``kinds``, ``mask_source``, ``height`` and ``width``.
+    are ``category``, ``image_id``, ``ref_id``, ``kinds``, ``mask_source``, ``height`` and ``width``. Lines of
+    ``results.jsonl`` from `maskris predict` have the RLE under ``segmentation``, and an ``orientation`` by which it is
+    turned back to the pixels of the photo's file.
 
     Args:
         source: The JSON Lines file. Masks are relative to its folder.
@@ -54,7 +56,8 @@ def read_jsonl(source: str | Path, images: str | Path | None = None, *, dataset:
 def _add_line(rows: RowValidator, where: str, record: dict[str, Any], image_ids: dict[str, int]) -> None:
     problems = []
     no_target = record.get("no_target", False) is True
-    needed = {"image": "image" in record, "split": "split" in record, "mask": no_target or "mask" in record}
+    name = "mask" if "mask" in record or "segmentation" not in record else "segmentation"
+    needed = {"image": "image" in record, "split": "split" in record, "mask": no_target or name in record}
     needed["expressions"] = bool(EXPRESSION_KEYS & record.keys())
     if missing := [key for key, there in needed.items() if not there]:
         problems.append(("missing key", f"the line lacks {', '.join(missing)}"))
@@ -63,23 +66,30 @@ def _add_line(rows: RowValidator, where: str, record: dict[str, Any], image_ids:
         if "image" in record:
             problems.append(("bad value", f"image must be a path, not {image!r}"))
         image = ""
-    segmentation = record.get("mask")
+    segmentation = record.get(name)
     if no_target and segmentation:
         problems.append(("bad value", "no_target is true, but there is a mask"))
-    elif segmentation is None and "mask" in record and not no_target:
-        problems.append(("empty mask", 'mask is null; write "no_target": true if nothing in the image is meant'))
+    elif segmentation is None and name in record and not no_target:
+        problems.append(("empty mask", f'{name} is null; write "no_target": true if nothing in the image is meant'))
     elif isinstance(segmentation, str):
         try:
             segmentation = _read_mask(rows.file.parent / segmentation)
         except (OSError, ValueError) as error:
             problems.append(("damaged mask", f"the mask {segmentation!r} can't be read: {error}"))
             segmentation = None
+    if (orientation := record.get("orientation", 1)) != 1 and segmentation is not None:
+        try:
+            segmentation = _stored(segmentation, orientation)
+        except ValueError as error:
+            problems.append(("damaged mask", str(error)))
+            segmentation = None
     # Without a size, neither in the line nor in its mask, it is that of the image file.
     size = segmentation.get("size") if isinstance(segmentation, dict) else None
     height, width = size if isinstance(size, list) and len(size) == 2 else (None, None)
     if "height" in record and "width" in record:
         height, width = record["height"], record["width"]
-    ref_id = record.get("ref_id", len(rows.result.rows))
+    # Predictions for a table name the referent of every expression, but each has a mask of its own.
+    ref_id = len(rows.result.rows) if "number" in record else record.get("ref_id", len(rows.result.rows))
     values = {
         "split": record.get("split"),
         "image_id": record.get("image_id", image_ids.setdefault(image, len(image_ids))),
@@ -94,6 +104,16 @@ def _add_line(rows: RowValidator, where: str, record: dict[str, Any], image_ids:
         "mask_source": record.get("mask_source", "annotated"),
     }
     rows.add(where, values, [] if no_target else None if segmentation is None else [segmentation], problems)
+
+
+def _stored(segmentation: Any, orientation: Any) -> dict[str, Any]:
+    """The RLE of a mask of an upright photo as that of the pixels in the photo's file."""
+    size = segmentation.get("size") if isinstance(segmentation, dict) else None
+    if not (isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size)):
+        raise ValueError("only the RLE of an upright photo can be turned back by its orientation")
+    upright = masks.from_segmentation(segmentation, size[0], size[1])
+    counts, height, width = masks.to_stored_frame(upright, size[0], size[1], orientation)
+    return {"size": [height, width], "counts": counts}
 
 
 def _read_mask(path: Path) -> dict[str, Any]:

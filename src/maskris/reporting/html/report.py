@@ -61,7 +61,8 @@ def write_report(
     first one.
 
     Args:
-        runs: Run folders of `train`, or folders of models.
+        runs: Run folders of `train`, folders of models, or files of rows that `Evaluation.save` wrote (``.parquet``).
+            With such files there are no pictures.
         out: The file to write.
         table: What to evaluate the models on. Their rows are kept in ``RUN/report``: what was evaluated of the same
             weights and data is not evaluated again. Without a table, rows that lie in the run folders are taken.
@@ -88,18 +89,18 @@ def write_report(
     if gallery < 0:
         raise ValueError(f"--gallery is a number of expressions, not {gallery}")
     folders = [Path(run) for run in runs]
-    records = [read_run(folder) for folder in folders]
-    called = names or names_of(folders)
+    records = [RunRecord(folder, "") if folder.is_file() else read_run(folder) for folder in folders]
+    called = names or names_of([folder.with_suffix("") if folder.is_file() else folder for folder in folders])
     if len(called) != len(runs):
         raise ValueError(f"--names needs one name for each of the {len(runs)} runs, not {len(called)}")
     results = [] if robustness is None else _robustness_results(Path(robustness))
     notes: list[str] = []
     device = str(device or fastest_device())
-    rule = protocol or (_protocol_of(called, records) if table is not None else "")
+    saved = [saved_rows(folder) for folder in folders]
+    rule = protocol or (_protocol_of(called, records, saved) if table is not None else "")
     subjects = []
-    for name, record in zip(called, records, strict=True):
-        rows = saved_rows(record.folder)
-        if table is None:
+    for name, record, rows in zip(called, records, saved, strict=True):
+        if table is None or record.folder.is_file():
             _check_weights(rows, record, model_class)
             file, evaluation = rows.file, rows.clean
         else:
@@ -116,11 +117,13 @@ def write_report(
                 perturbed[what] = one
                 continue
             notes.append(f"{name}: its rows on {what} are left out, as they don't go with those on clean input. {why}")
-        where = "" if file is None else str(file.relative_to(record.folder))
+        where = "" if file is None else str(file.relative_to(record.folder)) if file != record.folder else file.name
         subjects.append(Subject(name, record, evaluation, where, perturbed))
     worse = _robustness_of(subjects, results, model_class, resamples) if results else None
     report = Report(subjects, (), worse, interval_unit, resamples)
-    if table is not None and gallery:
+    if table is not None and gallery and any(folder.is_file() for folder in folders):
+        notes.append("No pictures: rows have no masks")
+    elif table is not None and gallery:
         galleries = draw_galleries(report, table, gallery, device=device, precision=precision, model_class=model_class)
         report = replace(report, galleries=galleries)
     path = Path(out)
@@ -130,9 +133,12 @@ def write_report(
     return WrittenReport(path, report, notes)
 
 
-def _protocol_of(names: Sequence[str], records: Sequence[RunRecord]) -> str:
-    """The one that all runs were validated under."""
+def _protocol_of(names: Sequence[str], records: Sequence[RunRecord], saved: Sequence[SavedRows]) -> str:
+    """The one that all runs were validated under, and that files of rows follow."""
     found = {name: one.protocol for name, one in zip(names, records, strict=True) if one.protocol is not None}
+    for name, record, rows in zip(names, records, saved, strict=True):
+        if rows.clean is not None and rows.file == record.folder:
+            found[name] = rows.clean.protocol.name
     if len(set(found.values())) > 1:
         different = ", ".join(f"{name}: {protocol}" for name, protocol in found.items())
         raise ValueError(f"The runs were validated under different protocols ({different}); choose one with --protocol")
@@ -163,6 +169,8 @@ def _robustness_of(
     found = {one.card["weights"]: one for one in results}
     runs = []
     for subject in subjects:
+        if subject.record.folder.is_file():
+            continue
         known = None if subject.evaluation is None else subject.evaluation.fingerprint.get("weights")
         one = found.get(known or weights_sha256(load_model(subject.record.folder, model_class)))
         if one is not None:

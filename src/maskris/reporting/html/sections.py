@@ -255,7 +255,7 @@ def _of_training(subject: Subject) -> Mapping[str, Any]:
     record = subject.record
     run = record.state.get("run") or {}
     return {
-        "run folder": record.folder,
+        "run folder": None if record.folder.is_file() else record.folder,
         "class": run.get("model"),
         "method": run.get("strategy"),
         "steps": _thousands(record.state.get("step") or max((line["step"] for line in record.log), default=None)),

@@ -25,8 +25,10 @@ class SavedRows(NamedTuple):
 def saved_rows(folder: Path) -> SavedRows:
     """Look through a run folder; of several files on clean input, that of `maskris report` or the first by name.
 
-    Other Parquet files are none of our business.
+    Other Parquet files are none of our business. Instead of a folder there may be such a file.
     """
+    if folder.is_file():
+        return SavedRows(folder, Evaluation.load(folder), {})
     file, clean = None, None
     perturbed: dict[str, Evaluation] = {}
     for one in [folder / KEPT, *sorted(folder.glob("*.parquet"))]:
