@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 import torch
 from browser import chromium, page  # noqa: F401 (fixtures)
+from fake_hub import hub, published  # noqa: F401
 
 # A shell lets what it starts in the background ignore Ctrl-C, for good and for all of its children; here it is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)

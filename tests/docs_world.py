@@ -24,8 +24,8 @@ MODEL = {
     "preprocess": {"height": 64, "width": 64},
 }
 MODELS = (
-    "MODEL", "caris-refcoco", "quickstart/maskris", "quickstart/supervised", "runs/refcoco", "runs/refcoco-maskris",
-    "runs/refcoco-supervised",
+    "MODEL", "caris-refcoco", "caris-refcoco-combined", "quickstart/maskris", "quickstart/supervised", "runs/refcoco",
+    "runs/refcoco-maskris", "runs/refcoco-supervised",
 )  # fmt: skip
 TINY_MODEL = {f"--model.{key}": json.dumps(value) for key, value in MODEL.items()}
 TINY_OPTIONS = {"resamples": "20", "workers": "0"}

@@ -18,6 +18,7 @@ from .models.cris import CRIS as CRIS
 from .models.etris import ETRIS as ETRIS
 from .models.clipseg import CLIPSeg as CLIPSeg
 from .models.loading import load_model as load_model
+from .models.weights.released import released_models as released_models
 from .models.weights.convert import convert_checkpoint as convert_checkpoint
 from .models.encoders.sources import build_tokenizer as build_tokenizer
 from .strategies.base import Strategy as Strategy

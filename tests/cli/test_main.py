@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from maskris.cli import main as cli
-from maskris.cli.arguments import arguments_of, parse, split_overrides
+from maskris.cli.arguments import arguments_of, models_first, parse, split_overrides
 from maskris.cli.evaluate import evaluate
 from maskris.cli.options import MetricName
 from maskris.cli.score import score
@@ -74,6 +74,7 @@ def test_help_describes_every_argument_on_80_columns(maskris, name, monkeypatch)
 DIFFERENT = {  # what means another thing in some commands, or is another thing by default
     "out": "every command writes something else",
     "data": "some can do without data, and some take other files too",
+    "from_": "what is fetched differs",
     "scenes": "a study has a number of its own",
     "splits": "a study compares on one split",
     "protocol": "a report takes that of the runs",
@@ -146,7 +147,8 @@ def test_the_help_of_train_tells_the_keys_of_a_recipe(maskris):
         (["prepare", "a", "--out", "b", "--formt", "coco"], "there is no option --formt; did you mean --format?"),
         (["prepare", "a", "--out", "b", "--text", "xml"], "--text: expected one of 'sent', 'raw', not xml"),
         (["evaluate", "a", "--data", "b", "--batch-size", "many"], "--batch-size: expected int, not many"),
-        (["predict"], "the following arguments are required: checkpoint, source"),
+        (["predict"], "the following arguments are required: checkpoint"),
+        (["evaluate", "--model"], "there is no option --model"),
         (
             ["predict", "a", "--device", "b", "c", "--devcie", "d"],
             "there is no option --devcie; did you mean --dev",
@@ -207,6 +209,30 @@ def test_options_may_stand_among_what_is_given_by_position(words):
     assert (values["photo"], values["phrases"], values["some_size"]) == ("p.jpg", ["a b", "c"], 5)
     assert values["names"] == (["x", "-1"] if "--names" in words else None)
     assert values["check"] is ("--no-check" not in words)
+
+
+@pytest.mark.parametrize(
+    "words", [["--model", "M", "p.jpg", "x"], ["p.jpg", "--model=M", "x"], ["p.jpg", "x", "--model", "M"]]
+)
+def test_a_model_is_given_by_its_place_or_by_an_option(words):
+    from maskris.cli.predict import predict
+
+    assert models_first(words) == ["M", "p.jpg", "x"]
+    values = parse("predict", predict, words)
+    assert (values["checkpoint"], values["source"], values["expressions"]) == ("M", "p.jpg", ["x"])
+    assert models_first(["p.jpg", "--", "--model", "M"]) == ["p.jpg", "--", "--model", "M"]
+
+
+@pytest.mark.parametrize("name", ["evaluate", "robustness", "predict", "demo", "report"])
+def test_every_command_that_takes_a_model_takes_it_as_an_option(name):
+    function = cli.commands()[name].function(name)
+    first = arguments_of(function)[0]
+    data = ["--data", "a.parquet"] if any(one.name == "data" for one in arguments_of(function)) else []
+    found = parse(name, function, [*data, "--model", "M"])[first.name]
+    assert list(map(str, found)) == ["M"]
+    if first.name != "checkpoint":
+        several = parse(name, function, [*data, "--model", "A", "B", "--names", "a", "b"])
+        assert list(map(str, several[first.name])) == ["A", "B"]
 
 
 def test_options_have_whole_names(capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import pytest
 from PIL import Image
 
+from maskris.cli.predict import _in_order
 from maskris.inference.batch_results import BatchResults
 
 
@@ -46,7 +48,6 @@ def test_one_photo_gives_one_mask_for_each_phrase(run, squares, maskris, tmp_pat
 
 def test_what_is_wrong_with_one_photo(run, squares, maskris, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert "0.png is no model; give that first: maskris predict MODEL" in maskris("predict", squares / "0.png", "x")[2]
     assert "is not an image" in maskris("predict", run, squares / "tiny.yaml", "x")[2]
     assert "There is no photo" in maskris("predict", run, "none.jpg", "x")[2]
     assert "Expression 2 is empty" in maskris("predict", run, squares / "0.png", "x", " ")[2]
@@ -54,6 +55,88 @@ def test_what_is_wrong_with_one_photo(run, squares, maskris, monkeypatch, tmp_pa
     for option in ("--masks", "--overlays", "--retry-errors", "--images=x"):
         err = maskris("predict", run, squares / "0.png", "x", option)[2]
         assert f"{option.split('=')[0]} is for a folder of photos or a file of rows, not for a single photo" in err
+
+
+def test_without_a_model_it_is_the_released_one(squares, maskris, hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = maskris("predict", squares / "0.png", "the man on the left", "dog")
+    assert code == 0
+    assert out.startswith("No model was named, so it is caris-refcoco-combined (`maskris models` lists others)\n")
+    assert "caris-refcoco-combined: CARIS, Swin-B, trained on RefCOCO, RefCOCO+ and RefCOCOg\n" in err
+    assert "huggingface.co/saliu/CARIS/combined/refcocom.pth (907 MB, license MIT)" in err
+    content = json.loads((tmp_path / "predictions" / "0" / "prediction.json").read_text())
+    assert content["model"] == "caris-refcoco-combined"
+    assert [one["expression"] for one in content["predictions"]] == ["the man on the left", "dog"]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    code, _, err = maskris("predict", squares / "0.png", "dog", "--out", "again")
+    assert code == 0
+    assert "huggingface.co" not in err, "it is fetched once"
+
+
+def test_a_released_model_by_its_place_or_by_the_option(squares, maskris, hub, tmp_path):
+    photo = squares / "0.png"
+    assert maskris("predict", "caris-refcoco", photo, "dog", "--out", tmp_path / "a")[0] == 0
+    assert maskris("predict", photo, "dog", "--model", "caris-refcoco", "--out", tmp_path / "b")[0] == 0
+    first, second = (json.loads((tmp_path / one / "0" / "prediction.json").read_text()) for one in "ab")
+    assert first["model"] == second["model"] == "caris-refcoco"
+    assert first["predictions"] == second["predictions"]
+    assert hub.fetched("refcoco.pth") == 1
+    code, _, err = maskris("predict", "caris-refcocco", photo, "dog")
+    assert (code, err) == (1, "error: There is no folder caris-refcocco; did you mean caris-refcoco?\n")
+
+
+def test_which_word_is_the_model(run, squares, rows, tmp_path, monkeypatch):
+    """The first one, unless it is a source and the one after it a phrase."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("photos", "dog"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(squares / "0.png", tmp_path / "photo.png")
+    model, phrases = str(run), ["the man", "dog"]
+    for first, second, rest, expected in (
+        (model, "photo.png", phrases, (model, "photo.png", phrases)),
+        (model, "photos", phrases, (model, "photos", phrases)),
+        (model, "rows.csv", [], (model, "rows.csv", [])),
+        (model, "dog", [], (model, "dog", [])),
+        ("caris-refcoco", "photo.png", phrases, ("caris-refcoco", "photo.png", phrases)),
+        ("owner/name", "photo.png", phrases, ("owner/name", "photo.png", phrases)),
+        ("weights.pth", "photo.png", phrases, ("weights.pth", "photo.png", phrases)),
+        ("photo.png", "the man", ["dog"], (None, "photo.png", phrases)),
+        ("photo.png", "dog", [], (None, "photo.png", ["dog"])),  # though there is a folder of this name
+        ("photo.png", "a/b//c", ["."], (None, "photo.png", ["a/b//c", "."])),
+        ("photo.png", "the sign a.jpg", [], (None, "photo.png", ["the sign a.jpg"])),
+        ("photo.png", None, [], (None, "photo.png", [])),
+        ("missing.JPG", "the man", [], (None, "missing.JPG", ["the man"])),
+        ("photos", "the man", [], (None, "photos", ["the man"])),
+        ("rows.csv", None, [], (None, "rows.csv", [])),
+    ):
+        found = _in_order(first, second, rest)
+        assert (found[0], str(found[1]), found[2]) == expected, (first, second)
+    for first, second, message in (
+        (
+            "photo.png",
+            "other.png",
+            "photo.png is no model, and other.png is no phrase but a file or folder; the order is",
+        ),
+        (
+            "photos",
+            "dog",
+            "photos holds no model, and dog is no phrase but a file or folder; the order is MODEL SOURCE",
+        ),
+        ("photos", "photo.png", "photos holds no model, and photo.png is no phrase"),
+        ("photos", "missing.png", "photos holds no model, and missing.png is no phrase"),
+        (model, None, f'Say where to look: maskris predict {model} photo.jpg "the man on the left"'),
+        ("caris-refcoco", None, "Say where to look: maskris predict caris-refcoco photo.jpg"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            _in_order(first, second, [])
+
+
+def test_what_is_wrong_is_said_before_anything_is_fetched(squares, maskris, hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "There is no photo none.jpg" in maskris("predict", "none.jpg", "x")[2]
+    assert "Say what to look for: maskris predict" in maskris("predict", squares / "0.png")[2]
+    assert "Say what to look for in the photos of" in maskris("predict", squares)[2]
+    assert hub.asked == []
 
 
 def test_results_of_one_photo_are_replaced_and_are_no_photos(run, squares, maskris, monkeypatch, tmp_path):
@@ -162,6 +245,7 @@ def test_a_killed_run_goes_on_with_the_same_command(run, squares, rows, maskris,
     code = f"""
 import os, signal, torch
 from maskris.cli.main import main
+from maskris.cli.predict import _in_order
 from maskris.inference.batch_results import BatchResults
 torch.set_num_threads(1)
 append = BatchResults.append
@@ -193,11 +277,11 @@ main({[*command, str(tmp_path / "out")]!r})
 def test_unusable_files_are_explained_before_a_model_is_loaded(maskris, tmp_path, text, message, monkeypatch):
     monkeypatch.setattr("maskris.models.loading.load_model", lambda *_: pytest.fail("a model was loaded"))
     (tmp_path / "rows.csv").write_text(text)
-    code, _, err = maskris("predict", tmp_path, tmp_path / "rows.csv", "--out", tmp_path / "out")
+    code, _, err = maskris("predict", "owner/name", tmp_path / "rows.csv", "--out", tmp_path / "out")
     assert code == 1
     assert message in err
     assert not (tmp_path / "out").exists()
-    err = maskris("predict", tmp_path, tmp_path / "rows.csv", "the man")[2]
+    err = maskris("predict", "owner/name", tmp_path / "rows.csv", "the man")[2]
     assert "The phrases stand in" in err
 
 

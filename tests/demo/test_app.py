@@ -90,11 +90,19 @@ def test_the_command_serves_until_it_is_stopped(maskris, checkpoint, monkeypatch
         urllib.request.urlopen(f"http://127.0.0.1:{port}")
 
 
-def test_without_a_model_it_says_what_to_do(maskris, tmp_path, monkeypatch):
+@pytest.mark.parametrize("own", [False, True])
+def test_without_a_model_it_is_the_released_one(maskris, hub, tmp_path, monkeypatch, own):
     monkeypatch.chdir(tmp_path)
-    code, _, err = maskris("demo")
-    assert code == 1
-    assert err == "error: No model: name a run folder, a model folder or a Hub id, or run `maskris quickstart` here\n"
+    if own:
+        (tmp_path / "quickstart" / "maskris").mkdir(parents=True)
+    monkeypatch.setattr(app, "wait_for", lambda stop: None)
+    code, out, err = maskris("demo", "--port", app.free_port("127.0.0.1", 17860), "--device", "cpu")
+    assert code == 0
+    first, second = out.splitlines()
+    hint = "; the one of `maskris quickstart` is quickstart/maskris" if own else ""
+    assert first == f"No model was named, so it is caris-refcoco-combined (`maskris models` lists others{hint})"
+    assert second.startswith("caris-refcoco-combined is served at http://127.0.0.1:")
+    assert "(907 MB, license MIT)" in err
 
 
 def test_without_gradio_it_names_the_extra(maskris, monkeypatch):

@@ -18,6 +18,9 @@ from maskris.experiments.recipe import SECTIONS
 from maskris.training.config import TrainingConfig
 from maskris.utils.config_errors import simplify
 
+MODELS = ("checkpoint", "checkpoints", "runs")
+"""Names of what comes first in commands that take models; it can be given as ``--model`` too."""
+
 _MOST_CHOICES = 50  # letters of all choices of an option that still fit into a line of the usage
 _METAVARS = {int: "N", float: "X", Path: "PATH"}
 
@@ -132,6 +135,8 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> dict
     """
     parameters = inspect.signature(function).parameters
     rest, overrides = split_overrides(words) if "overrides" in parameters else (list(words), [])
+    if (first := next(iter(parameters), "")) in MODELS:
+        rest = models_first(rest, several=first != "checkpoint")
     parser = make_parser(name, function, recipe_keys=any(word in ("-h", "--help") for word in rest))
     dashed = [re.sub("^--[^=]+", lambda option: option[0].replace("_", "-"), word) for word in rest]
     values: dict[str, Any] = parser.parse_args(together(parser, dashed)).as_dict()
@@ -198,8 +203,37 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, overrides
 
 
+def models_first(words: Sequence[str], *, several: bool = False) -> list[str]:
+    """What is given by ``--model``, put first, which is the place of models: ``--model M photo.jpg`` is the same there.
+
+    Args:
+        words: What follows the command.
+        several: Whether the command takes more than one.
+    """
+    rest: list[str] = []
+    models: list[str] = []
+    room = 0.0  # values that --model still takes
+    for number, word in enumerate(words):
+        if word == "--":
+            rest += words[number:]
+            break
+        if word.startswith("--model="):
+            models.append(word.removeprefix("--model="))
+        elif word == "--model" and not [*words, "-"][number + 1].startswith("-"):
+            room = math.inf if several else 1
+        elif room and not word.startswith("-"):
+            models.append(word)
+            room -= 1
+        else:
+            rest.append(word)
+            room = 0
+    return [*models, *rest]
+
+
 def _add(parser: Parser, argument: Argument) -> None:
     options: dict[str, Any] = {"help": argument.text}
+    if argument.name in MODELS:
+        options["help"] += " Also as --model."
     if not argument.required:
         options["default"] = list(argument.default) if isinstance(argument.default, tuple) else argument.default
     inner = _without_none(argument.annotation)

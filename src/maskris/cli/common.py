@@ -8,6 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+DEFAULT_MODEL = "caris-refcoco-combined"
+"""A released checkpoint, trained on most photos and phrases."""
+
 
 def say(text: str) -> None:
     """Write a line to standard output; nothing in it is wrapped or taken for markup."""
@@ -36,14 +39,12 @@ def _take_any_name() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def quickstart_model() -> str:
-    """The model of `maskris quickstart` in this folder; a `FileNotFoundError` if there is none."""
-    folder = Path("quickstart") / "maskris"
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            "No model: name a run folder, a model folder or a Hub id, or run `maskris quickstart` here"
-        )
-    return str(folder)
+def default_model() -> str:
+    """The model of commands that were given none, said with where it comes from; others are named first."""
+    own = Path("quickstart") / "maskris"
+    instead = f"; the one of `maskris quickstart` is {own}" if own.is_dir() else ""
+    say(f"No model was named, so it is {DEFAULT_MODEL} (`maskris models` lists others{instead})")
+    return DEFAULT_MODEL
 
 
 def check_output(out: Path, inputs: Iterable[str | Path | None], ending: str) -> None:

@@ -8,7 +8,7 @@ from maskris.models.weights.options import ConversionOptions, Kind
 
 
 def convert(
-    source: Path,
+    source: str,
     *,
     out: Path,
     kind: Literal["auto", Kind] = "auto",
@@ -19,12 +19,15 @@ def convert(
     The configuration is read off the shapes of the weights; the options are for what leaves no trace in them.
 
     Args:
-        source: The `.pth` or `.safetensors` file.
+        source: The `.pth` or `.safetensors` file, hf:owner/name/path/file.pth for one on the Hub, or a name of
+            `maskris models` to convert with other options than published.
         out: The folder to write.
         kind: maskris for MaskRIS or CARIS, lavt, cris, etris, or swin for ImageNet weights of a Swin; auto looks at the
             names in it.
         options: What leaves no trace in the shapes.
     """
     from maskris.models.weights.convert import convert_checkpoint
+    from maskris.models.weights.released_files import published_file
 
-    say(str(convert_checkpoint(source, out, kind, options)))
+    with published_file(source) as file:
+        say(str(convert_checkpoint(file, out, kind, options)))

@@ -23,7 +23,7 @@ def evaluate(
     Several GPUs: torchrun --nproc-per-node 8 -m maskris evaluate …
 
     Args:
-        checkpoint: A run folder, a model folder or a Hub id.
+        checkpoint: A run folder, a model folder, a name of `maskris models` or a Hub id.
         data: What is evaluated.
         protocol: How predictions are compared with the truth; published numbers differ in it.
         out: Write one row per expression to this Parquet file.

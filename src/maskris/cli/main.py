@@ -22,7 +22,7 @@ ELSEWHERE = {"demo": "maskris.demo.app"}
 
 ORDER = (
     "quickstart", "fetch", "prepare", "train", "evaluate", "score", "robustness", "reproduce", "predict", "demo",
-    "convert", "recipes", "study", "report", "doctor",
+    "models", "convert", "recipes", "study", "report", "doctor",
 )  # fmt: skip
 """Of the commands in the overview; others follow by the alphabet."""
 

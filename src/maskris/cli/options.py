@@ -40,7 +40,7 @@ class ModelOptions:
     batch_size: int = 32
 
     def load(self, checkpoint: str | Path) -> "RISModel":
-        """The model of a run folder, a model folder or a Hub id."""
+        """The model of a run folder, a model folder, a released name or a Hub id."""
         from maskris.models.loading import load_model
 
         return load_model(checkpoint, self.model_class)

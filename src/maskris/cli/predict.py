@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maskris.cli.common import say, show
+from maskris.cli.common import DEFAULT_MODEL, default_model, say, show
 from maskris.cli.options import ModelOptions
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def predict(
     checkpoint: str,
-    source: Path,
+    source: str | None = None,
     expressions: list[str] | None = None,
     *,
     out: Path = Path("predictions"),
@@ -35,8 +35,11 @@ def predict(
     with the columns image and expression (CSV, or JSON Lines) or prepared data gives a line of JSON per row in
     results.jsonl, and the same command goes on where it was stopped or killed. The exit code is 1 if some rows failed.
 
+    The model may be left out: where the first word is a photo, a file of rows or a folder without a model, and the word
+    after it is neither, that is the source, and the model is caris-refcoco-combined.
+
     Args:
-        checkpoint: A run folder, a model folder or a Hub id.
+        checkpoint: A run folder, a model folder, a name of `maskris models` or a Hub id.
         source: A photo, a folder, a .csv, .jsonl or .ndjson file, or prepared data (.parquet).
         expressions: Phrases, each in quotes; in a file they are there already.
         out: Folder to write to.
@@ -56,29 +59,28 @@ def predict(
     from maskris.inference.save import check_free, save_predictions
     from maskris.utils.process import StopSignals
 
-    batch = source.is_dir() or source.suffix.lower() in (*READERS, TABLE)
+    named, place, phrases = _in_order(checkpoint, source, expressions or [])
+    batch = place.is_dir() or place.suffix.lower() in (*READERS, TABLE)
     if batch and overwrite:
         raise ValueError("--overwrite is for a single photo; for a folder or a file, choose another folder with --out")
-    if Path(checkpoint).is_file():
-        raise ValueError(
-            f'{checkpoint} is no model; give that first: maskris predict MODEL {checkpoint} "the left man"'
-        )
     batch_only: dict[str, object] = {"--images": images, "--splits": splits, "--masks": masks}
     batch_only |= {"--overlays": overlays, "--retry-errors": retry_errors}
     if not batch:
         if given := [option for option, value in batch_only.items() if value]:
             raise ValueError(f"{given[0]} is for a folder of photos or a file of rows, not for a single photo")
-        if not expressions:
-            raise ValueError(f'Say what to look for: maskris predict {checkpoint} {source} "the man on the left"')
-        check_free(source, out, overwrite=overwrite)
+        if not phrases:
+            words = f"{named} {place}" if named else place
+            raise ValueError(f'Say what to look for: maskris predict {words} "the man on the left"')
+        if not place.is_file():
+            raise FileNotFoundError(f"There is no photo {place}")
+        check_free(place, out, overwrite=overwrite)
 
     # Before the model is loaded: it must be clear that there is something to predict.
-    rows = read_rows(source, expressions or [], images=images, leave_out=out, splits=splits) if batch else None
-    predictor = model.predictor(checkpoint)
+    rows = read_rows(place, phrases, images=images, leave_out=out, splits=splits) if batch else None
+    predictor = model.predictor(named or default_model())
     if rows is None:
-        assert expressions
-        found = predictor.predict(expressions, image=source, threshold=threshold)
-        saved = save_predictions(source, found, out, model=predictor.name, image=predictor.image, overwrite=overwrite)
+        found = predictor.predict(phrases, image=place, threshold=threshold)
+        saved = save_predictions(place, found, out, model=predictor.name, image=predictor.image, overwrite=overwrite)
         _show_one(found, saved)
         return 0
     with StopSignals() as signals:
@@ -99,6 +101,30 @@ def predict(
         say(f"Stopped by signal {signals.received}; the same command goes on from there")
         return 128 + int(signals.received or 0)
     return 1 if result.failed else 0
+
+
+def _in_order(first: str, second: str | None, rest: list[str]) -> tuple[str | None, Path, list[str]]:
+    """The model, ``None`` if it was left out, the source and the phrases."""
+    from maskris.inference.batch_inputs import ENDINGS, READERS, TABLE
+    from maskris.models.folder import model_folder
+
+    def names_source(word: str) -> bool:
+        return Path(word).suffix.lower() in {*ENDINGS, *READERS, TABLE}
+
+    folder = Path(first).is_dir()
+    if model_folder(first) is not None or not (folder or names_source(first)):
+        if second is None:
+            raise ValueError(f'Say where to look: maskris predict {first} photo.jpg "the man on the left"')
+        return first, Path(second), rest
+    if second is None:
+        return None, Path(first), []
+    there = Path(second).exists()
+    if (folder and there) or (names_source(second) and (there or " " not in second)):
+        raise ValueError(
+            f"{first} {'holds' if folder else 'is'} no model, and {second} is no phrase but a file or folder; the "
+            f'order is MODEL SOURCE "PHRASE", where {DEFAULT_MODEL} is a model, for example'
+        )
+    return None, Path(first), [second, *rest]
 
 
 def _show_one(found: "list[Prediction]", saved: "Saved") -> None:

@@ -25,8 +25,8 @@ def report(
     weights and data is not evaluated again. Without it, rows that lie in the run folders are taken.
 
     Args:
-        runs: Run folders of `maskris train`, folders of models, or rows that --out of `maskris score` or `maskris
-            evaluate` wrote.
+        runs: Run folders of `maskris train`, folders of models, names of `maskris models`, or rows that --out of
+            `maskris score` or `maskris evaluate` wrote.
         data: What to evaluate them on.
         out: The .html file to write.
         names: A name for each of them; by default those of their folders.

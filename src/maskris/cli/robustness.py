@@ -29,7 +29,8 @@ def robustness(
     torchrun --nproc-per-node 8 -m maskris robustness …
 
     Args:
-        checkpoints: Run folders, model folders or Hub ids; the first one's method is what the others are compared with.
+        checkpoints: Run folders, model folders, names of `maskris models` or Hub ids; the first one's method is what
+            the others are compared with.
         data: What is evaluated.
         out: Folder of the rows, tables and pictures.
         suite: quick has one corruption of each family and few severities, full has everything.

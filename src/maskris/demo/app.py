@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskris.cli.common import quickstart_model, say
+from maskris.cli.common import default_model, say
 from maskris.cli.options import ModelOptions
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def demo(
     extra: pip install 'maskris[demo]'.
 
     Args:
-        checkpoint: A run folder, a model folder or a Hub id; by default the model of `maskris quickstart` in this
-            folder.
+        checkpoint: A run folder, a model folder, a name of `maskris models` or a Hub id; by default
+            caris-refcoco-combined.
         host: Address to listen on; 0.0.0.0 opens the page to the whole network, without a password.
         port: Port to listen on; if it is taken, the next free one.
         examples: Folder of photos to offer as examples, photo.txt beside photo.jpg with one expression per line; by
@@ -66,9 +66,7 @@ def demo(
 
     limits = Limits(max_mb, max_pixels)
     offered = None if examples is None else own_examples(examples)
-    if checkpoint is None:
-        checkpoint = quickstart_model()
-    predictor = model.predictor(checkpoint)
+    predictor = model.predictor(default_model() if checkpoint is None else checkpoint)
     with StopSignals() as stop, serving(predictor, limits, offered, host=host, port=free_port(host, port)) as address:
         say(f"{public_name(predictor.name)} is served at {address} (Ctrl-C ends it)")
         if host not in ("127.0.0.1", "localhost", "::1"):

@@ -131,7 +131,7 @@ class Predictor:
         """A predictor for a saved model.
 
         Args:
-            source: A folder that `save_pretrained` or training wrote, or a Hub id.
+            source: A folder that `save_pretrained` or training wrote, a released name or a Hub id, as for `load_model`.
             device: By default the fastest that is there: CUDA, else MPS, else the CPU.
             precision: As for the constructor.
             batch_size: As for the constructor.

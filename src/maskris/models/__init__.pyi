@@ -14,3 +14,7 @@ from .weights.convert import ConversionReport as ConversionReport
 from .weights.convert import convert_checkpoint as convert_checkpoint
 from .weights.convert import load_official as load_official
 from .weights.options import ConversionOptions as ConversionOptions
+from .weights.released import PublishedResult as PublishedResult
+from .weights.released import Released as Released
+from .weights.released import released_models as released_models
+from .weights.released_files import released_folder as released_folder

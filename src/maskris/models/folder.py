@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from maskris.models.weights.released import find_released
+
 CONFIG = "config.json"  # in every folder with a model
 LAST, BEST = "last", "best"  # in a run folder: the checkpoint to continue from, the model with the best evaluation
 
@@ -17,6 +19,7 @@ def model_folder(path: str | Path) -> Path | None:
 
 
 def may_be_model(source: str | Path) -> bool:
-    """Whether it is a folder or has the form of a Hub id, owner/name; else it isn't worth a look at the network."""
+    """Whether it is a folder, a released name, or has the form of a Hub id, owner/name; else nothing is asked for."""
     path, name = Path(source), str(source)
-    return path.is_dir() or (not path.is_absolute() and not name.startswith(".") and name.count("/") == 1)
+    hub_id = not path.is_absolute() and not name.startswith(".") and name.count("/") == 1
+    return path.is_dir() or find_released(name) is not None or hub_id

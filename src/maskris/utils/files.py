@@ -134,10 +134,27 @@ def is_lfs_pointer(file: Path) -> bool:
         return stream.read(len(start)) == start
 
 
-def damage(file: Path, kind: str, error: Exception) -> str:
-    """Why a file can't be read, with its name and what to do."""
+def is_web_page(file: Path) -> bool:
+    """Whether a file is HTML: what a server sends in the place of a file when it wants a sign-in or a click."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return stream.read(512).lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
+def stand_in(file: Path) -> str | None:
+    """What a file is, with its name and what to do, if it only stands in the place of another; else ``None``."""
     if is_lfs_pointer(file):
         return f"{file} is a pointer of Git LFS and not yet the file itself; `git lfs pull` fetches it"
+    if is_web_page(file):
+        return f"{file} is a web page and not the file itself; open its address in a browser and download it there"
+    return None
+
+
+def damage(file: Path, kind: str, error: Exception) -> str:
+    """Why a file can't be read, with its name and what to do."""
+    if found := stand_in(file):
+        return found
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return f"{file} is damaged or no {kind} ({reason}); copy or download it again"
 

@@ -160,10 +160,23 @@ def test_files_without_weights(tmp_path: Path, contents: Any, message: str) -> N
         read_checkpoint(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04 and no more", b"\x80\x02}q\x00.", b"<html></html>"])
+@pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04 and no more", b"\x80\x02}q\x00."])
 def test_damaged_files(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.pth").write_bytes(data)
     with pytest.raises(ValueError, match=r"a\.pth is damaged or no PyTorch checkpoint"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"<html></html>", "a web page and not the file"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git"),
+    ],
+)
+def test_what_stands_in_the_place_of_a_file(tmp_path: Path, data: bytes, what: str) -> None:
+    (tmp_path / "a.pth").write_bytes(data)
+    with pytest.raises(ValueError, match=rf"a\.pth is {what}"):
         read_checkpoint(tmp_path / "a.pth")
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskris.utils.files import read_tensors
+from maskris.utils.files import read_tensors, stand_in
 
 _WEIGHTS = ("model", "state_dict")
 _BESIDE = {"bert_model": "text_encoder."}  # a part kept beside the rest, and the name under which others have it inside
@@ -96,7 +96,8 @@ def _load(path: Path) -> Any:
             ) from None
         if isinstance(error, pickle.UnpicklingError) and (operand := re.search(r"Unsupported operand \d+", message)):
             message = f"{operand.group()} (not the pickle protocol of torch.save)"
-        raise ValueError(f"{path} is damaged or no PyTorch checkpoint: {type(error).__name__} {message}") from error
+        found = stand_in(path) or f"{path} is damaged or no PyTorch checkpoint: {type(error).__name__} {message}"
+        raise ValueError(found) from error
 
 
 def _scalar_under(module: str) -> Callable[..., Any]:

@@ -11,6 +11,8 @@ from maskris.evaluation.bootstrap import Unit
 from maskris.evaluation.cache import evaluate_cached
 from maskris.models.base import RISModel, weights_sha256
 from maskris.models.loading import load_model
+from maskris.models.weights.released import find_released
+from maskris.models.weights.released_files import released_folder
 from maskris.reporting.html.contents import Report, Subject
 from maskris.reporting.html.examples import draw_galleries
 from maskris.reporting.html.sections import compose
@@ -61,8 +63,8 @@ def write_report(
     first one.
 
     Args:
-        runs: Run folders of `train`, folders of models, or files of rows that `Evaluation.save` wrote (``.parquet``).
-            With such files there are no pictures.
+        runs: Run folders of `train`, folders of models, released names, or files of rows that `Evaluation.save` wrote
+            (``.parquet``). With such files there are no pictures.
         out: The file to write.
         table: What to evaluate the models on. Their rows are kept in ``RUN/report``: what was evaluated of the same
             weights and data is not evaluated again. Without a table, rows that lie in the run folders are taken.
@@ -89,7 +91,7 @@ def write_report(
     if gallery < 0:
         raise ValueError(f"--gallery is a number of expressions, not {gallery}")
     folders = [Path(run) for run in runs]
-    records = [RunRecord(folder, "") if folder.is_file() else read_run(folder) for folder in folders]
+    records = [RunRecord(folder, "") if folder.is_file() else read_run(_local(folder)) for folder in folders]
     called = names or names_of([folder.with_suffix("") if folder.is_file() else folder for folder in folders])
     if len(called) != len(runs):
         raise ValueError(f"--names needs one name for each of the {len(runs)} runs, not {len(called)}")
@@ -143,6 +145,12 @@ def _protocol_of(names: Sequence[str], records: Sequence[RunRecord], saved: Sequ
         different = ", ".join(f"{name}: {protocol}" for name, protocol in found.items())
         raise ValueError(f"The runs were validated under different protocols ({different}); choose one with --protocol")
     return next(iter(found.values()), "maskris")
+
+
+def _local(run: Path) -> Path:
+    """A run folder itself, or the folder of a released checkpoint."""
+    released = None if run.is_dir() else find_released(str(run))
+    return run if released is None else released_folder(released)
 
 
 def _check_weights(rows: SavedRows, record: RunRecord, model_class: type[RISModel] | str | None) -> None:

@@ -1,0 +1,42 @@
+"""Files from the Hub, with an answer at once where there is no network."""
+
+from pathlib import Path
+
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
+
+from maskris.utils.download import DownloadError
+
+
+def hub_file(repository: str, name: str, folder: Path | None = None) -> Path:
+    """A file of a repository on the Hub, from the Hub's cache or fetched.
+
+    ``HF_ENDPOINT``, ``HF_HUB_OFFLINE`` and ``HF_TOKEN`` mean what they mean everywhere.
+
+    Args:
+        repository: Such as ``"owner/name"``.
+        name: Path of the file in it.
+        folder: Where to put it if it isn't in the cache yet, instead of there.
+
+    Raises:
+        DownloadError: If it can't be had.
+    """
+    try:
+        cached = try_to_load_from_cache(repository, name)
+        if not isinstance(cached, str):
+            # Asks once. hf_hub_download would ask six times, for half a minute where there is no network.
+            get_hf_file_metadata(hf_hub_url(repository, name))
+        elif folder is not None:
+            return Path(cached)
+        return Path(hf_hub_download(repository, name, local_dir=folder))
+    except Exception as error:  # also those of the Hub's HTTP library, whichever that is
+        where = f"{repository}/{name} can't be had from the Hub ({constants.ENDPOINT})"
+        raise DownloadError(f"{where}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RepositoryNotFoundError):
+        return "there is no such repository, or you have no access to it"
+    if isinstance(error, RemoteEntryNotFoundError):
+        return "there is no such file in it"
+    return " ".join(str(error.__cause__ or error).split())
