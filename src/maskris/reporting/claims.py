@@ -1,14 +1,17 @@
 """Claims and findings about them as tables."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
+from maskris.evaluation.metrics import Scores
+from maskris.experiments.authors_claims import not_runnable
 from maskris.experiments.claims import Claim
-from maskris.experiments.reproduction import Reproduction
+from maskris.experiments.measurement import Reproduction
 from maskris.experiments.verify import Finding, reasons
-from maskris.reporting.scores import describe
+from maskris.reporting.scores import describe, scores_table
 from maskris.reporting.tables import NOTHING, Table
 from maskris.utils.files import atomic_file
 
@@ -16,8 +19,14 @@ Result = Sequence[Claim] | Sequence[Finding] | Reproduction
 
 
 def tables(result: Result) -> list[Table]:
-    """Claims, one row for those that differ in the split alone; or findings, with the reasons below them."""
-    return [_table(result.findings if isinstance(result, Reproduction) else result, reasons_below=True)]
+    """Claims, one row for those that differ in the split alone; or findings, with the reasons below them.
+
+    Of a reproduction the findings about each released checkpoint are a table, and all that was measured is another.
+    """
+    if not isinstance(result, Reproduction):
+        return [_table(result, reasons_below=True)]
+    findings = [replace(_table(some, reasons_below=True), title=name) for name, some in _by_checkpoint(result).items()]
+    return [*findings, *_measured(result)]
 
 
 def markdown(result: Result) -> str:
@@ -27,7 +36,7 @@ def markdown(result: Result) -> str:
 
 def _table(result: Sequence[Claim] | Sequence[Finding], reasons_below: bool = False) -> Table:
     if claims := [one for one in result if isinstance(one, Claim)]:
-        return _claims(claims)
+        return _released(claims) if all(one.released and not one.recipe for one in claims) else _claims(claims)
     findings = [one for one in result if isinstance(one, Finding)]
     rows = []
     for finding in findings:
@@ -46,14 +55,51 @@ def _table(result: Sequence[Claim] | Sequence[Finding], reasons_below: bool = Fa
 
 
 def _claims(claims: Sequence[Claim]) -> Table:
-    same = attrgetter("method", "dataset", "split_by", "metric", "protocol", "recipe", "source")
+    same = attrgetter("method", "dataset", "split_by", "metric", "protocol", "recipe", "released", "source")
     rows = []
-    for (method, dataset, split_by, metric, protocol, recipe, source), group in groupby(claims, same):
+    for (method, dataset, split_by, metric, protocol, recipe, released, source), group in groupby(claims, same):
         values = ", ".join(f"{claim.split} {claim.value:.2f}" for claim in group)
-        how = [protocol or NOTHING, recipe or NOTHING]
+        how = [protocol or NOTHING, recipe or NOTHING, released or NOTHING]
         state = "not run" if recipe else "not supported"
         rows.append([method, f"{dataset} {split_by}", metric, values, *how, source, state])
-    return Table(["method", "data", "metric", "claimed", "protocol", "recipe", "source", "verdict"], rows)
+    headings = ["method", "data", "metric", "claimed", "protocol", "recipe", "released weights", "source", "verdict"]
+    return Table(headings, rows)
+
+
+def _released(claims: Sequence[Claim]) -> Table:
+    """One row for each checkpoint and split, with a column for each metric."""
+    metrics = list(dict.fromkeys(claim.metric for claim in claims))
+    splits: dict[tuple[str, str], dict[str, Claim]] = {}
+    for claim in claims:
+        splits.setdefault((str(claim.released), claim.data), {})[claim.metric] = claim
+    rows = []
+    for (name, data), some in splits.items():
+        values = [f"{some[metric].value:.2f}" if metric in some else NOTHING for metric in metrics]
+        one = next(iter(some.values()))
+        reason = not_runnable(name)
+        state = "not run" if reason is None else f"not runnable: {reason}"
+        rows.append([name, data, *values, one.protocol or NOTHING, one.text, state])
+    return Table(["checkpoint", "data", *metrics, "protocol", "text", "verdict"], rows)
+
+
+def _by_checkpoint(made: Reproduction) -> dict[str, list[Finding]]:
+    """The findings about each released checkpoint by its name; those of a recipe under no name."""
+    by_name: dict[str, list[Finding]] = {}
+    for finding in made.findings:
+        by_name.setdefault(str(finding.claim.released) if "released" in made.about else "", []).append(finding)
+    return by_name
+
+
+def _measured(made: Reproduction) -> list[Table]:
+    """All numbers of the evaluations, also those that nobody claims."""
+    groups: dict[str, dict[str, Scores]] = {}
+    for part, evaluation in made.evaluations.items():
+        name = " ".join(filter(None, (part.released, part.data)))
+        groups.setdefault(part.protocol, {})[name] = evaluation.scores
+    return [
+        scores_table(scores, f"All that was measured under the protocol {protocol}", "data")
+        for protocol, scores in groups.items()
+    ]
 
 
 def write_reproduction(made: Reproduction) -> Path:
@@ -67,12 +113,26 @@ def write_reproduction(made: Reproduction) -> Path:
 def _page(made: Reproduction) -> str:
     about, interval = made.about, made.about["interval"]
     uncertain = list(dict.fromkeys(note for finding in made.findings for note in finding.claim.uncertain))
-    text = [
-        f"# Reproduction of {about['recipe']}",
-        f"Model: {about['model']}, trained {about['trained']}. Data: {', '.join(about['data'])}. Intervals: "
-        f"{interval['resamples']:,} bootstrap resamples over {interval['unit']}s.",
-        markdown(made.findings),
-        "\n".join(f"- {what} ({protocol}): {describe(e)}" for (what, protocol), e in made.evaluations.items()),
-        *(["What is uncertain about the claims:", "\n".join(f"- {note}" for note in uncertain)] if uncertain else []),
-    ]
-    return "\n\n".join(text) + "\n"
+    drawn = f"{interval['resamples']:,} bootstrap resamples over {interval['unit']}s."
+    data = f"Data: {', '.join(about['data'])}."
+    if released := about.get("released"):
+        text = [
+            "# Reproduction of released checkpoints",
+            f"{data} A claim is reproduced if the measured number is at most {about['tolerance']} points from it. The "
+            f"intervals ({drawn.removesuffix('.')}) decide nothing here.",
+        ]
+        for name, findings in _by_checkpoint(made).items():
+            one = released[name]
+            weights = f" SHA-256 of the weights: {one['weights_sha256']}." if "weights_sha256" in one else ""
+            text += [f"## {name}", f"{one['title']}; {one['license']}; <{one['page']}>.{weights}", markdown(findings)]
+    else:
+        text = [
+            f"# Reproduction of {about['recipe']}",
+            f"Model: {about['model']}, trained {about['trained']}. {data} Intervals: {drawn}",
+            markdown(made.findings),
+        ]
+    text += [table.to_markdown("##") for table in _measured(made)]
+    text += ["\n".join(f"- {part}: {describe(one)}" for part, one in made.evaluations.items())]
+    if uncertain:
+        text += ["What is uncertain about the claims:", "\n".join(f"- {note}" for note in uncertain)]
+    return "\n\n".join(filter(None, text)) + "\n"
