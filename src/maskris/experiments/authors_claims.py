@@ -44,10 +44,12 @@ def released_claims() -> list[Claim]:
     return claims
 
 
-def not_runnable(name: str) -> str | None:
-    """Why the claims about a released checkpoint can't be measured here at all; ``None`` if they can."""
-    network = released_models()[name].network
-    return None if network in get_args(Kind) else f"maskris has no network {network}"
+def not_runnable(claim: Claim) -> str | None:
+    """Why a claim about a released checkpoint can't be measured here, whatever the data; ``None`` if it can."""
+    network = released_models()[str(claim.released)].network
+    if network not in get_args(Kind):
+        return f"maskris has no network {network}"
+    return "its protocol is not known" if claim.protocol is None else None
 
 
 def choose_released(
@@ -75,7 +77,7 @@ def choose_released(
     chosen: dict[str, list[Claim]] = {}
     for claim in released_claims() if claims is None else load_claims(claims):
         name = claim.released
-        if name and dataset in (None, claim.dataset) and (not_runnable(name) is None if every else name in names):
+        if name and dataset in (None, claim.dataset) and (not_runnable(claim) is None if every else name in names):
             chosen.setdefault(name, []).append(claim)
     if missing := [name for name in names if name not in chosen and not every]:
         about = f" about {dataset}" if dataset else ""

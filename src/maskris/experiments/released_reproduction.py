@@ -82,9 +82,11 @@ def _refused(
     name: str, claims: Sequence[Claim], parts: Mapping[Part, ReferringTable]
 ) -> dict[Part, tuple[Verdict, str]]:
     """What must not be measured: anything without a network, and data that are not those of the claims."""
-    if (reason := not_runnable(name)) is not None:
-        return {part_of(claim, name): ("not runnable", reason) for claim in claims}
-    doubts = {
-        part: split_differences(claim, parts[part]) for claim in claims if (part := part_of(claim, name)) in parts
-    }
-    return {part: ("not comparable", "; ".join(some)) for part, some in doubts.items() if some}
+    refused: dict[Part, tuple[Verdict, str]] = {}
+    for claim in claims:
+        part = part_of(claim, name)
+        if (reason := not_runnable(claim)) is not None:
+            refused[part] = ("not runnable", reason)
+        elif part in parts and (doubts := split_differences(claim, parts[part])):
+            refused[part] = ("not comparable", "; ".join(doubts))
+    return refused

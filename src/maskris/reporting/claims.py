@@ -76,7 +76,7 @@ def _released(claims: Sequence[Claim]) -> Table:
     for (name, data), some in splits.items():
         values = [f"{some[metric].value:.2f}" if metric in some else NOTHING for metric in metrics]
         one = next(iter(some.values()))
-        reason = not_runnable(name)
+        reason = not_runnable(one)
         state = "not run" if reason is None else f"not runnable: {reason}"
         rows.append([name, data, *values, one.protocol or NOTHING, one.text, state])
     return Table(["checkpoint", "data", *metrics, "protocol", "text", "verdict"], rows)
