@@ -21,12 +21,14 @@ Result = Sequence[Claim] | Sequence[Finding] | Reproduction
 def tables(result: Result) -> list[Table]:
     """Claims, one row for those that differ in the split alone; or findings, with the reasons below them.
 
-    Of a reproduction the findings about each released checkpoint are a table, and all that was measured is another.
+    Each released checkpoint has a table of its own; all that a reproduction measured is another.
     """
-    if not isinstance(result, Reproduction):
-        return [_table(result, reasons_below=True)]
-    findings = [replace(_table(some, reasons_below=True), title=name) for name, some in _by_checkpoint(result).items()]
-    return [*findings, *_measured(result)]
+    if isinstance(result, Reproduction):
+        by_name = _by_checkpoint(result).items()
+        return [*(replace(_table(some, reasons_below=True), title=name) for name, some in by_name), *_measured(result)]
+    if claims := _of_released(result):
+        return [_short(_released(list(some))) for _, some in groupby(claims, attrgetter("released"))]
+    return [_table(result, reasons_below=True)]
 
 
 def markdown(result: Result) -> str:
@@ -35,8 +37,10 @@ def markdown(result: Result) -> str:
 
 
 def _table(result: Sequence[Claim] | Sequence[Finding], reasons_below: bool = False) -> Table:
+    if claims := _of_released(result):
+        return _released(claims)
     if claims := [one for one in result if isinstance(one, Claim)]:
-        return _released(claims) if all(one.released and not one.recipe for one in claims) else _claims(claims)
+        return _claims(claims)
     findings = [one for one in result if isinstance(one, Finding)]
     rows = []
     for finding in findings:
@@ -52,6 +56,12 @@ def _table(result: Sequence[Claim] | Sequence[Finding], reasons_below: bool = Fa
     ]
     headings = ["claim", "claimed", "measured", "difference", "95 % interval", "verdict"]
     return Table(headings, rows, caption="\n".join(caption) if reasons_below else "")
+
+
+def _of_released(result: Sequence[Claim] | Sequence[Finding]) -> list[Claim]:
+    """The claims if all of them are about released checkpoints alone, else none."""
+    claims = [one for one in result if isinstance(one, Claim) and one.released and not one.recipe]
+    return claims if len(claims) == len(result) else []
 
 
 def _claims(claims: Sequence[Claim]) -> Table:
@@ -80,6 +90,13 @@ def _released(claims: Sequence[Claim]) -> Table:
         state = "not run" if reason is None else f"not runnable: {reason}"
         rows.append([name, data, *values, one.protocol or NOTHING, one.text, state])
     return Table(["checkpoint", "data", *metrics, "protocol", "text", "verdict"], rows)
+
+
+def _short(table: Table) -> Table:
+    """The table of one checkpoint for a narrow terminal: what is the same in every row stands in the title."""
+    name, *_, protocol, text, _ = table.rows[0]
+    rows = [[*row[1:-3], row[-1]] for row in table.rows]
+    return Table([*table.headings[1:-3], "verdict"], rows, f"{name} ({protocol}, {text})")
 
 
 def _by_checkpoint(made: Reproduction) -> dict[str, list[Finding]]:
