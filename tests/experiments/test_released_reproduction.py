@@ -109,7 +109,7 @@ def index(printed, converted, monkeypatch):
     def load(name):
         loaded.append(name)
         if name == "gone":
-            raise FileNotFoundError("gone is not here yet,\nand there is no network")
+            raise FileNotFoundError("gone is not here yet\nA browser may get it")
         return load_model(converted)
 
     for module in ("experiments.authors_claims", "experiments.released_reproduction", "models.weights.released"):
@@ -154,13 +154,14 @@ def test_a_checkpoint_gives_the_numbers_of_the_formulas(index, scenes, printed, 
     assert content["findings"][0]["claim"]["released"] == "tiny"
 
     findings, measured = tables_of(made)
-    assert findings.title == "tiny"
+    assert (findings.title, findings.rows[0][0]) == ("tiny: shapes unc", "val oIoU")
     assert [row[0] for row in measured.rows] == ["tiny shapes unc val", "tiny shapes unc testA"]
     assert measured.headings[1:] == ["N", "oIoU", "mIoU", *(f"Pr@0.{x}" for x in range(5, 10)), "box acc."]
     page = write_reproduction(made).read_text()
     assert page == to_markdown(made)
     assert "## tiny\n\nTiny CARIS; MIT; <https://example.org/tiny>. SHA-256 of the weights: " in page
-    assert "differs: by more than 0.1 points |" in page
+    assert "\n- differs: by more than 0.1 points (shapes unc testA mIoU)\n" in page
+    assert "| shapes unc testA mIoU | " in page
 
     # Once more: the same weights and data are not evaluated again.
     monkeypatch.setattr("maskris.evaluation.cache.evaluate", lambda *_, **__: pytest.fail("evaluated again"))
@@ -170,19 +171,21 @@ def test_a_checkpoint_gives_the_numbers_of_the_formulas(index, scenes, printed, 
 def test_several_go_on_where_one_can_not_be_had(index, scenes, tmp_path):
     said = []
     made = measure(["gone", "weak", "tiny"], scenes, out=tmp_path / "r", splits=["val"], log=said.append)
-    missing = "not run: gone is not here yet, and there is no network"
+    missing = "not run: gone is not here yet"
     assert {key: text for key, text in verdicts(made).items() if key[0] != "tiny"} == {
         ("gone", "val", "oIoU"): missing,
         ("gone", "testA", "Pr@0.5"): "not run: left out by --splits",
         ("weak", "val", "mIoU"): "not runnable: maskris has no network tris",
     }
     assert verdicts(made)["tiny", "val", "oIoU"] == "reproduced"
-    assert made.failed == {"gone": "gone is not here yet, and there is no network"}
-    assert "gone: gone is not here yet,\nand there is no network" in said
+    assert made.failed == {"gone": "gone is not here yet\nA browser may get it"}
+    assert "gone: gone is not here yet\nA browser may get it" in said
     assert index == ["gone", "tiny"]
     assert (tmp_path / "r" / "tiny" / "rows" / "shapes-unc-val-maskris.parquet").is_file()
     assert json.loads((tmp_path / "r" / "reproduction.json").read_text())["failed"] == made.failed
-    assert [table.title for table in tables_of(made)[:3]] == ["gone", "weak", "tiny"]
+    assert [table.title for table in tables_of(made)[:3]] == [
+        f"{name}: shapes unc" for name in ("gone", "weak", "tiny")
+    ]
 
 
 def test_other_sentences_are_named_before_anything_is_fetched(index, scenes, raw, tmp_path):

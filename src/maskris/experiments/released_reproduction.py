@@ -60,8 +60,8 @@ def reproduce_released(
                 model = load_model(name)
             except (OSError, ValueError) as error:
                 measurement.log(f"{name}: {error}")
-                failed[name] = " ".join(str(error).split())
-                refused |= dict.fromkeys(wanted, ("not run", failed[name]))
+                failed[name] = str(error)
+                refused |= dict.fromkeys(wanted, ("not run", failed[name].partition("\n")[0]))
             else:
                 about[name]["weights_sha256"] = weights_sha256(model)
                 measured = measurement.evaluate(model, wanted, folder / name if several else folder, name)

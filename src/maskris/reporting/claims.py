@@ -1,10 +1,11 @@
 """Claims and findings about them as tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from maskris.evaluation.metrics import Scores
 from maskris.experiments.authors_claims import not_runnable
@@ -21,11 +22,12 @@ Result = Sequence[Claim] | Sequence[Finding] | Reproduction
 def tables(result: Result) -> list[Table]:
     """Claims, one row for those that differ in the split alone; or findings, with the reasons below them.
 
-    Each released checkpoint has a table of its own; all that a reproduction measured is another.
+    Each released checkpoint has a table of its own for each data set; all that a reproduction measured is another.
     """
+    if isinstance(result, Reproduction) and "released" in result.about:
+        return [*(_on_one_data_set(some) for some in _by_checkpoint(result, "dataset", "split_by")), *_measured(result)]
     if isinstance(result, Reproduction):
-        by_name = _by_checkpoint(result).items()
-        return [*(replace(_table(some, reasons_below=True), title=name) for name, some in by_name), *_measured(result)]
+        return [_table(result.findings, reasons_below=True), *_measured(result)]
     if claims := _of_released(result):
         return [_short(_released(list(some))) for _, some in groupby(claims, attrgetter("released"))]
     return [_table(result, reasons_below=True)]
@@ -99,12 +101,17 @@ def _short(table: Table) -> Table:
     return Table([*table.headings[1:-3], "verdict"], rows, f"{name} ({protocol}, {text})")
 
 
-def _by_checkpoint(made: Reproduction) -> dict[str, list[Finding]]:
-    """The findings about each released checkpoint by its name; those of a recipe under no name."""
-    by_name: dict[str, list[Finding]] = {}
-    for finding in made.findings:
-        by_name.setdefault(str(finding.claim.released) if "released" in made.about else "", []).append(finding)
-    return by_name
+def _by_checkpoint(made: Reproduction, *also: str) -> list[list[Finding]]:
+    """The findings about each released checkpoint, and about each of what else they differ in."""
+    same = attrgetter("claim.released", *(f"claim.{key}" for key in also))
+    return [list(some) for _, some in groupby(made.findings, same)]
+
+
+def _on_one_data_set(findings: Sequence[Finding]) -> Table:
+    """Findings about a checkpoint and a data set, both in the title, so that each has its line in a terminal."""
+    table, one = _table(findings, reasons_below=True), findings[0].claim
+    rows = [[f"{f.claim.split} {f.claim.metric}", *row[1:]] for f, row in zip(findings, table.rows, strict=True)]
+    return replace(table, rows=rows, title=f"{one.released}: {one.dataset} {one.split_by}".rstrip())
 
 
 def _measured(made: Reproduction) -> list[Table]:
@@ -138,10 +145,8 @@ def _page(made: Reproduction) -> str:
             f"{data} A claim is reproduced if the measured number is at most {about['tolerance']} points from it. The "
             f"intervals ({drawn.removesuffix('.')}) decide nothing here.",
         ]
-        for name, findings in _by_checkpoint(made).items():
-            one = released[name]
-            weights = f" SHA-256 of the weights: {one['weights_sha256']}." if "weights_sha256" in one else ""
-            text += [f"## {name}", f"{one['title']}; {one['license']}; <{one['page']}>.{weights}", markdown(findings)]
+        for findings in _by_checkpoint(made):
+            text += _section(findings, released[findings[0].claim.released])
     else:
         text = [
             f"# Reproduction of {about['recipe']}",
@@ -153,3 +158,15 @@ def _page(made: Reproduction) -> str:
     if uncertain:
         text += ["What is uncertain about the claims:", "\n".join(f"- {note}" for note in uncertain)]
     return "\n\n".join(filter(None, text)) + "\n"
+
+
+def _section(findings: Sequence[Finding], about: Mapping[str, Any]) -> list[str]:
+    """Of one released checkpoint: what it is, its table, and the reasons below it."""
+    table = _table(findings, reasons_below=True)
+    weights = f" SHA-256 of the weights: {about['weights_sha256']}." if "weights_sha256" in about else ""
+    return [
+        f"## {findings[0].claim.released}",
+        f"{about['title']}; {about['license']}; <{about['page']}>.{weights}",
+        table.to_markdown(),
+        "\n".join(f"- {reason}" for reason in table.caption.splitlines()),
+    ]
