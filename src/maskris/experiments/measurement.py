@@ -138,11 +138,12 @@ class Measurement:
 
         Where a split is there both with cleaned and with raw sentences, a claim gets those that it is about.
         """
-        parts = {}
+        parts: dict[Part, ReferringTable] = {}
         for claim in claims:
-            if self._is_chosen(claim) and (of_split := self._rows.get(claim.data)):
+            part, of_split = part_of(claim, released), self._rows.get(claim.data)
+            if self._is_chosen(claim) and of_split and part not in parts:
                 own = {text: rows for text, rows in of_split.items() if text in (claim.text, "")} or of_split
-                parts[part_of(claim, released)] = self.table.take(sorted(chain(*own.values())))
+                parts[part] = self.table.take(sorted(chain(*own.values())))
         return parts
 
     def _is_chosen(self, claim: Claim) -> bool:
