@@ -225,6 +225,13 @@ def test_a_part_of_the_data_or_masks_of_a_model_compare_with_nothing(index, scen
     assert found["tiny", "val", "oIoU"] == "not comparable: masks that nobody annotated"
 
 
+def test_settings_that_move_numbers_by_themselves_compare_with_nothing(index, scenes, tmp_path):
+    made = measure("tiny", scenes, out=tmp_path, splits=["testA"], precision="bf16", reduced_decoding=True)
+    found = verdicts(made)["tiny", "testA", "oIoU"]
+    assert found == "not comparable: computed in bf16; large JPEGs decoded at a reduced size"
+    assert made.findings[1].measured is not None
+
+
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
