@@ -244,13 +244,25 @@ def test_what_is_wrong_is_said_before_anything_is_computed(maskris, table, words
 def test_the_claims_are_listed_as_the_page_of_results_shows_them(maskris, monkeypatch):
     code, out, _ = maskris("reproduce", "--list")
     assert code == 0
-    assert out.strip() in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert out.strip() in page
     assert out.count("\n") > 50
+    code, out, _ = maskris("reproduce", "--list", "--released", "all")
+    assert (code, out.count("\n")) == (0, 2 + 17 + 18 + 3)
+    assert out.strip() in page
+    assert "| tris-stage2-refcoco | refcoco unc val | – | 31.17 |" in out  # noqa: RUF001
+    some = maskris("reproduce", "refcocog", "--list", "--released", "caris-refcoco-combined")[1]
+    assert "| caris-refcoco-combined | refcocog umd test | 69.75 | maskris | sent | not run |" in some
+    assert some.count("caris") == 2
     some = maskris("reproduce", "refcocog", "--list", "--recipe", "refcocog-umd-maskris")[1]
     assert "| MaskRIS | refcocog umd | oIoU | val 65.55, test 66.50 |" in some
     assert "refcoco unc" not in some
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setattr("rich._console", None)  # the one that later tests take is made anew, without colors
     assert "| MaskRIS" not in maskris("reproduce", "refcoco", "--list")[1]
+    for_people = maskris("reproduce", "--list", "--released", "all")[1]
+    assert "lavt-one-refcocog-google (lavt, raw)" in for_people
+    assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in for_people.splitlines()) <= 80
 
 
 def test_doubts_about_a_run(run, recipe, tmp_path):
@@ -316,7 +328,8 @@ def test_doubts_about_sentences_and_masks(mini):
         for name in ("refcoco-maskris", "lavt-refcoco-maskris")
     )
     assert split_differences(cleaned, table) == []
-    assert split_differences(typed, table) == ["other sentences (sent, not raw: prepare it with --text raw)"]
+    reason = "the table was prepared with --text sent, the claim needs --text raw"
+    assert split_differences(typed, table) == [reason]
 
 
 def test_the_first_recipe_of_a_data_set_is_taken():

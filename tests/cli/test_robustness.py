@@ -5,8 +5,6 @@ import shutil
 
 import pytest
 
-from maskris.cli.robustness import _names
-
 
 @pytest.fixture
 def other(run, tmp_path):
@@ -72,10 +70,3 @@ def test_what_is_wrong_is_said(maskris, run, table, tmp_path):
     code, _, err = maskris("robustness", run, run / "last", *words, "--names", "a", "a", "--families", "context")
     assert code == 1
     assert "has the same weights as another checkpoint of the name a" in err
-
-
-def test_names_tell_checkpoints_apart():
-    assert _names(["runs/a/last", "runs/b"], None) == ["a", "b"]
-    assert _names(["a/seed-0", "b/seed-0"], None) == ["a/seed-0", "b/seed-0"]
-    assert _names(["last"], None) == ["last"]
-    assert _names(["x", "y"], ["n", "n"]) == ["n", "n"]

@@ -142,6 +142,12 @@ def test_a_file_of_ones_own(tmp_path):
         ({"values": 3}, "Claim 2: values must be keys with values, not 3"),
         ({"values": {"testC": 50}}, r"the size of refcoco unc testC is not published; .*: expressions: \{testC: N\}"),
         ({"text": "cooked"}, "Claim 2: text must be sent or raw, not 'cooked'"),
+        ({"released": "caris-coco"}, "Claim 2: there is no released checkpoint 'caris-coco'"),
+        ({"released": 3}, "Claim 2: released must be text, not 3"),
+        (
+            {"recipe": None, "released": "caris-refcoco", "values": {"x": 5}},
+            "the size of refcoco unc x is not published",
+        ),
         ({}, "Claim 2 gives oIoU on refcoco unc val of Tiny once more"),
     ],
 )

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from maskris.evaluation.bootstrap import Interval
 from maskris.experiments.claims import Claim
-from maskris.experiments.verify import Finding, judge, reasons
+from maskris.experiments.verify import Finding, judge, judge_released, reasons
 from maskris.reporting import tables_of, to_markdown
 from maskris.reporting.tables import NOTHING
 
@@ -37,6 +37,29 @@ def test_the_number_decides(claimed, interval, verdict):
     assert finding.expressions == 40
     if verdict == "not verified":
         assert str(finding) == "not verified: the claim is above the interval"
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (0.7659, "reproduced"),  # 0.1 points above, which is no binary number
+        (0.7639, "reproduced"),
+        (0.76595, "differs: by more than 0.1 points"),
+        (0.7638, "differs: by more than 0.1 points"),  # although the claim lies within the interval
+        (0.8, "differs: by more than 0.1 points"),  # to surpass it doesn't help
+    ],
+)
+def test_the_same_weights_give_the_same_number_whatever_the_interval(measured, verdict):
+    finding = judge_released(claim(76.49), made_up(), Interval(measured, 0.7, 0.9))
+    assert str(finding) == verdict
+    assert (finding.measured, finding.low, finding.high) == (100 * measured, 70, 90)
+
+
+def test_other_data_compare_with_nothing():
+    finding = judge_released(claim(50, expressions=41), made_up(), Interval(0.5, 0.4, 0.6), ["other masks"])
+    assert str(finding) == "not comparable: other data (40 of 41 expressions); other masks"
+    finding = judge_released(claim(50), made_up(), Interval(None, None, None))
+    assert str(finding) == "not comparable: nothing defines the metric"
 
 
 def test_only_the_whole_split_verifies():

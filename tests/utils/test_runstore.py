@@ -46,6 +46,16 @@ def test_a_folder_goes_on_with_its_run_alone(tmp_path):
     assert same.read() == {"data": "d1", "size": [4, 4], "note": "first"}, "it was not touched"
 
 
+def test_an_update_adds_to_what_is_there_and_refuses_another_run(tmp_path):
+    first = RunStore(tmp_path, {"data": "d", "a": 1}, ["data"])
+    assert first.update() == {"data": "d", "a": 1}
+    assert RunStore(tmp_path, {"data": "d", "b": 2}, ["data"]).update() == {"data": "d", "a": 1, "b": 2}
+    assert first.read() == {"data": "d", "a": 1, "b": 2}
+    with pytest.raises(OtherRunError, match="data: 'd' there, 'e' now"):
+        RunStore(tmp_path, {"data": "e", "c": 3}, ["data"]).update()
+    assert first.read() == {"data": "d", "a": 1, "b": 2}
+
+
 def test_a_damaged_manifest_is_named(tmp_path):
     store = RunStore(tmp_path, {"a": 1}, ["a"], name="mine.json")
     (tmp_path / "mine.json").write_text('{"a": ')
@@ -61,6 +71,14 @@ def test_differences_name_both_values():
         "  came: nothing there, None now",
     ]
     assert differences(old, new, ["b", "gone"]) == ["  gone: 'x' there, nothing now"]
+    old, new = {"v": {"lr": 1, "with": [], "same": 3}}, {"v": {"lr": 2, "with": ["x=1", "y"], "same": 3, "more": 0}}
+    assert differences(old, new) == [
+        "  v, lr: 1 there, 2 now",
+        "  v, with: nothing there, x=1, y now",
+        "  v, more: nothing there, 0 now",
+    ]
+    assert differences(old, old) == []
+    old, new = {"a": 1}, {"a": 2}
     assert differences(old, new, {"a": "number of a"}) == ["  number of a: 1 there, 2 now"]
     hashes = {"sha": "0123456789", "model": "runs/a"}, {"sha": "abcdefghijk", "model": "runs/b"}
     lines = differences(*hashes, {"sha": "weights"}, shown={"sha": "model"})

@@ -1,11 +1,12 @@
+from .authors_claims import released_claims as released_claims
 from .claims import Claim as Claim
 from .claims import load_claims as load_claims
+from .measurement import Reproduction as Reproduction
 from .recipe import Recipe as Recipe
 from .recipe import RecipeError as RecipeError
 from .recipe import Splits as Splits
 from .recipe import read_recipe as read_recipe
 from .recipe import shipped as shipped
-from .reproduction import Reproduction as Reproduction
 from .reproduction import reproduce as reproduce
 from .run import build_trainer as build_trainer
 from .run import train as train
@@ -19,3 +20,4 @@ from .study_results import load_study as load_study
 from .study_runner import run_study as run_study
 from .verify import Finding as Finding
 from .verify import judge as judge
+from .verify import judge_released as judge_released

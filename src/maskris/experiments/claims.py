@@ -12,6 +12,7 @@ from maskris.data.published_counts import published_sizes
 from maskris.evaluation.metrics import metrics_of
 from maskris.evaluation.protocol import PRESETS
 from maskris.experiments.recipe import find
+from maskris.models.weights.released import find_released
 
 # The keys of a file and of an entry, with what they hold.
 _FILE: dict[str, Any] = {"claims": list}
@@ -21,7 +22,7 @@ _ENTRY: dict[str, Any] = {
     **dict.fromkeys(("protocol", "recipe"), str | None),
     "values": dict,
 }
-_ENTRY_OPTIONAL: dict[str, Any] = {"uncertain": list, "expressions": dict, "text": object}
+_ENTRY_OPTIONAL: dict[str, Any] = {"uncertain": list, "expressions": dict, "text": object, "released": str}
 _WORDS: dict[Any, str] = {dict: "keys with values", list: "a list", str: "text", str | None: "text or null"}
 
 
@@ -46,6 +47,7 @@ class Claim:
         uncertain: What we don't know about it, in sentences.
         expressions: Of the whole split; the claim is about all of them.
         text: Which sentences were read, where the data set offers both: ``"sent"`` or ``"raw"`` (LAVT).
+        released: Name of the released checkpoint that it was measured with; ``None`` if there is none.
     """
 
     method: str
@@ -60,6 +62,7 @@ class Claim:
     uncertain: tuple[str, ...] = ()
     expressions: int | None = None
     text: str = "sent"
+    released: str | None = None
 
     @property
     def data(self) -> str:
@@ -91,8 +94,8 @@ def load_claims(path: str | Path | None = None) -> list[Claim]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ClaimError: If it is no YAML, lacks a key, has an unknown one, names an unknown protocol, metric, note or
-            recipe, or claims two values for one thing.
+        ClaimError: If it is no YAML, lacks a key, has an unknown one, names an unknown protocol, metric, note, recipe
+            or released checkpoint, or claims two values for one thing.
     """
     path = shipped_claims() if path is None else Path(path)
     if not path.is_file():
@@ -121,7 +124,7 @@ def _claims(entry: Any, where: str, content: Mapping[str, Any]) -> Iterator[Clai
     names = [*(content.get("always") or []), *(entry.get("uncertain") or [])]
     if unknown := [name for name in names if name not in notes]:
         raise ClaimError(f"{where}: there is no note {', '.join(map(str, unknown))}; notes are {', '.join(notes)}")
-    protocol, recipe = entry["protocol"], entry["recipe"]
+    protocol, recipe, released = entry["protocol"], entry["recipe"], entry.get("released")
     if protocol is not None:
         if protocol not in PRESETS:
             raise ClaimError(f"{where}: there is no protocol {protocol!r}; choose one of {', '.join(PRESETS)}")
@@ -134,6 +137,8 @@ def _claims(entry: Any, where: str, content: Mapping[str, Any]) -> Iterator[Clai
             find(recipe)
         except ValueError as error:
             raise ClaimError(f"{where}: {error}") from error
+    if released is not None and find_released(released) is None:
+        raise ClaimError(f"{where}: there is no released checkpoint {released!r}")
     if (text := entry.get("text", "sent")) not in ("sent", "raw"):
         raise ClaimError(f"{where}: text must be sent or raw, not {text!r}")
     sizes = {name: counts.expressions for name, counts in published_sizes(entry["dataset"], entry["split_by"]).items()}
@@ -142,7 +147,7 @@ def _claims(entry: Any, where: str, content: Mapping[str, Any]) -> Iterator[Clai
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
             raise ClaimError(f"{where}: {split} must be a number in per cent, not {value!r}")
         size = sizes.get(split)
-        if recipe is not None and not (isinstance(size, int) and size > 0):
+        if protocol is not None and (recipe or released) and not (isinstance(size, int) and size > 0):
             raise ClaimError(
                 f"{where}: the size of {entry['dataset']} {entry['split_by']} {split} is not published; say how many "
                 f"expressions the claim is about: expressions: {{{split}: N}}"
@@ -154,6 +159,7 @@ def _claims(entry: Any, where: str, content: Mapping[str, Any]) -> Iterator[Clai
             uncertain=tuple(notes[name] for name in names),
             expressions=size,
             text=text,
+            released=released,
         )
 
 

@@ -80,7 +80,8 @@ def run_study(
     plan = _plan(study, overrides, table, files, chosen)
     if not train and not files:
         del plan["data"]  # a report needs none
-    known = _check_plan(folder, plan)
+    store = _plan_store(folder, plan)
+    store.check()
     if not train:
         return load_study(study, folder)
     recipes = {variant.name: folder / "recipes" / f"{variant.folder}.yaml" for variant in study.variants}
@@ -90,7 +91,7 @@ def run_study(
         table = embedded_data(folder / "data", seed=0, images=study.scenes)
         files = [folder / "data" / "shapes.parquet"]
     choose_splits(table, chosen, "--splits")
-    write_json(folder / PLAN, {**known, **plan})
+    store.update()
     todo = []
     for seed in study.seeds:  # in the outer loop, so that early results span all variants
         for variant in study.variants:
@@ -127,16 +128,15 @@ def _plan(
         plan["splits"] = splits
     for variant in study.variants:
         recipe = hashlib.sha256(json.dumps(variant.recipe, sort_keys=True, default=str).encode()).hexdigest()[:8]
-        plan[f"variant {variant.name}"] = {"recipe": recipe, "overrides": [*variant.overrides, *overrides]}
+        plan[f"variant {variant.name}"] = {"recipe": recipe, "overrides": " ".join([*variant.overrides, *overrides])}
     return plan
 
 
-def _check_plan(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
-    """The plan that the folder holds, empty for a new folder; files may have moved, and variants may be added."""
+def _plan_store(folder: Path, plan: dict[str, Any]) -> RunStore:
+    """The folder with its plan, in which files may have moved and variants may be added."""
     known = RunStore(folder, plan, [], name=PLAN).read() or {}
     compared = [key for key in plan if key != "files" and (key in known or not key.startswith("variant "))]
-    RunStore(folder, plan, compared, name=PLAN, shown={"data": "files"}).check()
-    return known
+    return RunStore(folder, plan, compared, name=PLAN, shown={"data": "files"})
 
 
 def run_all(files: list[Path], at_once: int) -> list[Path]:

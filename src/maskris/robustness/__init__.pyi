@@ -1,4 +1,5 @@
 from .benchmark import run_robustness as run_robustness
+from .comparison import compare_robustness as compare_robustness
 from .corruptions import Corruption as Corruption
 from .language import language_breakdown as language_breakdown
 from .occlusion import ContextOcclusion as ContextOcclusion

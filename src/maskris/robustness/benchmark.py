@@ -20,7 +20,6 @@ from maskris.models.base import RISModel
 from maskris.robustness.results import CARD, Robustness
 from maskris.robustness.suite import CLEAN, Condition, SuiteName, make_suite
 from maskris.robustness.text import TextPerturbation
-from maskris.utils.files import write_json
 from maskris.utils.process import Precision
 from maskris.utils.progress import show_progress
 from maskris.utils.runstore import RunStore
@@ -88,9 +87,7 @@ def run_robustness(
     store = RunStore(folder, card, _COMPARED, name=CARD, shown={"weights": "name"})
     first = processes()[0] == 0
     with store.lock() if first else nullcontext():
-        store.check()
-        if first:
-            write_json(store.file, card, indent=1)
+        store.update() if first else store.check()
         # Looked up before anything is evaluated: all processes must agree on what is missing.
         missing = [c for c, perturb in suite.items() if not _is_done(result.file(c), perturb)]
         done = len(suite) - len(missing)

@@ -64,6 +64,12 @@ class RunStore:
         write_json(self.file, self.manifest)
         return self.manifest
 
+    def update(self) -> dict[str, Any]:
+        """`check`, and write the manifest; keys that only the one in the folder has stay. The manifest of both."""
+        manifest = {**(self.check() or {}), **self.manifest}
+        write_json(self.file, manifest)
+        return manifest
+
     def lock(self, timeout: float = 0.0) -> AbstractContextManager[None]:
         """`lock_folder` for this folder."""
         return lock_folder(self.folder, timeout)
@@ -121,8 +127,8 @@ def differences(
 ) -> list[str]:
     """Lines that name what differs between a manifest as it was read and one of now, with both values.
 
-    The new one is compared as JSON keeps it: tuples equal lists. `compared` (all keys by default) and `shown` are those
-    of `RunStore`.
+    The new one is compared as JSON keeps it: tuples equal lists. Of a value that has keys, only those that differ are
+    named. `compared` (all keys by default) and `shown` are those of `RunStore`.
     """
     new = json.loads(json.dumps(new))
     keys = {**old, **new} if compared is None else compared
@@ -130,14 +136,20 @@ def differences(
     missing = object()
 
     def described(values: Mapping[str, Any], key: str) -> str:
-        if key not in values:
+        value = values.get(key, missing)
+        if value is missing or value in ([], ""):
             return "nothing"
         if shown and shown.get(key) in values:
-            return f"{values[shown[key]]} ({str(values[key])[:8]})"
-        return repr(values[key])
+            return f"{values[shown[key]]} ({str(value)[:8]})"
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            return ", ".join(value)
+        return repr(value)
 
-    return [
-        f"  {label}: {described(old, key)} there, {described(new, key)} now"
-        for key, label in labels.items()
-        if old.get(key, missing) != new.get(key, missing)
-    ]
+    lines = []
+    for key, label in labels.items():
+        before, now = old.get(key, missing), new.get(key, missing)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            lines += differences(before, now, {inner: f"{label}, {inner}" for inner in {**before, **now}})
+        elif before != now:
+            lines.append(f"  {label}: {described(old, key)} there, {described(new, key)} now")
+    return lines
