@@ -28,7 +28,7 @@ def twins(run, tmp_path):
 def disturb(folder, seed):
     """Give a model other weights, with which it finds something; training for six steps doesn't get that far."""
     model = load_model(folder)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(10 + seed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.5 * parameter.std().nan_to_num() * torch.randn(parameter.shape, generator=generator)

@@ -10,7 +10,7 @@ from maskris.models.weights.released import PublishedResult, Released
 
 
 @pytest.fixture
-def index(monkeypatch):
+def index(monkeypatch, tmp_path):
     """`here` segments squares somehow, `gone` can't be had; both have claims about the squares' val."""
     claims = PublishedResult("squares", "", "oIoU", {"val": 99.99, "testA": 0.0})
     here = Released("here", "Small", "maskris", "MIT", "https://a.b", None, None, "maskris", "sent", (claims,))
@@ -18,12 +18,13 @@ def index(monkeypatch):
     for module in ("experiments.authors_claims", "experiments.released_reproduction", "models.weights.released"):
         monkeypatch.setattr(f"maskris.{module}.released_models", lambda: entries)
 
-    def load(name):
+    def folder(name):
         if name == "gone":
             raise OSError("no network: maskris models gone --from FILE")
-        return small_caris(preprocess={"height": 64, "width": 64})
+        return tmp_path / name
 
-    monkeypatch.setattr("maskris.experiments.released_reproduction.load_model", load)
+    small_caris(preprocess={"height": 64, "width": 64}).save_pretrained(tmp_path / "here")
+    monkeypatch.setattr("maskris.experiments.released_reproduction.released_folder", folder)
 
 
 def test_the_table_the_files_and_the_exit_code(maskris, index, table, tmp_path, monkeypatch):

@@ -106,15 +106,15 @@ def index(printed, converted, monkeypatch):
     }
     loaded = []
 
-    def load(name):
+    def folder(name):
         loaded.append(name)
         if name == "gone":
             raise FileNotFoundError("gone is not here yet\nA browser may get it")
-        return load_model(converted)
+        return converted
 
     for module in ("experiments.authors_claims", "experiments.released_reproduction", "models.weights.released"):
         monkeypatch.setattr(f"maskris.{module}.released_models", lambda: entries)
-    monkeypatch.setattr("maskris.experiments.released_reproduction.load_model", load)
+    monkeypatch.setattr("maskris.experiments.released_reproduction.released_folder", folder)
     return loaded
 
 

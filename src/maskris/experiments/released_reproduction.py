@@ -14,6 +14,7 @@ from maskris.experiments.verify import RELEASED_TOLERANCE, Finding, Verdict, jud
 from maskris.models.base import weights_sha256
 from maskris.models.loading import load_model
 from maskris.models.weights.released import released_models
+from maskris.models.weights.released_files import released_folder
 
 
 def reproduce_released(
@@ -59,7 +60,7 @@ def reproduce_released(
         measured: dict[Part, Evaluation] = {}
         if wanted := {part: rows for part, rows in parts.items() if part not in refused}:
             try:
-                model = load_model(name)
+                model = load_model(released_folder(name))
             except (OSError, ValueError) as error:
                 measurement.log(f"{name}: {error}")
                 failed[name] = str(error)
