@@ -10,10 +10,18 @@ import torch
 from browser import chromium, page  # noqa: F401 (fixtures)
 from fake_hub import hub, published  # noqa: F401
 
+from maskris.utils.process import usable_cores
+
 # A shell lets what it starts in the background ignore Ctrl-C, for good and for all of its children; here it is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-torch.set_num_threads(int(os.environ.get("MASKRIS_TEST_THREADS", "2")))
+# One thread for each of the processes among which pytest-xdist shares the tests, two for a process alone (-n 0).
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """As many processes as there are cores, counted as the package counts them; each needs 2 GB."""
+    return min(8, usable_cores())
 
 
 @pytest.fixture(scope="session")

@@ -140,11 +140,13 @@ def test_photos_cost_what_photos_cost(tmp_path: Path) -> None:
 def test_another_commit_is_timed_from_a_worktree_that_is_gone_afterwards() -> None:
     root = Path(__file__).resolve().parents[1]
 
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout
+    def worktrees() -> list[str]:
+        command = ["git", "worktree", "list", "--porcelain"]
+        listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+        return [line for line in listed.splitlines() if line.startswith("worktree ")]
 
     try:
-        before = git("worktree", "list")
+        before = worktrees()
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("the project isn't in a git repository here")
     names = ["inference", "train_step_checkpointed"]
@@ -154,7 +156,7 @@ def test_another_commit_is_timed_from_a_worktree_that_is_gone_afterwards() -> No
     assert checkpointed["gradient_checkpointing"] is True
     assert "against_s" not in checkpointed, "older commits have no checkpointing"
     assert as_table([plain, checkpointed], 1e11).row_count == 3
-    assert git("worktree", "list") == before
+    assert worktrees() == before
 
 
 def test_a_benchmark_process_that_fails_is_reported() -> None:
