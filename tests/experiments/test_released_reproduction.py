@@ -14,7 +14,6 @@ from maskris.data.prepare import prepare_dataset
 from maskris.data.shapes.writer import write_shapes
 from maskris.data.table import ReferringTable
 from maskris.experiments.reproduction import reproduce
-from maskris.models.loading import load_model
 from maskris.models.weights.convert import convert_checkpoint
 from maskris.models.weights.options import ConversionOptions
 from maskris.models.weights.released import PublishedResult, Released
