@@ -76,8 +76,13 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[FakeHub]:
                     self._send(404, b"", body, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
                 else:
                     content = file.read_bytes()
-                    tag = hashlib.sha256(content).hexdigest()
-                    self._send(200, content, body, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
+                    headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
+                    if asked := self.headers.get("Range"):
+                        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+                        headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                        hub.asked[-1] += f" from {start}"
+                        content = content[start:]
+                    self._send(206 if asked else 200, content, body, headers)
 
         def _list(self, name: str, rest: list[str], body: bool) -> None:
             folder = hub.repositories.get(name)

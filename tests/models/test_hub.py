@@ -36,6 +36,18 @@ def test_a_folder_of_ones_own_leaves_nothing_in_the_cache(notes: FakeHub, tmp_pa
     assert not list((tmp_path / "caches").rglob("notes.txt"))
 
 
+def test_a_folder_of_ones_own_goes_on_where_a_process_was_stopped(notes: FakeHub, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "deep").mkdir(parents=True)
+    (tmp_path / "mine" / "deep" / "notes.txt.partial").write_text("some")
+    file = hub_file("owner/name", "deep/notes.txt", tmp_path / "mine")
+    assert file.read_text() == "some notes"
+    assert notes.asked[-1] == "GET /owner/name/resolve/main/deep/notes.txt from 4"
+
+    (tmp_path / "mine" / "deep" / "notes.txt").write_text("evil notes")  # the Hub names the SHA-256
+    with pytest.raises(DownloadError, match=r"is there already, but is not notes\.txt: its SHA-256 is"):
+        hub_file("owner/name", "deep/notes.txt", tmp_path / "mine")
+
+
 @pytest.mark.parametrize(
     ("repository", "name", "reason"),
     [

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import requests
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.utils import build_hf_headers
 
-from maskris.utils.download import DownloadError
+from maskris.utils.download import DownloadError, download_file
 
 
 def hub_file(repository: str, name: str, folder: Path | None = None) -> Path:
@@ -16,19 +18,26 @@ def hub_file(repository: str, name: str, folder: Path | None = None) -> Path:
     Args:
         repository: Such as ``"owner/name"``.
         name: Path of the file in it.
-        folder: Where to put it if it isn't in the cache yet, instead of there.
+        folder: Where to put it if it isn't in the cache yet, instead of there. Such a download goes on where another
+            process was stopped (those of `huggingface_hub` begin anew), and is held against the Hub's SHA-256.
 
     Raises:
         DownloadError: If it can't be had.
     """
     try:
         cached = try_to_load_from_cache(repository, name)
-        if not isinstance(cached, str):
-            # Asks once. hf_hub_download would ask six times, for half a minute where there is no network.
-            get_hf_file_metadata(hf_hub_url(repository, name))
-        elif folder is not None:
-            return Path(cached)
-        return Path(hf_hub_download(repository, name, local_dir=folder))
+        if isinstance(cached, str):
+            return Path(cached) if folder is not None else Path(hf_hub_download(repository, name))
+        # Asks once. hf_hub_download would ask six times, for half a minute where there is no network.
+        about = get_hf_file_metadata(url := hf_hub_url(repository, name))
+        if folder is None:
+            return Path(hf_hub_download(repository, name))
+        sha256 = about.etag if about.etag and len(about.etag) == 64 else None  # of small files, it is Git's hash
+        with requests.Session() as session:
+            session.headers.update(build_hf_headers())  # the token; requests doesn't pass it on to another host
+            return download_file([url], folder / name, size=about.size, sha256=sha256, session=session)
+    except DownloadError:
+        raise
     except Exception as error:  # also those of the Hub's HTTP library, whichever that is
         where = f"{repository}/{name} can't be had from the Hub ({constants.ENDPOINT})"
         raise DownloadError(f"{where}: {_reason(error)}") from error
