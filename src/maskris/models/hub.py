@@ -3,9 +3,15 @@
 from pathlib import Path
 
 import requests
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    get_token,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
-from huggingface_hub.utils import build_hf_headers
 
 from maskris.utils.download import DownloadError, download_file
 
@@ -34,7 +40,8 @@ def hub_file(repository: str, name: str, folder: Path | None = None) -> Path:
             return Path(hf_hub_download(repository, name))
         sha256 = about.etag if about.etag and len(about.etag) == 64 else None  # of small files, it is Git's hash
         with requests.Session() as session:
-            session.headers.update(build_hf_headers())  # the token; requests doesn't pass it on to another host
+            if token := get_token():  # requests doesn't pass it on to another host
+                session.headers["Authorization"] = f"Bearer {token}"
             return download_file([url], folder / name, size=about.size, sha256=sha256, session=session)
     except DownloadError:
         raise
