@@ -128,7 +128,7 @@ def test_a_visitor_finds_things_moves_the_threshold_and_takes_them_home(visit, s
         visit.click("#get-zip")
     with zipfile.ZipFile(download.value.path()) as archive:
         for entry, mask in zip(content["predictions"], expected, strict=True):
-            with archive.open(f"scene/{entry['mask']}") as file:
+            with archive.open(f"scene/{entry['mask_file']}") as file:
                 assert np.array_equal(np.asarray(Image.open(file)) == 255, mask)
 
 

@@ -8,7 +8,7 @@ from evaluation.made_up import made_up
 from rich.console import Console
 
 from maskris.experiments.claims import Claim
-from maskris.experiments.reproduction import Reproduction
+from maskris.experiments.measurement import Reproduction, part_of
 from maskris.experiments.study import Study, Variant
 from maskris.experiments.study_results import Run, StudyResults
 from maskris.experiments.verify import Finding
@@ -77,7 +77,7 @@ def of_reproduction(evaluation, folder):
     about = {"recipe": "r", "model": "m", "trained": "before", "data": ["d"]}
     about |= {"interval": {"resamples": 5, "unit": "image"}}
     finding = Finding(claim, "not verified", ("masks that nobody annotated",))
-    made = Reproduction((finding,), {("refcoco unc val", "maskris"): evaluation}, about, folder)
+    made = Reproduction((finding,), {part_of(claim): evaluation}, about, folder)
     yield write_reproduction(made).read_text()
     yield json.dumps(made.to_dict())
 
