@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from maskris.models.weights.released import find_released
 from maskris.registry import find_class
 from maskris.training.config import TrainingConfig
 from maskris.utils.config_errors import simplify
@@ -291,6 +292,8 @@ def _full_class(kind: str, value: Any) -> Any:
 
 def _full_name(kind: str, name: str) -> str:
     """The import path of a class: its public name if it has one, so that a kept recipe depends on no file of ours."""
+    if kind == "model" and find_released(name):
+        raise ValueError(f"{name} is no class but a trained model; --training.init_from {name} starts from its weights")
     if name == "null" or not all(part.isidentifier() for part in name.split(".")):
         return name
     from maskris.data.augment import Augmentation
