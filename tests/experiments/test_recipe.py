@@ -373,7 +373,7 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path, changes, message):
         (["--model.preprocess.resize", "crop"], "model.preprocess.resize: expected one of 'stretch', 'letterbox', not"),
         (["--strategy", "maskris.Nothing"], "maskris.Nothing is no strategy: maskris has no subclass of Strategy"),
         (["--training.lr"], "argument --training.lr: expected one argument"),
-        (["--model", "caris-refcoco"], r"trained model; --training\.init_from caris-refcoco starts from its weights"),
+        (["--model", "caris-refcoco"], "trained model; --training.init_from caris-refcoco starts from its weights"),
     ],
 )
 def test_what_is_wrong_in_an_override_is_named(recipe, overrides, message):
