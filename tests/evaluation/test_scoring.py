@@ -336,7 +336,7 @@ def test_refused_from_the_start(scene, tmp_path):
         score([], scene, missing="skip")
     with pytest.raises(ValueError, match="a probability between 0 and 1, not 1"):
         score([], scene, threshold=1)
-    with pytest.raises(ValueError, match=r"holds no soft mask; leave the threshold 0\.5 out"):
+    with pytest.raises(ValueError, match=r"No mask of the rows is soft; leave the threshold 0\.5 out"):
         score(lines_of(scene), scene, splits=["val"], threshold=0.5)
     with pytest.raises(ValueError, match="The data has no split test"):
         score([], scene, splits=["test"])

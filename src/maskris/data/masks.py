@@ -6,19 +6,19 @@ pyarrow.
 
 from collections.abc import Callable, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Box = tuple[float, float, float, float]
 """x, y, width and height in pixels; the right and lower edges lie after the last pixel."""
 
 MAX_SIDE = 65_500
 """Largest height or width, that of a JPEG; a greater one in an annotation is a mistake that would fill the memory."""
+
+BORDER_TOLERANCE = 2.0
+"""Pixels that a polygon may reach beyond the image: COCO's own do by rounding. The mask ends at the border anyway."""
 
 
 class SizeMismatchError(ValueError):
@@ -122,14 +122,6 @@ def from_segmentation(segmentation: Any, height: int, width: int) -> bytes:
     return from_polygons(_polygons(segmentation), height, width)
 
 
-def from_picture(picture: "Image") -> dict[str, Any]:
-    """A picture of a mask as an RLE: all but black is inside, in a palette all but index 0; alpha doesn't count."""
-    opaque = {"RGBA": "RGB", "LA": "L", "PA": "P"}.get(picture.mode)
-    pixels = np.asarray(picture.convert(opaque) if opaque else picture)
-    inside = pixels != 0 if pixels.ndim == 2 else (pixels != 0).any(axis=2)
-    return {"size": list(inside.shape), "counts": encode(inside)}
-
-
 def union(masks: Sequence[bytes], height: int, width: int) -> bytes:
     """The union of masks of one size, each as compressed counts; that of none is empty."""
     if not masks:
@@ -197,12 +189,20 @@ def box_of_counts(counts: bytes, height: int, width: int) -> Box:
     return x, y, w, h
 
 
-def reach_outside(segmentation: Any, height: int, width: int) -> float:
-    """How many pixels a valid segmentation's polygons reach beyond the image at most; 0 for none and for an RLE."""
+def misplaced(segmentation: Any, height: int, width: int) -> str:
+    """Why a valid segmentation's polygons aren't those of this image; ``""`` if they are, and for an RLE.
+
+    They may reach `BORDER_TOLERANCE` pixels beyond it, but not lie in its first pixel with all that they have.
+    """
     if isinstance(segmentation, dict) or isinstance(segmentation[0], dict):
-        return 0.0
+        return ""
     points = np.concatenate(_polygons(segmentation)).reshape(-1, 2)
-    return max(0.0, float(-points.min()), float((points - (width, height)).max()))
+    reach = max(float(-points.min()), float((points - (width, height)).max()))
+    if reach > BORDER_TOLERANCE:
+        return f"a polygon reaches {reach:.1f} px beyond the {width} x {height} image"
+    if points.max() <= 1 < min(height, width):
+        return "all coordinates lie between 0 and 1; those of a polygon are pixels, no shares of the sides"
+    return ""
 
 
 def _polygons(segmentation: Sequence[Any]) -> Sequence[Any]:

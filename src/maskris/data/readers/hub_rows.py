@@ -10,10 +10,10 @@ from typing import Any
 
 from maskris.data import masks
 from maskris.data.coco_classes import COCO_CLASSES
+from maskris.data.mask_forms import BLURRED, from_base64, is_one_polygon, segmentation_of
 from maskris.data.published_counts import Counts, published_sizes
 from maskris.data.readers.hub_columns import by_meaning
 from maskris.data.readers.hub_files import SPLIT_WORDS, family_of, label_of
-from maskris.data.readers.hub_masks import from_base64, is_one_polygon, segmentation_of
 from maskris.data.readers.photo_search import PhotoSearch
 from maskris.data.readers.photos import PhotoFolder, WrittenPhoto
 from maskris.data.readers.refer import Wording
@@ -129,7 +129,7 @@ class HubRows:
         if seen["empty"]:
             self.note(f"{seen['empty']:,} photo(s) have an empty list of objects, and give no row.")
         if seen["blurred"]:
-            self.note(f"{seen['blurred']:,} masks are JPEGs, which blur edges: inside is what is brighter than half.")
+            self.note(f"{BLURRED} There are {seen['blurred']:,}.")
         if self._unnamed:
             self.note("These columns are REFER's; which data set it is, name with --dataset refcoco (or refcoco+, …).")
         result.images_root = self._search.folder

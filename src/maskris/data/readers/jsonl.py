@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from maskris.data import masks
+from maskris.data.mask_forms import BLURRED, segmentation_of
 from maskris.data.readers import Reader
 from maskris.data.readers.validation import EXPRESSION_KEYS, ReadResult, RowValidator, expressions_of, images_folder
 
@@ -16,8 +15,8 @@ def read_jsonl(source: str | Path, images: str | Path | None = None, *, dataset:
 
     ``{"image": "a.jpg", "mask": "a_1.png", "expressions": ["the man on the left"], "split": "train"}``
 
-    ``mask`` is a PNG (all but black is inside, in a palette all but index 0), a COCO RLE ``{"size", "counts"}`` or a
-    list of polygons; ``"no_target": true`` instead stands for an expression without a referent in the image. Optional
+    ``mask`` is the path of a picture (see `maskris.data.mask_forms`), a COCO RLE ``{"size", "counts"}`` or a list of
+    polygons; ``"no_target": true`` instead stands for an expression without a referent in the image. Optional
     are ``category``, ``image_id``, ``ref_id``, ``kinds``, ``mask_source``, ``height`` and ``width``. Lines of
     ``results.jsonl`` from `maskris predict` have the RLE under ``segmentation``, and an ``orientation`` by which it is
     turned back to the pixels of the photo's file.
@@ -73,10 +72,12 @@ def _add_line(rows: RowValidator, where: str, record: dict[str, Any], image_ids:
         problems.append(("empty mask", f'{name} is null; write "no_target": true if nothing in the image is meant'))
     elif isinstance(segmentation, str):
         try:
-            segmentation = _read_mask(rows.file.parent / segmentation)
+            segmentation = segmentation_of(segmentation, None, lambda path: (rows.file.parent / path).read_bytes())
         except (OSError, ValueError) as error:
             problems.append(("damaged mask", f"the mask {segmentation!r} can't be read: {error}"))
             segmentation = None
+        if segmentation and "blurred" in segmentation and BLURRED not in rows.result.notes:
+            rows.result.notes.append(BLURRED)
     if (orientation := record.get("orientation", 1)) != 1 and segmentation is not None:
         try:
             segmentation = _stored(segmentation, orientation)
@@ -114,12 +115,6 @@ def _stored(segmentation: Any, orientation: Any) -> dict[str, Any]:
     upright = masks.from_segmentation(segmentation, size[0], size[1])
     counts, height, width = masks.to_stored_frame(upright, size[0], size[1], orientation)
     return {"size": [height, width], "counts": counts}
-
-
-def _read_mask(path: Path) -> dict[str, Any]:
-    """A mask from an image file, as RLE."""
-    with Image.open(path) as picture:
-        return masks.from_picture(picture)
 
 
 def _detects(source: Path, *_: str | None) -> bool:
