@@ -95,7 +95,8 @@ def segmentation_of(value: Any, size: tuple[int, int] | None, load: Callable[[st
         return found
     if found.picture == "JPEG":
         return _rle(found.values >= 128) | {"blurred": True}
-    return _rle(found.values != 0 if found.values.ndim == 2 else found.values.any(axis=2))
+    inside = found.values != 0
+    return _rle(inside if inside.ndim == 2 else inside.any(axis=2))
 
 
 def from_base64(text: str) -> bytes | None:

@@ -4,7 +4,7 @@ Tables store compressed counts: a few hundred ASCII bytes instead of 300,000 pix
 pyarrow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -128,37 +128,6 @@ def union(masks: Sequence[bytes], height: int, width: int) -> bytes:
         return empty(height, width)
     counts: bytes = coco.merge([{"size": [height, width], "counts": counts} for counts in masks])["counts"]
     return counts
-
-
-def to_stored_frame(counts: bytes, height: int, width: int, orientation: int) -> tuple[bytes, int, int]:
-    """A mask of an upright photo as one of the pixels in its file, with its height and width.
-
-    Args:
-        counts: Compressed counts of ``[height, width]``.
-        height: Of the upright photo.
-        width: Of the upright photo.
-        orientation: EXIF's, from 1 to 8, by which the photo was turned upright.
-
-    Raises:
-        ValueError: If there is no such orientation.
-    """
-    if orientation == 1:
-        return counts, height, width
-    if orientation not in _STORED:
-        raise ValueError(f"the orientation is a number of EXIF from 1 to 8, not {orientation!r}")
-    mask = _STORED[orientation](decode(counts, height, width))
-    return encode(mask), mask.shape[0], mask.shape[1]
-
-
-_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # how the pixels of an upright photo become the stored ones
-    2: np.fliplr,
-    3: lambda mask: np.rot90(mask, 2),
-    4: np.flipud,
-    5: np.transpose,
-    6: np.rot90,
-    7: lambda mask: np.rot90(mask, 2).T,
-    8: lambda mask: np.rot90(mask, -1),
-}
 
 
 def area_of(counts: bytes, height: int, width: int) -> int:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from maskris.data import masks
 from maskris.data.mask_forms import Pixels, parse_mask
+from maskris.data.orientation import turn_mask
 from maskris.evaluation.result import Evaluation
 
 MASK_KEYS = ("segmentation", "mask", "mask_file")
@@ -185,7 +186,7 @@ def mask_of(row: GivenRow, size: tuple[int, int], threshold: float | None = None
         if message := masks.misplaced(found, *own):
             raise ValueError(message)
     if own == upright:  # else the table itself may follow the upright photo, which the sizes show
-        counts, *stored = masks.to_stored_frame(counts, *own, orientation)
+        counts, *stored = turn_mask(counts, *own, orientation, back=True)
         own = (stored[0], stored[1])
     if own != size:
         swapped = own == (size[1], size[0])

@@ -6,6 +6,7 @@ from typing import Any
 
 from maskris.data import masks
 from maskris.data.mask_forms import BLURRED, segmentation_of
+from maskris.data.orientation import turn_mask
 from maskris.data.readers import Reader
 from maskris.data.readers.validation import EXPRESSION_KEYS, ReadResult, RowValidator, expressions_of, images_folder
 
@@ -113,7 +114,7 @@ def _stored(segmentation: Any, orientation: Any) -> dict[str, Any]:
     if not (isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size)):
         raise ValueError("only the RLE of an upright photo can be turned back by its orientation")
     upright = masks.from_segmentation(segmentation, size[0], size[1])
-    counts, height, width = masks.to_stored_frame(upright, size[0], size[1], orientation)
+    counts, height, width = turn_mask(upright, size[0], size[1], orientation, back=True)
     return {"size": [height, width], "counts": counts}
 
 
