@@ -72,7 +72,7 @@ def read_predictions(source: str | Path | Iterable[Mapping[str, Any]]) -> Iterat
         ValueError: If it is none of these.
     """
     if not isinstance(source, (str, Path)):
-        return (GivenRow(f"row {number}", values) for number, values in enumerate(source))
+        return (_row(f"row {number}", values, Path()) for number, values in enumerate(source))
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"There are no predictions {path}")
@@ -138,7 +138,7 @@ def _read_folder(folder: Path) -> Iterator[GivenRow]:
 
 
 def _row(where: str, values: Any, folder: Path) -> GivenRow:
-    if not isinstance(values, dict):
+    if not isinstance(values, Mapping):
         return GivenRow(where, {}, problem=f"expected an object {{...}}, not {_short(values)}")
     return GivenRow(where, values, folder)
 
