@@ -109,6 +109,9 @@ def test_bad_segmentations_say_what_is_wrong(segmentation, message):
         masks.from_segmentation(segmentation, 4, 5)
 
 
-def test_reach_outside():
-    assert masks.reach_outside([[0, 0, 10, 0, 10, 5]], 5, 10) == 0
-    assert masks.reach_outside([[0, 0, 10, 0, 10, 5], [1, -1.5, 13, 2, 3, 3]], 5, 10) == 3
+def test_polygons_that_are_not_those_of_the_image():
+    assert masks.misplaced([[0, 0, 12, 0, 10, 7]], 5, 10) == "", "COCO's own overstep the border by rounding"
+    assert masks.misplaced([[0, 0, 10, 0, 10, 5], [1, -1.5, 13, 2, 3, 3]], 5, 10).startswith("a polygon reaches 3.0 px")
+    assert "no shares of the sides" in masks.misplaced([[0.1, 0.1, 0.9, 0.1, 0.5, 1]], 5, 10)
+    assert masks.misplaced([0, 0, 1, 0, 1, 1], 1, 10) == "", "one pixel is all that there is"
+    assert masks.misplaced({"size": [5, 10], "counts": [50]}, 5, 10) == ""

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from evaluation.made_up import made_up
 from PIL import Image
 
@@ -46,7 +47,10 @@ COLOR = np.stack([GRAY * 200, GRAY * 20, GRAY * 0], 2).astype(np.uint8)
         ([SQUARE], "polygons"),
         (SQUARE, "polygons"),
         (json.dumps([SQUARE]), "polygons"),
+        ({"segmentation": [SQUARE], "bbox": [2, 1, 5, 3]}, "polygons"),
+        ([[[2, 1], [7, 1], [7, 4], [2, 4]]], "polygons"),
         (MASK, "pixels of 0 and 1"),
+        (torch.from_numpy(MASK), "pixels of 0 and 1"),
         (GRAY, "pixels of 0 and 1"),
         (GRAY * 255, "pixels of 0 and 255"),
         (GRAY * 255.0, "pixels of 0 and 255"),
@@ -72,6 +76,13 @@ def test_forms_of_a_mask(given, form):
 def test_nothing_found(nothing):
     found = mask_of(GivenRow("", {"segmentation": nothing}), (6, 8))
     assert (decode(found.counts, 6, 8).sum(), found.form) == (0, "empty")
+
+
+@pytest.mark.parametrize("orientation", [6, 6.0])
+def test_an_orientation_may_be_stored_as_a_float(orientation):
+    lying = mask_of(GivenRow("", {"segmentation": np.rot90(MASK, -1), "orientation": orientation}), (6, 8))
+    assert lying.counts == encode(MASK)
+    assert mask_of(GivenRow("", {"segmentation": MASK, "orientation": float("nan")}), (6, 8)).counts == encode(MASK)
 
 
 def test_soft_masks_need_a_threshold_and_hard_ones_ignore_it():
@@ -102,12 +113,19 @@ def test_soft_masks_need_a_threshold_and_hard_ones_ignore_it():
         ({"expression": "x"}, "the row lacks segmentation; it has expression"),
         ({"segmentation": RLE | {"size": [8, 6]}}, r"8 x 6 pixels \(height x width\), not 6 x 8; if it is that of the"),
         ({"segmentation": {"size": [5, 8], "counts": [40]}}, r"5 x 8 pixels \(height x width\), not 6 x 8$"),
-        ({"segmentation": {"counts": [48]}}, "an image can't have 0 x 0 pixels"),
+        ({"segmentation": {"counts": [48]}}, "an RLE has the keys size and counts, not counts"),
+        ({"segmentation": {}}, "holds neither run lengths nor a picture"),
+        ({"segmentation": MASK[:4, :4].astype(int).tolist()}, "the mask has 4 x 4 pixels"),
+        ({"segmentation": [[value / 8 for value in SQUARE]]}, "pixels, no shares of the sides"),
+        ({"segmentation": [[value * 2 for value in SQUARE]]}, "a polygon reaches 6.0 px beyond the 8 x 6 image"),
+        ({"segmentation": "[" * 100_000}, "the mask is damaged JSON"),
+        ({"segmentation": RLE, "orientation": [6]}, "the orientation is a number of EXIF from 1 to 8"),
+        ({"mask": png(Image.fromarray(np.dstack([GRAY * 0] * 3 + [GRAY * 255])))}, "another in its transparency"),
         ({"segmentation": {"size": [6, 8], "counts": [40]}}, "the run lengths cover 40 pixels, but 6 x 8 has 48"),
         ({"segmentation": [SQUARE], "height": 12, "width": 16}, "the mask has 12 x 16 pixels"),
         ({"segmentation": [SQUARE], "size": [12, 16]}, "the mask has 12 x 16 pixels"),
         ({"segmentation": [[1, 2, 3, 4]]}, "a polygon needs at least 3 points"),
-        ({"segmentation": 7}, "a segmentation is a list of polygons or an RLE, not 7"),
+        ({"segmentation": 7}, "a mask is a picture, run lengths, polygons or rows, not 7"),
         ({"segmentation": RLE, "orientation": 9}, "the orientation is a number of EXIF from 1 to 8, not 9"),
         ({"mask": png(palette(np.arange(48).reshape(6, 8) % 3))}, "the picture has several colors"),
         ({"mask": png(Image.fromarray(np.arange(144, dtype=np.uint8).reshape(6, 8, 3)))}, "the picture has several"),
@@ -122,7 +140,7 @@ def test_what_is_no_mask(values, message):
 def test_a_mask_that_is_missing_or_no_picture(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     for name in ("none.png", "text.png"):
-        with pytest.raises(OSError, match=name):
+        with pytest.raises((OSError, ValueError), match=name):
             mask_of(GivenRow("", {"mask": name}, tmp_path), (6, 8))
 
 

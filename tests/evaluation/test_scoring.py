@@ -1,5 +1,6 @@
 """Masks of any model, in every form, are measured as `evaluate` measures those of our own."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco
@@ -336,7 +337,7 @@ def test_refused_from_the_start(scene, tmp_path):
         score([], scene, missing="skip")
     with pytest.raises(ValueError, match="a probability between 0 and 1, not 1"):
         score([], scene, threshold=1)
-    with pytest.raises(ValueError, match=r"holds no soft mask; leave the threshold 0\.5 out"):
+    with pytest.raises(ValueError, match=r"No mask of the rows is soft; leave the threshold 0\.5 out"):
         score(lines_of(scene), scene, splits=["val"], threshold=0.5)
     with pytest.raises(ValueError, match="The data has no split test"):
         score([], scene, splits=["test"])
@@ -345,3 +346,30 @@ def test_refused_from_the_start(scene, tmp_path):
     )
     with pytest.raises(ValueError, match="no mask to compare with"):
         score([], unknown)
+
+
+NUMBERS = st.integers() | st.floats() | st.integers(-3, 9)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=6) | st.binary(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=8)
+        | st.dictionaries(st.sampled_from(["size", "counts", "bytes", "path", "segmentation", "x"]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(mask=ANYTHING, more=st.dictionaries(st.sampled_from(["orientation", "score", "threshold", "error"]), ANYTHING))
+@example(mask=[[0, 1] * 10] * 6, more={})
+@example(mask=[[0, 0, 1, 0, 1, 1]], more={"orientation": float("nan"), "threshold": 10**400})
+def test_whatever_a_row_holds_is_measured_or_named(scene, mask, more):
+    row = {"ref_id": 1, "number": 0, "segmentation": mask, **more}
+    with contextlib.suppress(InvalidData):
+        result = score([row], scene, missing="miss")
+        assert sum(result.settings["forms"].values()) == (not more.get("error"))
+
+
+def test_rows_must_be_mappings(scene):
+    with pytest.raises(InvalidData, match=r"row 0: expected an object \{...\}, not 7"):
+        score([7], scene, missing="miss")

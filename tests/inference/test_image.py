@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from maskris.data.masks import decode, encode, to_stored_frame
+from maskris.data.masks import decode, encode
+from maskris.data.orientation import turn_mask
 from maskris.inference.image import load_image, orientation_of
 
 RNG = np.random.default_rng(0)
@@ -50,7 +51,7 @@ def test_every_orientation_becomes_upright(tmp_path, orientation, kind):
     with Image.open(path) as opened:
         pixels = np.asarray(opened)
     mask = UPRIGHT[:, :, 0] > 128
-    counts, height, width = to_stored_frame(encode(mask), *mask.shape, applied)
+    counts, height, width = turn_mask(encode(mask), *mask.shape, applied, back=True)
     assert np.array_equal(decode(counts, height, width), pixels[:, :, 0] > 128)
 
 

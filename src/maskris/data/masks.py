@@ -4,21 +4,21 @@ Tables store compressed counts: a few hundred ASCII bytes instead of 300,000 pix
 pyarrow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Box = tuple[float, float, float, float]
 """x, y, width and height in pixels; the right and lower edges lie after the last pixel."""
 
 MAX_SIDE = 65_500
 """Largest height or width, that of a JPEG; a greater one in an annotation is a mistake that would fill the memory."""
+
+BORDER_TOLERANCE = 2.0
+"""Pixels that a polygon may reach beyond the image: COCO's own do by rounding. The mask ends at the border anyway."""
 
 
 class SizeMismatchError(ValueError):
@@ -122,51 +122,12 @@ def from_segmentation(segmentation: Any, height: int, width: int) -> bytes:
     return from_polygons(_polygons(segmentation), height, width)
 
 
-def from_picture(picture: "Image") -> dict[str, Any]:
-    """A picture of a mask as an RLE: all but black is inside, in a palette all but index 0; alpha doesn't count."""
-    opaque = {"RGBA": "RGB", "LA": "L", "PA": "P"}.get(picture.mode)
-    pixels = np.asarray(picture.convert(opaque) if opaque else picture)
-    inside = pixels != 0 if pixels.ndim == 2 else (pixels != 0).any(axis=2)
-    return {"size": list(inside.shape), "counts": encode(inside)}
-
-
 def union(masks: Sequence[bytes], height: int, width: int) -> bytes:
     """The union of masks of one size, each as compressed counts; that of none is empty."""
     if not masks:
         return empty(height, width)
     counts: bytes = coco.merge([{"size": [height, width], "counts": counts} for counts in masks])["counts"]
     return counts
-
-
-def to_stored_frame(counts: bytes, height: int, width: int, orientation: int) -> tuple[bytes, int, int]:
-    """A mask of an upright photo as one of the pixels in its file, with its height and width.
-
-    Args:
-        counts: Compressed counts of ``[height, width]``.
-        height: Of the upright photo.
-        width: Of the upright photo.
-        orientation: EXIF's, from 1 to 8, by which the photo was turned upright.
-
-    Raises:
-        ValueError: If there is no such orientation.
-    """
-    if orientation == 1:
-        return counts, height, width
-    if orientation not in _STORED:
-        raise ValueError(f"the orientation is a number of EXIF from 1 to 8, not {orientation!r}")
-    mask = _STORED[orientation](decode(counts, height, width))
-    return encode(mask), mask.shape[0], mask.shape[1]
-
-
-_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # how the pixels of an upright photo become the stored ones
-    2: np.fliplr,
-    3: lambda mask: np.rot90(mask, 2),
-    4: np.flipud,
-    5: np.transpose,
-    6: np.rot90,
-    7: lambda mask: np.rot90(mask, 2).T,
-    8: lambda mask: np.rot90(mask, -1),
-}
 
 
 def area_of(counts: bytes, height: int, width: int) -> int:
@@ -197,12 +158,20 @@ def box_of_counts(counts: bytes, height: int, width: int) -> Box:
     return x, y, w, h
 
 
-def reach_outside(segmentation: Any, height: int, width: int) -> float:
-    """How many pixels a valid segmentation's polygons reach beyond the image at most; 0 for none and for an RLE."""
+def misplaced(segmentation: Any, height: int, width: int) -> str:
+    """Why a valid segmentation's polygons aren't those of this image; ``""`` if they are, and for an RLE.
+
+    They may reach `BORDER_TOLERANCE` pixels beyond it, but not lie in its first pixel with all that they have.
+    """
     if isinstance(segmentation, dict) or isinstance(segmentation[0], dict):
-        return 0.0
+        return ""
     points = np.concatenate(_polygons(segmentation)).reshape(-1, 2)
-    return max(0.0, float(-points.min()), float((points - (width, height)).max()))
+    reach = max(float(-points.min()), float((points - (width, height)).max()))
+    if reach > BORDER_TOLERANCE:
+        return f"a polygon reaches {reach:.1f} px beyond the {width} x {height} image"
+    if points.max() <= 1 < min(height, width):
+        return "all coordinates lie between 0 and 1; those of a polygon are pixels, no shares of the sides"
+    return ""
 
 
 def _polygons(segmentation: Sequence[Any]) -> Sequence[Any]:

@@ -51,8 +51,10 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a model on every expression of a table.
 
-    The result depends neither on `batch_size`, `workers` nor the number of processes. Where torch.distributed runs
-    (torchrun, accelerate), all processes must call this; they share the images, and each returns the whole result.
+    The result depends neither on `workers` nor the number of processes, and on `batch_size` by no more than the
+    rounding of floats, which now and then turns a pixel whose probability lies at the threshold. Where
+    torch.distributed runs (torchrun, accelerate), all processes must call this; they share the images, and each
+    returns the whole result.
 
     Args:
         model: Any model; it is evaluated in ``eval()`` mode and each of its modules gets its mode back.

@@ -71,6 +71,8 @@ class ExpressionIndex:
                 continue
             if name in NUMBERS and isinstance(value, str) and value.strip().lstrip("-").isdecimal():
                 value = int(value)
+            if name in NUMBERS and isinstance(value, float) and value.is_integer():  # of a column that lacks some
+                value = int(value)
             wanted = str if name in TEXTS else int
             if not isinstance(value, wanted) or isinstance(value, bool):
                 raise ValueError(f"{name} must be {'a text' if wanted is str else 'a whole number'}, not {value!r}")

@@ -4,15 +4,15 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import Image
 
 from maskris.data import masks
+from maskris.data.mask_forms import Pixels, parse_mask
+from maskris.data.orientation import turn_mask
 from maskris.evaluation.result import Evaluation
 
 MASK_KEYS = ("segmentation", "mask", "mask_file")
@@ -72,7 +72,7 @@ def read_predictions(source: str | Path | Iterable[Mapping[str, Any]]) -> Iterat
         ValueError: If it is none of these.
     """
     if not isinstance(source, (str, Path)):
-        return (GivenRow(f"row {number}", values) for number, values in enumerate(source))
+        return (_row(f"row {number}", values, Path()) for number, values in enumerate(source))
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"There are no predictions {path}")
@@ -138,7 +138,7 @@ def _read_folder(folder: Path) -> Iterator[GivenRow]:
 
 
 def _row(where: str, values: Any, folder: Path) -> GivenRow:
-    if not isinstance(values, dict):
+    if not isinstance(values, Mapping):
         return GivenRow(where, {}, problem=f"expected an object {{...}}, not {_short(values)}")
     return GivenRow(where, values, folder)
 
@@ -146,10 +146,10 @@ def _row(where: str, values: Any, folder: Path) -> GivenRow:
 def mask_of(row: GivenRow, size: tuple[int, int], threshold: float | None = None) -> GivenMask:
     """The mask of a row.
 
-    It is a COCO RLE (compressed, as bytes, or a list of counts), several of them, polygons as COCO draws them (their
-    points are edges of pixels), pixels ``[h, w]``, or the path or the bytes of a picture. ``null`` and an empty list
-    stand for a mask without pixels. A key ``orientation`` says that the mask is that of the upright photo, which was
-    turned by this orientation of EXIF; such a mask is turned back.
+    It is in one of the forms of `parse_mask`, an array ``[h, w]`` or anything that becomes one (a tensor, an image of
+    PIL). Polygons are as COCO draws them: their points are edges of pixels. ``null`` and an empty list stand for a mask
+    without pixels. A key ``orientation`` says that the mask is that of the upright photo, which was turned by this
+    orientation of EXIF; such a mask is turned back.
 
     Args:
         row: With one of `MASK_KEYS`.
@@ -167,25 +167,26 @@ def mask_of(row: GivenRow, size: tuple[int, int], threshold: float | None = None
     if not present:
         raise ValueError(f"the row lacks segmentation; it has {', '.join(map(str, row.values)) or 'nothing'}")
     given = next((value for value in present if value is not None), None)
-    if isinstance(given, str) and given.lstrip()[:1] in ("{", "["):
-        given = json.loads(given)
-    if given is None or (isinstance(given, list) and not given):
-        return GivenMask(masks.empty(*size), "empty")
-    orientation = row.values.get("orientation") or 1
-    turned = isinstance(orientation, int) and 5 <= orientation <= 8
-    upright = (size[1], size[0]) if turned else size
-    plane = _plane(given, row.folder, (size, upright))
-    if plane is not None:
-        inside, form = harden(plane, threshold)
-        counts, own = masks.encode(inside), (inside.shape[0], inside.shape[1])
-    elif rle_size := _rle_size(given):
-        form, own = "RLE", rle_size
-        counts = masks.from_segmentation(given, *own)
+    orientation = _orientation_of(row.values.get("orientation"))
+    upright = (size[1], size[0]) if orientation >= 5 else size
+    if hasattr(given, "__array__"):
+        found: Any = Pixels(np.asarray(given))
     else:
-        form, own = "polygons", _size_beside(row.values) or upright
-        counts = masks.from_segmentation(given, *own)
+        found = [] if given is None or given == [] else parse_mask(given, size, lambda path: _read(row.folder / path))
+    if isinstance(found, list) and not found:
+        return GivenMask(masks.empty(*size), "empty")
+    if isinstance(found, Pixels):
+        inside, form = harden(_plane(found), threshold)
+        counts, own = masks.encode(inside), (inside.shape[0], inside.shape[1])
+    else:
+        first = found[0] if isinstance(found, list) else found
+        form = "RLE" if isinstance(first, dict) else "polygons"
+        own = (_size(first.get("size")) if isinstance(first, dict) else _size_beside(row.values)) or upright
+        counts = masks.from_segmentation(found, *own)
+        if message := masks.misplaced(found, *own):
+            raise ValueError(message)
     if own == upright:  # else the table itself may follow the upright photo, which the sizes show
-        counts, *stored = masks.to_stored_frame(counts, *own, orientation)
+        counts, *stored = turn_mask(counts, *own, orientation, back=True)
         own = (stored[0], stored[1])
     if own != size:
         swapped = own == (size[1], size[0])
@@ -198,6 +199,15 @@ def mask_of(row: GivenRow, size: tuple[int, int], threshold: float | None = None
             f"{hint if swapped else ''}"
         )
     return GivenMask(counts, form)
+
+
+def _orientation_of(value: Any) -> int:
+    """EXIF's number, which may be stored as a float; 1 where there is none (in a column of floats, NaN)."""
+    if value is None or value != value or value == 0:
+        return 1
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value not in range(1, 9):
+        raise ValueError(f"the orientation is a number of EXIF from 1 to 8, not {value!r}")
+    return int(value)
 
 
 def harden(plane: np.ndarray, threshold: float | None = None) -> tuple[np.ndarray, str]:
@@ -229,46 +239,24 @@ def harden(plane: np.ndarray, threshold: float | None = None) -> tuple[np.ndarra
     return plane / scale > threshold, "probabilities"
 
 
-def _plane(given: Any, folder: Path, sizes: tuple[tuple[int, int], ...]) -> np.ndarray | None:
-    """The pixels of a mask that is given by pixels; ``None`` for run lengths and polygons."""
-    if isinstance(given, np.ndarray):
-        return given
-    if isinstance(given, str):
-        return _picture(folder / given)
-    if isinstance(given, bytes):
-        return _picture(BytesIO(given))
-    if isinstance(given, dict) and not {"size", "counts"} & given.keys() and {"bytes", "path"} & given.keys():
-        return _plane(given.get("bytes") or given.get("path"), folder, sizes)
-    if isinstance(given, list) and isinstance(given[0], list):
-        rows, columns = len(given), {len(row) if isinstance(row, list) else -1 for row in given}
-        if any((rows, columns) == (height, {width}) for height, width in sizes):
-            return np.asarray(given)
-    return None
-
-
-def _picture(source: Path | BytesIO) -> np.ndarray:
-    with Image.open(source) as picture:
-        mode = picture.mode
-        opaque = {"RGBA": "RGB", "LA": "L", "PA": "P"}.get(mode)  # transparency doesn't count
-        pixels = np.asarray(picture.convert(opaque) if opaque else picture)
-    if pixels.ndim == 3 and (pixels == pixels[:, :, :1]).all():
-        pixels = pixels[:, :, 0]
-    if pixels.ndim == 3 or mode in ("P", "PA"):  # colors or indices: one object on a ground of black or of index 0
-        flat = pixels.reshape(*pixels.shape[:2], -1)
+def _plane(pixels: Pixels) -> np.ndarray:
+    """One number for each pixel. Colors or indices are a mask if there is one, on a ground of black or of index 0."""
+    values = pixels.values
+    if values.ndim == 3 and (values == values[:, :, :1]).all():
+        values = values[:, :, 0]
+    if pixels.picture and (values.ndim == 3 or pixels.indexed):
+        flat = values.reshape(*values.shape[:2], -1)
         inside = flat.any(axis=2)
         if inside.any() and (flat[inside] != flat[inside][0]).any():
             raise ValueError("the picture has several colors; a mask has one on black")
         return np.asarray(inside)
-    return pixels
+    return values
 
 
-def _rle_size(given: Any) -> tuple[int, int] | None:
-    """Height and width by run lengths, whose errors `from_segmentation` names; ``None`` for polygons."""
-    first = given[0] if isinstance(given, list) else given
-    if not isinstance(first, dict):
-        return None
-    size = first.get("size")
-    return _size(size) or (0, 0)
+def _read(file: Path) -> bytes:
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no mask {file}")
+    return file.read_bytes()
 
 
 def _size_beside(values: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -160,7 +160,7 @@ class _Matches:
             return self._foreign(row)
         if len(places) > 1 and not self.index.same_phrase(places):
             return self._report(row.where, "ambiguous row", self.index.apart(places))
-        if row.values.get("error") is not None:  # missing, if no other row has a mask for the expression
+        if row.values.get("error"):  # missing, if no other row has a mask for the expression
             self._errors |= dict.fromkeys(places, f" ({row.where}: {row.values['error']})")
             return None
         try:
@@ -175,7 +175,7 @@ class _Matches:
         else:
             self.forms[mask.form] += 1
             cut = self._threshold if mask.form == "probabilities" else row.values.get("threshold")
-            if isinstance(cut, (int, float)):
+            if isinstance(cut, (int, float)) and 0 <= cut < 1:
                 self.cuts.add(float(cut))
             self._groups[tuple(places)].append(_Prediction(row.where, mask.counts, value))
             return None
@@ -202,7 +202,7 @@ class _Matches:
             only = {problem.kind for problem in self._problems} == {"missing row"}
             raise InvalidData(self._problems, "--missing miss counts missing rows as misses" if only else "")
         if self._threshold is not None and not self.forms["probabilities"]:
-            raise ValueError(f"{self._source} holds no soft mask; leave the threshold {self._threshold} out")
+            raise ValueError(f"No mask of {self._source} is soft; leave the threshold {self._threshold} out")
 
     def _foreign(self, row: GivenRow) -> None:
         if self._chosen is not self._table:

@@ -5,22 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from maskris.data.orientation import exif_orientation, turn_upright
 from maskris.data.preprocess import to_rgb
 
 ImageSource = str | Path | Image.Image | np.ndarray
 """A path, a PIL image, or an array ``[h, w]``, ``[h, w, 1]``, ``[h, w, 3]`` (RGB) or ``[h, w, 4]`` (RGBA)."""
-
-_UPRIGHT = {  # EXIF orientation: how the stored pixels become upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 _FLOAT_SLACK = 1e-3  # resizing filters overshoot [0, 1] a little
 _WANTED = "expected [height, width, 3] uint8 (or one gray plane, RGBA, uint16, or floats in [0, 1])"
@@ -65,7 +56,7 @@ def load_image(source: ImageSource) -> Image.Image:
 def orientation_of(source: ImageSource) -> int:
     """The EXIF orientation that `load_image` applies, from 1 (upright as it is stored) to 8.
 
-    It is 1 for arrays, for damaged EXIF, and for a TIFF, which PIL turns itself while it loads it.
+    See `exif_orientation`; it is 1 for arrays.
 
     Args:
         source: As for `load_image`, which raises the errors too.
@@ -73,13 +64,7 @@ def orientation_of(source: ImageSource) -> int:
     if isinstance(source, (str, Path)):
         with _open(Path(source)) as image:
             return orientation_of(image)
-    if not isinstance(source, Image.Image) or source.format == "TIFF":
-        return 1
-    try:
-        found = source.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # EXIF comes from any camera or editor; damage there must not hide a photo that decodes
-        return 1
-    return found if found in _UPRIGHT else 1
+    return exif_orientation(source) if isinstance(source, Image.Image) else 1
 
 
 def _open(path: Path) -> Image.Image:
@@ -125,16 +110,10 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
         raise OSError(f"Can't decode {name}: the file is damaged or cut off ({error})") from error
     if image.width == 0 or image.height == 0:
         raise ValueError(f"{name} has no pixels: its size is {image.width} x {image.height}")
-    turn = _UPRIGHT.get(orientation_of(image))
     try:
-        rgb = _rgb(image)
+        return turn_upright(_rgb(image), exif_orientation(image))
     except ValueError as error:
         raise ValueError(f"{name} has the color mode {image.mode}, which can't become RGB: {error}") from error
-    if turn is None:
-        return rgb
-    upright = rgb.transpose(turn)
-    upright.info = {}  # PIL copies it, and by its EXIF or XMP the next reader would turn the photo once more
-    return upright
 
 
 def _rgb(image: Image.Image) -> Image.Image:

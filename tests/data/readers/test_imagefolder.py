@@ -80,6 +80,21 @@ def test_problems_name_the_line(folder):
     assert found["line 6"].startswith("no valid JSON")
 
 
+def test_csv_with_a_long_mask_too_many_fields_or_another_encoding(folder):
+    file = folder / "train" / "metadata.csv"
+    mask = json.dumps(MASK.astype(int).tolist(), indent=40)  # longer than the fields that csv takes by itself
+    with file.open("w", newline="") as stream:
+        csv.writer(stream).writerows([["file_name", "text", "mask"], ["a.jpg", "the mug", mask]])
+    assert len(mask) > 131_072
+    assert np.array_equal(read_annotations(folder).table().mask(0), MASK)
+    file.write_text("file_name,mask_file_name,text\na.jpg,masks/a.png,the mug, left\n")
+    with pytest.raises(InvalidData, match=r"line 2: the line has more fields than the first.*:  left"):
+        read_annotations(folder).table()
+    file.write_bytes(b"file_name,text\na.jpg,caf\xe9\n")
+    with pytest.raises(ValueError, match=r"metadata\.csv is not UTF-8 .*; save it as UTF-8"):
+        read_annotations(folder)
+
+
 def test_photos_without_masks_are_for_prediction(folder):
     lines(folder / "val" / "metadata.jsonl", {"file_name": "a.jpg", "text": "x", "bbox": [1, 2, 3, 4]})
     with pytest.raises(InvalidData, match=r"have no mask \(a box is no mask\)"):

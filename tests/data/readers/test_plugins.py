@@ -82,7 +82,7 @@ def test_problems_of_ones_own_rows_are_collected(boxes):
     assert [(problem.where, problem.kind) for problem in caught.value.problems] == [
         ("line 1", "empty expressions"),
         ("line 2", "missing image"),
-        ("line 3", "polygon outside"),
+        ("line 3", "misplaced polygon"),
     ]
     prepare_dataset(boxes, "mine.parquet", format="boxes_reader.read", skip_invalid=True, progress=False)
     assert len(ReferringTable.open("mine.parquet")) == 1

@@ -126,7 +126,7 @@ BAD_REFS = {
     "empty expressions": ref(ref_id=11, sentences=[]),
     "missing annotation": ref(ref_id=12, ann_id=99),
     "missing key": {"ref_id": 13},
-    "polygon outside": ref(ref_id=14, ann_id=52),
+    "misplaced polygon": ref(ref_id=14, ann_id=52),
     "empty mask": ref(ref_id=15, ann_id=53),
     "damaged mask": ref(ref_id=16, ann_id=54),
     "size mismatch": ref(ref_id=17, ann_id=55),
@@ -137,7 +137,7 @@ BAD_REFS = {
 def test_all_problems_come_at_once_with_file_and_row(tmp_path):
     content = instances()
     for number, segmentation in enumerate(
-        ([[1, 1, 45, 1, 45, 9]], [[1, 1, 1, 1, 1, 1]], [[1, 2]], {"size": [40, 30], "counts": [1200]}), start=52
+        ([[1, 1, 45, 1, 45, 9]], [[5, 5, 5, 5, 5, 5]], [[1, 2]], {"size": [40, 30], "counts": [1200]}), start=52
     ):
         content["annotations"].append({"id": number, "image_id": 9, "category_id": 1, "segmentation": segmentation})
     write(tmp_path, [ref(), *BAD_REFS.values(), "nothing"], content=content)

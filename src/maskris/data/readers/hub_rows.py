@@ -10,10 +10,11 @@ from typing import Any
 
 from maskris.data import masks
 from maskris.data.coco_classes import COCO_CLASSES
+from maskris.data.mask_forms import BLURRED, from_base64, is_one_polygon, segmentation_of
+from maskris.data.orientation import turn_mask
 from maskris.data.published_counts import Counts, published_sizes
 from maskris.data.readers.hub_columns import by_meaning
 from maskris.data.readers.hub_files import SPLIT_WORDS, family_of, label_of
-from maskris.data.readers.hub_masks import from_base64, is_one_polygon, segmentation_of
 from maskris.data.readers.photo_search import PhotoSearch
 from maskris.data.readers.photos import PhotoFolder, WrittenPhoto
 from maskris.data.readers.refer import Wording
@@ -129,7 +130,7 @@ class HubRows:
         if seen["empty"]:
             self.note(f"{seen['empty']:,} photo(s) have an empty list of objects, and give no row.")
         if seen["blurred"]:
-            self.note(f"{seen['blurred']:,} masks are JPEGs, which blur edges: inside is what is brighter than half.")
+            self.note(f"{BLURRED} There are {seen['blurred']:,}.")
         if self._unnamed:
             self.note("These columns are REFER's; which data set it is, name with --dataset refcoco (or refcoco+, …).")
         result.images_root = self._search.folder
@@ -266,8 +267,9 @@ class HubRows:
                 self._seen["blurred"] += "blurred" in found
             frame = _stated_size(values) if isinstance(found, list) else tuple(found.get("size") or ())
             if photo is not None and photo.orientation >= 5 and photo.height != photo.width and frame == photo.stored:
-                lying = masks.from_segmentation(found, *photo.stored)
-                found = {"size": [photo.height, photo.width], "counts": photo.upright(lying)}
+                counts = masks.from_segmentation(found, *photo.stored)
+                counts, *upright = turn_mask(counts, *photo.stored, photo.orientation)
+                found = {"size": upright, "counts": counts}
             if no_target and size and masks.area_of(masks.from_segmentation(found, *size), *size):
                 problems.append(("bad value", "no_target is true, but there is a mask"))
         except (OSError, ValueError, TypeError) as error:

@@ -6,6 +6,7 @@ photos/validation/metadata.csv   …
 """
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,10 +77,18 @@ def _checked(record: dict[str, Any]) -> dict[str, Any]:
 def _records(file: Path) -> Iterator[tuple[str, dict[str, Any] | str]]:
     """Each record with its place, or the reason why it can't be read."""
     if file.suffix.lower() == ".csv":
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            for record in reader:
-                yield f"line {reader.line_num}", {key: value for key, value in record.items() if key and value}
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is not UTF-8 ({error}); save it as UTF-8") from error
+        csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a mask as JSON may be long
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        for record in reader:
+            where = f"line {reader.line_num}"
+            if more := record.pop(None, None):
+                yield where, f"the line has more fields than the first, which names them: {', '.join(more)[:60]}"
+            else:
+                yield where, {key: value for key, value in record.items() if key and value}
         return
     for number, line in enumerate(file.read_bytes().splitlines(), start=1):
         if not line.strip():

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from maskris.data import masks
+from maskris.data.mask_forms import BLURRED, segmentation_of
+from maskris.data.orientation import turn_mask
 from maskris.data.readers import Reader
 from maskris.data.readers.validation import EXPRESSION_KEYS, ReadResult, RowValidator, expressions_of, images_folder
 
@@ -16,8 +16,8 @@ def read_jsonl(source: str | Path, images: str | Path | None = None, *, dataset:
 
     ``{"image": "a.jpg", "mask": "a_1.png", "expressions": ["the man on the left"], "split": "train"}``
 
-    ``mask`` is a PNG (all but black is inside, in a palette all but index 0), a COCO RLE ``{"size", "counts"}`` or a
-    list of polygons; ``"no_target": true`` instead stands for an expression without a referent in the image. Optional
+    ``mask`` is the path of a picture (see `maskris.data.mask_forms`), a COCO RLE ``{"size", "counts"}`` or a list of
+    polygons; ``"no_target": true`` instead stands for an expression without a referent in the image. Optional
     are ``category``, ``image_id``, ``ref_id``, ``kinds``, ``mask_source``, ``height`` and ``width``. Lines of
     ``results.jsonl`` from `maskris predict` have the RLE under ``segmentation``, and an ``orientation`` by which it is
     turned back to the pixels of the photo's file.
@@ -73,10 +73,12 @@ def _add_line(rows: RowValidator, where: str, record: dict[str, Any], image_ids:
         problems.append(("empty mask", f'{name} is null; write "no_target": true if nothing in the image is meant'))
     elif isinstance(segmentation, str):
         try:
-            segmentation = _read_mask(rows.file.parent / segmentation)
+            segmentation = segmentation_of(segmentation, None, lambda path: (rows.file.parent / path).read_bytes())
         except (OSError, ValueError) as error:
             problems.append(("damaged mask", f"the mask {segmentation!r} can't be read: {error}"))
             segmentation = None
+        if segmentation and "blurred" in segmentation and BLURRED not in rows.result.notes:
+            rows.result.notes.append(BLURRED)
     if (orientation := record.get("orientation", 1)) != 1 and segmentation is not None:
         try:
             segmentation = _stored(segmentation, orientation)
@@ -112,14 +114,8 @@ def _stored(segmentation: Any, orientation: Any) -> dict[str, Any]:
     if not (isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size)):
         raise ValueError("only the RLE of an upright photo can be turned back by its orientation")
     upright = masks.from_segmentation(segmentation, size[0], size[1])
-    counts, height, width = masks.to_stored_frame(upright, size[0], size[1], orientation)
+    counts, height, width = turn_mask(upright, size[0], size[1], orientation, back=True)
     return {"size": [height, width], "counts": counts}
-
-
-def _read_mask(path: Path) -> dict[str, Any]:
-    """A mask from an image file, as RLE."""
-    with Image.open(path) as picture:
-        return masks.from_picture(picture)
 
 
 def _detects(source: Path, *_: str | None) -> bool:

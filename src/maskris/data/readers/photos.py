@@ -8,10 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
-from maskris.data import masks
+from maskris.data.orientation import exif_orientation, turn_upright
 from maskris.utils.files import atomic_file
 
 _COCO_NAME = re.compile(r"(COCO_(?:train|val)2014_\d{12}|\d{12})(?:_\d+)?(\.(?:jpe?g|png))", re.IGNORECASE)
@@ -39,12 +38,6 @@ class WrittenPhoto:
     def stored(self) -> tuple[int, int]:
         """Height and width as it was stored, before it was turned."""
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
-
-    def upright(self, mask: bytes) -> bytes:
-        """A mask (compressed counts) of the photo as it was stored as one of the upright photo."""
-        picture = Image.fromarray(np.ascontiguousarray(masks.decode(mask, *self.stored)))
-        picture.getexif()[ExifTags.Base.Orientation] = self.orientation
-        return masks.encode(np.asarray(ImageOps.exif_transpose(picture)))
 
 
 class PhotoFolder:
@@ -111,23 +104,14 @@ def _holds(path: Path, data: bytes) -> bool:
 def _upright(data: bytes) -> tuple[bytes, str, tuple[int, int], int]:
     """A photo as it is to be written, its format, width and height, and the orientation that it had."""
     with Image.open(io.BytesIO(data)) as image:
-        orientation = _orientation(image)
-        if orientation not in range(2, 9):
+        orientation = exif_orientation(image)
+        if orientation == 1:
             return data, str(image.format), image.size, 1
-        image.load()
-        picture = ImageOps.exif_transpose(image)
-    picture.info = {}  # or the next reader would turn it by its EXIF or XMP once more
+        picture = turn_upright(image, orientation)
     stream = io.BytesIO()
     plain = picture if picture.mode in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA") else picture.convert("RGB")
     plain.save(stream, "PNG")
     return stream.getvalue(), "PNG", picture.size, orientation
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # EXIF comes from any camera or editor; damage there must not hide a photo that decodes
-        return 1
 
 
 def _names(names: Sequence[str], digest: str, kind: str) -> list[str]:

@@ -15,9 +15,6 @@ from maskris.data.table import MASK_SOURCES, SPLITS, ReferringTable
 from maskris.utils.files import sha256_of
 from maskris.utils.text import invalid_text_reason
 
-BORDER_TOLERANCE = 2.0
-"""Pixels that a polygon may reach beyond the image: COCO's own do by rounding. The mask ends at the border anyway."""
-
 EXPRESSION_KEYS = {"expressions", "expression", "sentences", "captions", "caption"}
 """Keys of JSON records under which expressions stand."""
 
@@ -231,10 +228,8 @@ def _add_mask(row: dict[str, Any], segmentations: Sequence[Any]) -> list[tuple[s
     for segmentation in segmentations:
         try:
             parts.append(masks.from_segmentation(segmentation, height, width))
-            reach = masks.reach_outside(segmentation, height, width)
-            if reach > BORDER_TOLERANCE:
-                message = f"a polygon reaches {reach:.1f} px beyond the {width} x {height} image"
-                found.append(("polygon outside", message))
+            if message := masks.misplaced(segmentation, height, width):
+                found.append(("misplaced polygon", message))
         except masks.SizeMismatchError as error:
             found.append(("size mismatch", str(error)))
         except (ValueError, TypeError, OverflowError) as error:

@@ -4,12 +4,12 @@ import json
 import numpy as np
 import pytest
 from hub_world import MASK, picture_bytes, rle
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from maskris.data import masks
-from maskris.data.readers.hub_masks import is_one_polygon, segmentation_of
+from maskris.data.mask_forms import is_one_polygon, segmentation_of
 
 BITMAPS = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=12))
 PALETTE = [0, 0, 0, 128, 0, 0] + [0] * 762
@@ -70,6 +70,7 @@ def test_every_form_is_the_same_mask(mask, form, known):
 )
 def test_every_form_of_polygons_is_the_same_mask(polygons):
     flat = [[value for point in polygon for value in point] for polygon in polygons]
+    assume(any(value > 1 for part in flat for value in part))  # or it may be a bitmap as well
     expected = masks.decode(masks.from_polygons(flat, 48, 64), 48, 64)
     pairs = [[list(point) for point in polygon] for polygon in polygons]
     for form in (flat, pairs, json.dumps(flat), {"segmentation": pairs}):
@@ -84,7 +85,24 @@ def test_a_polygon_of_black_and_white_coordinates_is_no_bitmap():
     square = [[0, 0, 255, 0, 255, 255, 0, 255]]
     for size in (None, (300, 300)):
         assert segmentation_of(square, size, load=None) == square
-    assert segmentation_of([[0, 0, 1, 0, 1, 1], [0, 1, 1, 1, 1, 0]], (48, 64), load=None)[0] == [0, 0, 1, 0, 1, 1]
+
+
+@pytest.mark.parametrize("top", [1, 255])
+def test_a_bitmap_of_another_size_is_no_polygon(top):
+    bitmap = (MASK[:20, :30].astype(int) * top).tolist()
+    assert segmentation_of(bitmap, (48, 64), load=None)["size"] == [20, 30]
+
+
+def test_whatever_numbers_the_rows_of_a_bitmap_hold():
+    assert np.array_equal(decoded((MASK * 7).tolist(), (48, 64)), MASK)
+
+
+def test_a_mask_in_color_and_another_in_the_transparency():
+    red = np.stack([MASK * 200, MASK * 0, MASK * 0, MASK * 90], axis=2).astype(np.uint8)
+    assert np.array_equal(decoded(picture_bytes(red), (48, 64)), MASK)
+    red[..., 0] = 200
+    with pytest.raises(ValueError, match="one mask in its colors and another in its transparency"):
+        decoded(picture_bytes(red), (48, 64))
 
 
 def test_a_jpeg_is_cut_at_half_and_says_so():
