@@ -118,6 +118,8 @@ def test_text_encoders_are_run_as_published(name):
 def test_models_begin_with_the_published_swin_by_default():
     assert inspect.signature(CARIS).parameters["vision"].default == PUBLISHED_SWIN
     assert inspect.signature(LAVT).parameters["vision"].default == LAVT_SWIN
+    for network in (CARIS, LAVT):
+        assert inspect.signature(network).parameters["keep_end_token"].default is True
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -192,6 +194,56 @@ def test_what_a_recipe_does_not_say_comes_from_its_base(network):
             **({"init_args": {"criterion": criterion}} if criterion else {}),
         }
         assert {key: values[key] for key in twin} == twin
+
+
+PAPERS_METHOD = {
+    **{"image": {"ratio": 0.75, "patch_size": 32, "sampling": "random", "fill": 0.0}, "clean_weight": 0.5},
+    **{"text": {"ratio": 0.15, "mask": 0.8, "random": 0.1}, "criterion": None, "soft_weights": [0.9, 1.1]},
+    **{"single_forward": False, "normalize_soft_loss": False, "teacher_without_dropout": False},
+}
+BINARY = {
+    "class_path": "maskris.MaskCriterion",
+    "init_args": {"background": 1.0, "referent": 1.0, "resolution": "logits"},
+}
+PUBLISHED_MODELS = {  # all that is no encoder, tokenizer or preprocessing
+    "": {
+        **{"width": 256, "layers": 6, "heads": 8, "points": 4, "levels": 3, "prompts": 5, "prompt_levels": [1, 2]},
+        **{"ffn_ratio": 4, "attention_ratio": 4, "init": "published", "drop_path": 0.3, "encoder_lr": 0.1},
+        **{"max_tokens": 20, "keep_end_token": False, "gradient_checkpointing": False},
+    },
+    "lavt-": {
+        **{"fusion_heads": [1, 1, 1, 1], "fusion_dropout": 0.0, "drop_path": 0.3, "trained_text_layers": 10},
+        **{"text_dropout": False, "max_tokens": 20, "keep_end_token": False},
+    },
+    "cris-": {
+        **{"fpn_out": [256, 512, 1024], "num_layers": 3, "num_head": 8, "dim_ffn": 2048, "dropout": 0.1},
+        **{"encoder_lr": 0.1, "max_tokens": 17},
+    },
+    "etris-": {
+        **{"ladder_dim": 64, "nhead": 4, "multi_stage": 3, "stride": [2, 1, 2], "num_layers": 3, "num_head": 8},
+        **{"dim_ffn": 512, "dropout": 0.1, "init": "published", "freeze_clip": True, "freeze_statistics": False},
+        **{"encoder_lr": 1.0, "max_tokens": 17},
+    },
+}
+PUBLISHED_MODELS["cris-r101-"] = PUBLISHED_MODELS["cris-"]
+
+
+@pytest.mark.parametrize("network", PUBLISHED_MODELS)
+def test_every_value_of_model_and_method_is_the_published_one(network):
+    """With the defaults of the classes, which a recipe doesn't repeat."""
+    resolved = yaml.safe_load(Recipe(f"{network}refcoco-maskris").to_yaml())
+    model, method = (resolved[part]["init_args"] for part in ("model", "strategy"))
+    outside = {"vision", "text", "clip", "tokenizer", "preprocess"}
+    assert {key: value for key, value in model.items() if key not in outside} == PUBLISHED_MODELS[network]
+    clips = "cris-" in network or "etris-" in network
+    assert method == PAPERS_METHOD | ({"criterion": BINARY, "soft_weights": [1.0, 1.0]} if clips else {})
+    first = read_recipe(f"{network}refcoco-maskris")
+    for data in DATA[network]:  # what differs between data sets is the length of CLIP's sentences alone
+        other = read_recipe(f"{network}{data}-maskris")
+        if clips and "refcocog" in data:
+            assert other["model"]["init_args"].pop("max_tokens") == 22
+            other["model"]["init_args"]["max_tokens"] = 17
+        assert [other[part] for part in ("model", "strategy")] == [first[part] for part in ("model", "strategy")]
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from models.expressions import batch_of
 from models.small import WORDS
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, CLIPSegForImageSegmentation
 
 from maskris.batch import Batch
@@ -36,11 +37,6 @@ def small_clipseg(seed: int = 0, **changes: Any) -> CLIPSeg:
         if parameter.ndim > 1:
             nn.init.normal_(parameter, std=1.0 / parameter[0].numel() ** 0.5)
     return model
-
-
-def batch_of(model: CLIPSeg, images: Tensor, expressions: list[str], image_index: list[int]) -> Batch:
-    tokens = model.tokenizer(expressions)
-    return Batch(images, tokens.input_ids, tokens.attention_mask, torch.tensor(image_index))
 
 
 EXPRESSIONS = ["the red circle", "left", "blue square of the left circle"]

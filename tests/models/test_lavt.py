@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from models.expressions import batch_of, check_many_expressions
 from models.small import BERT, SWIN, WORDS
-from torch import Tensor, nn
+from torch import nn
 
-from maskris.batch import Batch
 from maskris.models.base import evaluation_mode
 from maskris.models.lavt import LAVT, PixelWordFusion
 from maskris.models.loading import load_model
@@ -40,24 +40,9 @@ def model() -> LAVT:
     return model
 
 
-def batch_of(model: LAVT, images: Tensor, expressions: list[str], image_index: list[int]) -> Batch:
-    tokens = model.tokenizer(expressions)
-    return Batch(images, tokens.input_ids, tokens.attention_mask, torch.tensor(image_index))
-
-
 @torch.no_grad()
 def test_many_expressions_per_image_equal_one_at_a_time(model: LAVT) -> None:
-    images = torch.randn(2, 3, 64, 64)
-    expressions = ["the red circle", "left", "blue square of the left circle", "right"]
-    index = [1, 0, 1, 1]
-    together = model(batch_of(model, images, expressions, index))
-    assert together.shape == (4, 2, 16, 16)
-    for i, expression in enumerate(expressions):
-        alone = model(batch_of(model, images[index[i] : index[i] + 1], [expression], [0]))
-        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-3, rtol=1e-3)
-    assert (together[0] - together[3]).abs().max() > 0.1, "the words must matter"
-    swapped = model(batch_of(model, images.flip(0), expressions, index))
-    assert (together - swapped).abs().amax((1, 2, 3)).min() > 0.1, "the image must matter"
+    check_many_expressions(model, 2, tolerance=1e-3, least=0.1)
 
 
 @torch.no_grad()

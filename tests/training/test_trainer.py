@@ -173,6 +173,22 @@ def test_a_first_epoch_at_the_full_rate_is_resumed_exactly(tmp_path):
         toy_run(tmp_path / "whole", **options | {"first_epoch_full_rate": False})
 
 
+def test_steps_that_fp16_skipped_do_not_prolong_the_first_epoch(tmp_path):
+    """It is the data's: the schedule counts updates, the first epoch its batches."""
+    rates = []
+
+    class Watching(TwoPasses):
+        def losses(self, model, batch, rng):
+            rates.append([group["lr"] for group in trainer.optimizer.param_groups])
+            yield from super().losses(model, batch, rng)
+
+    options = {"epochs": 2, "first_epoch_full_rate": True, "warmup_steps": 0, "schedule": "constant", "lr": 0.1}
+    trainer = toy_trainer(tmp_path, strategy=Watching(), **options)
+    trainer.state.skipped = 2
+    trainer.fit()
+    assert rates == [[0.1, 0.1]] * 5 + [[pytest.approx(0.01), 0.1]] * 5
+
+
 def test_an_evaluation_after_every_epoch_needs_no_number(tmp_path):
     toy_run(tmp_path, steps=12, evaluate_every="epoch", validation=object())
     assert [record["step"] for record in lines(tmp_path, "evaluate")] == [5, 10, 12]

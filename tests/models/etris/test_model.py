@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from models import literal_etris
+from models.expressions import batch_of, check_many_expressions
 from models.small_etris import (
     KINDS,
     arguments,
@@ -185,24 +186,9 @@ def model(request: pytest.FixtureRequest) -> ETRIS:
     return small_etris(vit=request.param)
 
 
-def batch_of(model: ETRIS, images: Tensor, expressions: list[str], image_index: list[int], **pad: int) -> Batch:
-    tokens = model.tokenizer(expressions, **pad)
-    return Batch(images, tokens.input_ids, tokens.attention_mask, torch.tensor(image_index))
-
-
 @torch.no_grad()
 def test_many_expressions_per_image_equal_one_at_a_time(model: ETRIS) -> None:
-    images = torch.randn(2, 3, 64, 64)
-    expressions = ["the red circle", "left", "blue square of the left circle", "right"]
-    index = [1, 0, 1, 1]
-    together = model(batch_of(model, images, expressions, index))
-    assert together.shape == (4, 1, 16, 16)
-    for i, expression in enumerate(expressions):
-        alone = model(batch_of(model, images[index[i] : index[i] + 1], [expression], [0]))
-        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=1e-4)
-    assert (together[0] - together[3]).abs().max() > 1e-2, "the words must matter"
-    swapped = model(batch_of(model, images.flip(0), expressions, index))
-    assert (together - swapped).abs().amax((1, 2, 3)).min() > 1e-2, "the image must matter"
+    check_many_expressions(model, 1)
 
 
 @torch.no_grad()
