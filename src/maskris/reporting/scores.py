@@ -105,11 +105,11 @@ def describe(evaluation: Evaluation) -> str:
     if settings.get("reduced_decoding"):
         parts.append("large JPEGs decoded at a reduced size")
     if settings.get("truncated"):
-        parts.append(f"{settings['truncated']:,} expressions were too long and lost their last words")
+        parts.append(f"expressions that were too long and lost their last words: {settings['truncated']:,}")
     if settings.get("forms"):
         parts.append(f"masks from {', '.join(f'{form} ({n:,})' for form, n in settings['forms'].items())}")
     if settings.get("other_splits"):
-        parts.append(f"{settings['other_splits']:,} predictions for other splits left out")
+        parts.append(f"predictions for other splits left out: {settings['other_splits']:,}")
     return "; ".join([*parts, *evaluation.notes])
 
 
