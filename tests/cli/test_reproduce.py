@@ -219,6 +219,7 @@ def test_masks_that_a_model_made_verify_nothing(maskris, run, recipe, table, tmp
         ([], "Say which claims: a data set such as refcoco, or --recipe; `maskris reproduce --list` lists them"),
         (["refcoco"], "Give the data: --data FILE.parquet"),
         (["coco"], "There is no claim about coco, but about refcoco, refcoco.*, refcocog"),
+        (["caris-refcoco"], "; for released weights, --released caris-refcoco"),
         (
             ["refcoco+", "--recipe", "refcoco-maskris"],
             "There is no claim of refcoco-maskris about refcoco.*; recipes are",

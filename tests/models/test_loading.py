@@ -69,6 +69,9 @@ def test_a_missing_tokenizer_is_not_looked_for_on_the_hub(folder: Path) -> None:
     (folder / "tokenizer" / "tokenizer.json").write_text("{")
     with pytest.raises(ValueError, match=f"{folder / 'tokenizer'} is damaged or no folder of a tokenizer"):
         load_model(folder)
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"no words are in the tokenizer .*; its vocabulary is missing"):
+        load_model(folder)
     shutil.rmtree(folder / "tokenizer")
     with pytest.raises(FileNotFoundError, match=f"{folder} holds no whole model: there is no folder tokenizer in it"):
         load_model(folder)

@@ -14,6 +14,7 @@ from maskris.experiments.run import Log, silent, train
 from maskris.experiments.verify import Finding, judge, recipe_differences, split_differences, training_data_differences
 from maskris.models.base import RISModel, weights_sha256
 from maskris.models.loading import load_model
+from maskris.models.weights.released import find_released
 
 
 def reproduce(
@@ -119,7 +120,9 @@ def choose_claims(claims: Sequence[Claim], dataset: str | None, recipe: str | No
         )
     about = [claim for claim in claims if dataset in (None, claim.dataset)]
     if not about:
-        raise ValueError(f"There is no claim about {dataset}, but about {names_of(claim.dataset for claim in claims)}")
+        hint = f"; for released weights, --released {dataset}" if find_released(str(dataset)) else ""
+        there = names_of(claim.dataset for claim in claims)
+        raise ValueError(f"There is no claim about {dataset}, but about {there}{hint}")
     recipes = [claim.recipe for claim in about if claim.recipe is not None]
     if not recipes:
         raise ValueError(f"No claim about {dataset} has a recipe that would reproduce it")

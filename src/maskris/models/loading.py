@@ -1,16 +1,15 @@
 """Models from folders, by released names and from the Hub: where one lies, and which class it is of."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from maskris.models.base import RISModel
 from maskris.models.clipseg import CLIPSeg
 from maskris.models.encoders.tokenizers import OPENAI
-from maskris.models.folder import BEST, CONFIG, LAST, may_be_model, model_folder
+from maskris.models.folder import BEST, CONFIG, LAST, may_be_model, model_folder, why_no_model
 from maskris.models.hub import hub_file
-from maskris.models.weights.released import find_released, released_models
+from maskris.models.weights.released import find_released
 from maskris.models.weights.released_files import released_folder
 from maskris.registry import PACKAGES, find_class
 from maskris.utils.download import DownloadError
@@ -72,9 +71,7 @@ def locate_model(source: str | Path) -> Path | str:
     if released := find_released(name):
         return released_folder(released)
     if not may_be_model(source):
-        close = get_close_matches(name, released_models(), n=1, cutoff=0.8)
-        known = "a model is a folder, a name of `maskris models` or a Hub id (owner/name)"
-        raise FileNotFoundError(f"There is no folder {path}; {f'did you mean {close[0]}?' if close else known}")
+        raise FileNotFoundError(why_no_model(path))
     return name
 
 

@@ -154,6 +154,49 @@ def test_a_wrong_file_of_ones_own(hub: FakeHub, tmp_path: Path, content: str | N
     assert not list((tmp_path / "caches" / "maskris").rglob("config.json"))
 
 
+def test_one_file_under_two_names_is_refused(hub: FakeHub, published: Path) -> None:
+    """LAVT's files have no published hashes, and names of the user's own."""
+    first = released_folder("lavt-refcoco", source=published / "lavt.pth", say=[].append)
+    message = f"can't be lavt-refcoco\\+: lavt-refcoco in {first} was made of the same file"
+    with pytest.raises(ValueError, match=message):
+        released_folder("lavt-refcoco+", source=published / "lavt.pth", say=[].append)
+    assert released_folder("lavt-refcoco", source=published / "lavt.pth", say=[].append) == first
+
+
+def test_a_file_is_no_clipseg(hub: FakeHub, published: Path) -> None:
+    with pytest.raises(ValueError, match=r"clipseg is a folder as transformers writes it, not a file like .*lavt\.pth"):
+        released_folder("clipseg", source=published / "lavt.pth", say=[].append)
+
+
+@pytest.mark.parametrize(("name", "hint"), [("caris-refcocco", "did you mean"), ("sam", "`maskris models` lists them")])
+def test_a_name_that_is_not_there(name: str, hint: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"There is no released checkpoint {name}; {hint}"):
+        released_folder(name)
+
+
+def test_a_cache_that_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MASKRIS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DownloadError, match=r"can't be put into .*file: Not a directory; MASKRIS_CACHE names another"):
+        released_folder("caris-refcoco")
+
+
+def test_half_a_vocabulary_is_noticed_before_the_weights_are_fetched(
+    hub: FakeHub, published: Path, tmp_path: Path
+) -> None:
+    """As when the Hub fails in the middle; transformers would make a tokenizer to which every word is unknown."""
+    bert = tmp_path / "bert"
+    bert.mkdir()
+    shutil.copy(published / "bert" / "tokenizer_config.json", bert)
+    whole, hub.repositories["bert-base-uncased"] = hub.repositories["bert-base-uncased"], bert
+    with pytest.raises(DownloadError, match="no words are in the tokenizer bert-base-uncased"):
+        released_folder("caris-refcoco", say=[].append)
+    assert not hub.fetched("refcoco.pth")
+    hub.repositories["bert-base-uncased"] = whole
+    shutil.rmtree(tmp_path / "caches" / "hub")  # where it is noted that the commit has no such file
+    assert load_model("caris-refcoco").tokenizer(["the man"]).input_ids.tolist() == [[2, 5, 8, 3]]
+
+
 def test_another_file_under_the_same_address_is_refused(hub: FakeHub, published: Path, tmp_path: Path) -> None:
     """As when the cached model is of an older conversion and has to be made anew."""
     folder = released_folder("caris-refcoco", say=[].append)
