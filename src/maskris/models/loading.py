@@ -9,8 +9,8 @@ from maskris.models.clipseg import CLIPSeg
 from maskris.models.encoders.tokenizers import OPENAI
 from maskris.models.folder import BEST, CONFIG, LAST, may_be_model, model_folder, why_no_model
 from maskris.models.hub import hub_file
-from maskris.models.weights.released import find_released
-from maskris.models.weights.released_files import released_folder
+from maskris.models.weights.released import find_released, released_models
+from maskris.models.weights.released_files import PROVENANCE, released_folder
 from maskris.registry import PACKAGES, find_class
 from maskris.utils.download import DownloadError
 from maskris.utils.files import read_json, stand_in
@@ -40,14 +40,21 @@ def load_model(source: str | Path, model_class: type[RISModel] | str | None = No
     try:
         config = found / CONFIG if isinstance(found, Path) else hub_file(found, CONFIG)
     except DownloadError as error:
-        raise FileNotFoundError(f"There is no folder {found}, and {error}") from error
+        of_it = [name for name, one in released_models().items() if one.hub and one.hub["repo"] == found]
+        hint = f"; released checkpoints of it are known as {', '.join(of_it)}" if of_it else ""
+        raise FileNotFoundError(f"There is no folder {found}, and {error}{hint}") from error
     described = read_json(config)
     if "model_type" in described and "model_class" not in described:
         model = _of_transformers(found, described)
         if model_class is not None and not isinstance(model, model_class):
             raise ValueError(f"{source} holds a CLIPSeg of transformers, not a {model_class.__name__}")
         return model
-    return (model_class or _class_named_by(config)).from_pretrained(str(found))
+    try:
+        return (model_class or _class_named_by(config)).from_pretrained(str(found))
+    except ValueError as error:
+        if isinstance(found, Path) and (found / PROVENANCE).is_file():
+            raise ValueError(f"{error}. Or remove {found}, so that `maskris models NAME` makes it anew") from error
+        raise
 
 
 def locate_model(source: str | Path) -> Path | str:

@@ -174,6 +174,21 @@ def test_a_name_that_is_not_there(name: str, hint: str) -> None:
         released_folder(name)
 
 
+def test_a_damaged_model_in_the_cache_can_be_made_anew(hub: FakeHub) -> None:
+    folder = released_folder("caris-refcoco", say=[].append)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=f"is damaged or no safetensors file .* Or remove {folder}, so that"):
+        load_model("caris-refcoco")
+    shutil.rmtree(folder)
+    load_model("caris-refcoco")
+
+
+def test_a_repository_of_released_files_is_no_model_but_has_their_names(hub: FakeHub) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file in it; released checkpoints of it are known as caris"):
+        load_model("saliu/CARIS")
+
+
 def test_a_cache_that_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("MASKRIS_CACHE", str(tmp_path / "file"))
