@@ -11,7 +11,14 @@ from maskris.experiments.measurement import Measurement, Reproduction, names_of,
 from maskris.experiments.recipe import Recipe
 from maskris.experiments.released_reproduction import reproduce_released
 from maskris.experiments.run import Log, silent, train
-from maskris.experiments.verify import Finding, judge, recipe_differences, split_differences, training_data_differences
+from maskris.experiments.verify import (
+    Finding,
+    judge,
+    recipe_differences,
+    split_differences,
+    training_data_differences,
+    weights_differences,
+)
 from maskris.models.base import RISModel, weights_sha256
 from maskris.models.loading import load_model
 from maskris.models.weights.released import find_released
@@ -89,7 +96,7 @@ def reproduce(
     parts = measurement.parts(chosen)
 
     def judged(claim: Claim, evaluation: Evaluation, interval: Interval) -> Finding:
-        doubts = [*split_differences(claim, parts[part_of(claim)]), *differences]
+        doubts = [*split_differences(claim, parts[part_of(claim)]), *weights_differences(claim, source), *differences]
         return judge(claim, evaluation, interval, doubts)
 
     evaluations = measurement.evaluate(model, parts, folder, source)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from maskris.models.folder import CONFIG
+from maskris.models.folder import CONFIG, model_folder
 from maskris.models.hub import hub_file
 from maskris.models.weights.released import Released, find_released, released_models
 from maskris.utils.download import DownloadError, cache_folder, download_file, note_sha256, noted_sha256
@@ -44,6 +44,13 @@ def cached_folder(released: Released) -> Path:
 def is_cached(released: Released) -> bool:
     """Whether the model of a released checkpoint can be loaded without a network."""
     return (cached_folder(released) / CONFIG).is_file()
+
+
+def released_origin(source: str | Path) -> str | None:
+    """The name of the released checkpoint that a model is or was converted from; ``None`` where that isn't known."""
+    if (folder := model_folder(source)) is None:
+        return released.name if (released := find_released(str(source))) else None
+    return read_json(folder / PROVENANCE).get("name") if (folder / PROVENANCE).is_file() else None
 
 
 def released_folder(released: str | Released, *, source: Path | None = None, say: Say = say_aside) -> Path:
