@@ -109,6 +109,9 @@ def test_a_folder_comes_before_a_released_name(folder: Path, tmp_path: Path, mon
     folder.rename(tmp_path / "caris-refcoco")
     assert locate_model("caris-refcoco") == Path("caris-refcoco")
     assert isinstance(load_model("caris-refcoco"), CARIS)
+    (tmp_path / "lavt-refcoco").mkdir()  # such as the folder of results
+    with pytest.raises(FileNotFoundError, match=r"lavt-refcoco holds no model: .* It hides the released lavt-refcoco"):
+        load_model("lavt-refcoco")
 
 
 def test_what_may_be_a_model(tmp_path: Path) -> None:

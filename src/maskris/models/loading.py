@@ -69,6 +69,8 @@ def locate_model(source: str | Path) -> Path | str:
         if (folder := model_folder(path)) is not None:
             return folder
         hint = next((f"; {_conversion(file)}" for file in sorted(path.iterdir()) if _holds_weights(file)), "")
+        if not hint and find_released(name):
+            hint = f". It hides the released {name}; rename it, or call the command elsewhere"
         raise FileNotFoundError(
             f"{path} holds no model: there is no {CONFIG} in it, nor in its {BEST}/ or {LAST}/{hint}"
         )

@@ -223,8 +223,8 @@ def _require_vocabulary(released: Released, advice: str) -> None:
 def _elsewhere(released: Released) -> str:
     name, target = released.name, cached_folder(released)
     return (
-        f"On a machine with a network, `maskris models {name}` fetches it; copy the folder that it names to {target}, "
-        "or name the copy as the model"
+        f"If there is no network here, `maskris models {name}` on another machine fetches it; copy the folder that it "
+        f"names to {target}, or name the copy as the model"
     )
 
 
