@@ -303,7 +303,10 @@ def test_without_a_network_it_says_at_once_what_to_do(hub: FakeHub, monkeypatch:
         "The vocabulary of caris-refcoco is not here yet: bert-base-uncased/tokenizer_config.json "
     )
     assert "offline mode is enabled" in message
-    assert f"`maskris models caris-refcoco` fetches it; copy the folder that it names to {target}" in message
+    assert (
+        f"`maskris models caris-refcoco` on another machine fetches it; copy the folder that it names to {target}"
+        in message
+    )
     assert hub.asked == []
     missing = "caris-refcoco is not here yet, and saliu/CARIS/standard/refcoco.pth can't be had from the Hub"
     with pytest.raises(DownloadError, match=missing), published_file("caris-refcoco", say=[].append):
