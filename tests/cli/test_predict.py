@@ -24,6 +24,9 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+ORDER = '\nThe order is: maskris predict MODEL photo.jpg "PHRASE"\n'
+
+
 @pytest.fixture
 def rows(squares, tmp_path):
     """Two phrases about each of three photos, the photos taking turns."""
@@ -82,7 +85,11 @@ def test_a_released_model_by_its_place_or_by_the_option(squares, maskris, hub, t
     assert first["predictions"] == second["predictions"]
     assert hub.fetched("refcoco.pth") == 1
     code, _, err = maskris("predict", "caris-refcocco", photo, "dog")
-    assert (code, err) == (1, "error: There is no folder caris-refcocco; did you mean caris-refcoco?\n")
+    assert (code, err) == (1, "error: There is no folder caris-refcocco; did you mean caris-refcoco?" + ORDER)
+    code, _, err = maskris("predict", "the red man", squares / "0.png")
+    assert code == 1
+    assert err.startswith("error: There is no folder the red man; a model is a folder, a name of `maskris models` or a")
+    assert err.endswith(ORDER)
 
 
 def test_which_word_is_the_model(run, squares, rows, tmp_path, monkeypatch):
@@ -91,6 +98,7 @@ def test_which_word_is_the_model(run, squares, rows, tmp_path, monkeypatch):
     for folder in ("photos", "dog"):
         (tmp_path / folder).mkdir()
     shutil.copy(squares / "0.png", tmp_path / "photo.png")
+    (tmp_path / "weights.pth").touch()
     model, phrases = str(run), ["the man", "dog"]
     for first, second, rest, expected in (
         (model, "photo.png", phrases, (model, "photo.png", phrases)),

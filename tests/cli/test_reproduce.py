@@ -17,7 +17,12 @@ from maskris.evaluation.result import Evaluation
 from maskris.experiments.claims import load_claims
 from maskris.experiments.recipe import Recipe, Splits
 from maskris.experiments.reproduction import choose_claims
-from maskris.experiments.verify import recipe_differences, split_differences, training_data_differences
+from maskris.experiments.verify import (
+    recipe_differences,
+    split_differences,
+    training_data_differences,
+    weights_differences,
+)
 from maskris.training.logging import Tracker
 
 ROOT = Path(__file__).parents[2]
@@ -187,6 +192,11 @@ def test_other_weights_are_evaluated_again(maskris, run, recipe, table, tmp_path
     assert maskris(*command, "--checkpoint", run / "best")[1].count("evaluated before") == 2
     if (run / "best" / "model.safetensors").read_bytes() != (run / "last" / "model.safetensors").read_bytes():
         assert maskris(*command, "--checkpoint", run / "last")[1].count("evaluated before") == 0
+    shutil.copytree(run / "best", tmp_path / "converted")
+    (tmp_path / "converted" / "released.json").write_text('{"name": "caris-refcoco"}')
+    assert maskris(*command, "--checkpoint", tmp_path / "converted")[0] == 0
+    for one in findings(tmp_path / "r").values():  # whatever they reach, they were not trained by the recipe
+        assert (one["verdict"], one["reasons"]) == ("not verified", ["other weights (the released caris-refcoco)"])
     small_caris(preprocess={"height": 32, "width": 32}).save_pretrained(tmp_path / "model")
     assert maskris(*command, "--checkpoint", tmp_path / "model")[1].count("evaluated before") == 0
     assert findings(tmp_path / "r")["val", "Pr@0.5"]["reasons"] == [
@@ -219,6 +229,7 @@ def test_masks_that_a_model_made_verify_nothing(maskris, run, recipe, table, tmp
         ([], "Say which claims: a data set such as refcoco, or --recipe; `maskris reproduce --list` lists them"),
         (["refcoco"], "Give the data: --data FILE.parquet"),
         (["coco"], "There is no claim about coco, but about refcoco, refcoco.*, refcocog"),
+        (["caris-refcoco"], "; for released weights, --released caris-refcoco"),
         (
             ["refcoco+", "--recipe", "refcoco-maskris"],
             "There is no claim of refcoco-maskris about refcoco.*; recipes are",
@@ -290,6 +301,14 @@ def test_doubts_about_a_run(run, recipe, tmp_path):
 
     model.__class__ = Other
     assert recipe_differences(Recipe(recipe), model, "someone/model") == ["other model (Other, not CARIS)"]
+
+
+def test_doubts_about_released_weights():
+    about = {claim.released: claim for claim in load_claims()}
+    assert weights_differences(about["caris-refcoco-combined"], "caris-refcoco-combined") == []
+    for claim in (about[None], about["caris-refcoco-combined"]):
+        assert weights_differences(claim, "caris-refcoco") == ["other weights (the released caris-refcoco)"]
+        assert weights_differences(claim, "someone/model") == []
 
 
 def test_doubts_about_training_data(mini):

@@ -55,6 +55,13 @@ def test_from_an_address_to_the_same_table(world, tmp_path):
     assert (again.photos[0].there, world.asked) == (5, [])
 
 
+def test_a_file_in_the_place_of_the_folder_is_named(world, tmp_path):
+    (tmp_path / "data").rmdir()
+    (tmp_path / "data").symlink_to("nowhere")
+    with pytest.raises(NotADirectoryError, match="data is no folder, or leads to none; choose another one with --out"):
+        world.fetch()
+
+
 def test_a_mirror_takes_over_and_the_archive_is_not_kept(world, tmp_path):
     """A mirror with the same members in a tar archive, under another folder."""
     file = io.BytesIO()

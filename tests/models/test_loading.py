@@ -69,6 +69,9 @@ def test_a_missing_tokenizer_is_not_looked_for_on_the_hub(folder: Path) -> None:
     (folder / "tokenizer" / "tokenizer.json").write_text("{")
     with pytest.raises(ValueError, match=f"{folder / 'tokenizer'} is damaged or no folder of a tokenizer"):
         load_model(folder)
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"no words are in the tokenizer .*; its vocabulary is missing"):
+        load_model(folder)
     shutil.rmtree(folder / "tokenizer")
     with pytest.raises(FileNotFoundError, match=f"{folder} holds no whole model: there is no folder tokenizer in it"):
         load_model(folder)
@@ -106,6 +109,9 @@ def test_a_folder_comes_before_a_released_name(folder: Path, tmp_path: Path, mon
     folder.rename(tmp_path / "caris-refcoco")
     assert locate_model("caris-refcoco") == Path("caris-refcoco")
     assert isinstance(load_model("caris-refcoco"), CARIS)
+    (tmp_path / "lavt-refcoco").mkdir()  # such as the folder of results
+    with pytest.raises(FileNotFoundError, match=r"lavt-refcoco holds no model: .* It hides the released lavt-refcoco"):
+        load_model("lavt-refcoco")
 
 
 def test_what_may_be_a_model(tmp_path: Path) -> None:

@@ -40,6 +40,9 @@ def test_a_file_that_is_there_is_checked_and_not_fetched(server, tmp_path):
     with pytest.raises(DownloadError, match=r"is there already, but is not a\.zip: its SHA-256 is .* Move it away"):
         download_file(["http://127.0.0.1:9/a"], path, sha256=SHA256)
     assert path.read_bytes() == b"other"
+    path.write_text("<!DOCTYPE html><html>Sign in</html>")
+    with pytest.raises(DownloadError, match="is a web page and not the file itself"):
+        download_file(["http://127.0.0.1:9/a"], path, sha256=SHA256)
 
 
 @pytest.mark.parametrize("known", [{"sha256": SHA256}, {"size": len(CONTENT)}, {}])

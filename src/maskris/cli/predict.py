@@ -106,13 +106,15 @@ def predict(
 def _in_order(first: str, second: str | None, rest: list[str]) -> tuple[str | None, Path, list[str]]:
     """The model, ``None`` if it was left out, the source and the phrases."""
     from maskris.inference.batch_inputs import ENDINGS, READERS, TABLE
-    from maskris.models.folder import model_folder
+    from maskris.models.folder import may_be_model, model_folder, why_no_model
 
     def names_source(word: str) -> bool:
         return Path(word).suffix.lower() in {*ENDINGS, *READERS, TABLE}
 
     folder = Path(first).is_dir()
     if model_folder(first) is not None or not (folder or names_source(first)):
+        if not may_be_model(first) and not Path(first).exists():
+            raise FileNotFoundError(f'{why_no_model(first)}\nThe order is: maskris predict MODEL photo.jpg "PHRASE"')
         if second is None:
             raise ValueError(f'Say where to look: maskris predict {first} photo.jpg "the man on the left"')
         return first, Path(second), rest

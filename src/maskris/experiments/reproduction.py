@@ -11,9 +11,17 @@ from maskris.experiments.measurement import Measurement, Reproduction, names_of,
 from maskris.experiments.recipe import Recipe
 from maskris.experiments.released_reproduction import reproduce_released
 from maskris.experiments.run import Log, silent, train
-from maskris.experiments.verify import Finding, judge, recipe_differences, split_differences, training_data_differences
+from maskris.experiments.verify import (
+    Finding,
+    judge,
+    recipe_differences,
+    split_differences,
+    training_data_differences,
+    weights_differences,
+)
 from maskris.models.base import RISModel, weights_sha256
 from maskris.models.loading import load_model
+from maskris.models.weights.released import find_released
 
 
 def reproduce(
@@ -88,7 +96,7 @@ def reproduce(
     parts = measurement.parts(chosen)
 
     def judged(claim: Claim, evaluation: Evaluation, interval: Interval) -> Finding:
-        doubts = [*split_differences(claim, parts[part_of(claim)]), *differences]
+        doubts = [*split_differences(claim, parts[part_of(claim)]), *weights_differences(claim, source), *differences]
         return judge(claim, evaluation, interval, doubts)
 
     evaluations = measurement.evaluate(model, parts, folder, source)
@@ -119,7 +127,9 @@ def choose_claims(claims: Sequence[Claim], dataset: str | None, recipe: str | No
         )
     about = [claim for claim in claims if dataset in (None, claim.dataset)]
     if not about:
-        raise ValueError(f"There is no claim about {dataset}, but about {names_of(claim.dataset for claim in claims)}")
+        hint = f"; for released weights, --released {dataset}" if find_released(str(dataset)) else ""
+        there = names_of(claim.dataset for claim in claims)
+        raise ValueError(f"There is no claim about {dataset}, but about {there}{hint}")
     recipes = [claim.recipe for claim in about if claim.recipe is not None]
     if not recipes:
         raise ValueError(f"No claim about {dataset} has a recipe that would reproduce it")

@@ -17,6 +17,7 @@ from maskris.evaluation.result import Evaluation
 from maskris.experiments.claims import Claim
 from maskris.experiments.recipe import Recipe, Splits
 from maskris.models.base import RISModel
+from maskris.models.weights.released_files import released_origin
 from maskris.training.run_record import recipe_of
 
 Verdict = Literal["verified", "not verified", "reproduced", "differs", "not comparable", "not run", "not runnable"]
@@ -175,6 +176,12 @@ def recipe_differences(claimed: Recipe, model: RISModel, source: str) -> list[st
     ]
     more = [f"{len(changed) - _SHOWN} more"] if len(changed) > _SHOWN else []
     return [f"other settings ({'; '.join([*changed[:_SHOWN], *more])})"] if changed else []
+
+
+def weights_differences(claim: Claim, source: str) -> list[str]:
+    """Whether a model was made of released weights that are not those of a claim, in a few words."""
+    origin = released_origin(source)
+    return [] if origin in (None, claim.released) else [f"other weights (the released {origin})"]
 
 
 def training_data_differences(claims: Sequence[Claim], table: ReferringTable, splits: Splits) -> list[str]:

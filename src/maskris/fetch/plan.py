@@ -70,6 +70,7 @@ class Place:
 
     Raises:
         FileNotFoundError: If there is no folder `source`.
+        NotADirectoryError: If something else has the name of the folder.
     """
 
     def __init__(self, out: Path, source: Path | None, manifest: Mapping[str, Item]) -> None:
@@ -77,6 +78,8 @@ class Place:
         self._found: dict[Part, Path | None] = {}
         if source and not source.is_dir():
             raise FileNotFoundError(f"There is no folder {source} to take archives from")
+        if (out.is_symlink() or out.exists()) and not out.is_dir():
+            raise NotADirectoryError(f"{out} is no folder, or leads to none; choose another one with --out")
 
     def find(self, name: str) -> Item:
         """Annotations or photos by their name, or a `ValueError`."""

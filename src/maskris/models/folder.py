@@ -1,8 +1,9 @@
 """Where models lie: the folders of a run, and what may be a model at all."""
 
+from difflib import get_close_matches
 from pathlib import Path
 
-from maskris.models.weights.released import find_released
+from maskris.models.weights.released import find_released, released_models
 
 CONFIG = "config.json"  # in every folder with a model
 LAST, BEST = "last", "best"  # in a run folder: the checkpoint to continue from, the model with the best evaluation
@@ -16,6 +17,13 @@ def model_folder(path: str | Path) -> Path | None:
     """
     folders = (Path(path) / name for name in ("", BEST, LAST))
     return next((folder for folder in folders if (folder / CONFIG).is_file()), None)
+
+
+def why_no_model(source: str | Path) -> str:
+    """Why what `may_be_model` refuses is no model, with the name that was perhaps meant."""
+    close = get_close_matches(str(source), released_models(), n=1, cutoff=0.8)
+    known = "a model is a folder, a name of `maskris models` or a Hub id (owner/name)"
+    return f"There is no folder {source}; {f'did you mean {close[0]}?' if close else known}"
 
 
 def may_be_model(source: str | Path) -> bool:

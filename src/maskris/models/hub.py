@@ -55,4 +55,5 @@ def _reason(error: Exception) -> str:
         return "there is no such repository, or you have no access to it"
     if isinstance(error, RemoteEntryNotFoundError):
         return "there is no such file in it"
-    return " ".join(str(error.__cause__ or error).split())
+    told = " ".join(str(error.__cause__ or error).split())
+    return told.partition(" For more information check:")[0]  # about what a status of HTTP is

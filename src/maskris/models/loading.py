@@ -1,17 +1,16 @@
 """Models from folders, by released names and from the Hub: where one lies, and which class it is of."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from maskris.models.base import RISModel
 from maskris.models.clipseg import CLIPSeg
 from maskris.models.encoders.tokenizers import OPENAI
-from maskris.models.folder import BEST, CONFIG, LAST, may_be_model, model_folder
+from maskris.models.folder import BEST, CONFIG, LAST, may_be_model, model_folder, why_no_model
 from maskris.models.hub import hub_file
 from maskris.models.weights.released import find_released, released_models
-from maskris.models.weights.released_files import released_folder
+from maskris.models.weights.released_files import PROVENANCE, released_folder
 from maskris.registry import PACKAGES, find_class
 from maskris.utils.download import DownloadError
 from maskris.utils.files import read_json, stand_in
@@ -41,14 +40,21 @@ def load_model(source: str | Path, model_class: type[RISModel] | str | None = No
     try:
         config = found / CONFIG if isinstance(found, Path) else hub_file(found, CONFIG)
     except DownloadError as error:
-        raise FileNotFoundError(f"There is no folder {found}, and {error}") from error
+        of_it = [name for name, one in released_models().items() if one.hub and one.hub["repo"] == found]
+        hint = f"; released checkpoints of it are known as {', '.join(of_it)}" if of_it else ""
+        raise FileNotFoundError(f"There is no folder {found}, and {error}{hint}") from error
     described = read_json(config)
     if "model_type" in described and "model_class" not in described:
         model = _of_transformers(found, described)
         if model_class is not None and not isinstance(model, model_class):
             raise ValueError(f"{source} holds a CLIPSeg of transformers, not a {model_class.__name__}")
         return model
-    return (model_class or _class_named_by(config)).from_pretrained(str(found))
+    try:
+        return (model_class or _class_named_by(config)).from_pretrained(str(found))
+    except ValueError as error:
+        if isinstance(found, Path) and (found / PROVENANCE).is_file():
+            raise ValueError(f"{error}. Or remove {found}, so that `maskris models NAME` makes it anew") from error
+        raise
 
 
 def locate_model(source: str | Path) -> Path | str:
@@ -63,6 +69,8 @@ def locate_model(source: str | Path) -> Path | str:
         if (folder := model_folder(path)) is not None:
             return folder
         hint = next((f"; {_conversion(file)}" for file in sorted(path.iterdir()) if _holds_weights(file)), "")
+        if not hint and find_released(name):
+            hint = f". It hides the released {name}; rename it, or call the command elsewhere"
         raise FileNotFoundError(
             f"{path} holds no model: there is no {CONFIG} in it, nor in its {BEST}/ or {LAST}/{hint}"
         )
@@ -72,9 +80,7 @@ def locate_model(source: str | Path) -> Path | str:
     if released := find_released(name):
         return released_folder(released)
     if not may_be_model(source):
-        close = get_close_matches(name, released_models(), n=1, cutoff=0.8)
-        known = "a model is a folder, a name of `maskris models` or a Hub id (owner/name)"
-        raise FileNotFoundError(f"There is no folder {path}; {f'did you mean {close[0]}?' if close else known}")
+        raise FileNotFoundError(why_no_model(path))
     return name
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import requests
 from filelock import FileLock
 
-from maskris.utils.files import read_json, sha256_of, write_json
+from maskris.utils.files import read_json, sha256_of, stand_in, write_json
 from maskris.utils.progress import show_progress
 from maskris.utils.runstore import lock_folder
 
@@ -103,7 +103,8 @@ def download_file(
         if path.exists():  # perhaps since a moment ago, by another process
             if wrong := _wrong(path, size, sha256):
                 advice = " ".join(filter(None, ("Move it away, and try again.", hint)))
-                raise DownloadError(f"{path} is there already, but is not {label}: {wrong}. {advice}")
+                told = f"{path} is there already, but is not {label}: {wrong}. {advice}"
+                raise DownloadError(stand_in(path) or told)
             return path
         for url in urls:
             transfer = _Transfer(connections, url, partial, size, sha256, timeout)

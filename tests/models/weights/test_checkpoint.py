@@ -5,6 +5,7 @@ import collections
 import os
 import pickle
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,15 @@ def test_code_is_refused_by_name_and_not_run(
     with pytest.raises(ValueError, match=rf"was refused: it asks for \S*{name}"):
         read_checkpoint(tmp_path / "a.pth")
     assert not trace.exists()
+
+
+def test_an_archive_of_something_else_asks_for_nothing(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("refcoco/instances.json", "{}")
+    with pytest.raises(ValueError, match="is damaged or no PyTorch checkpoint: RuntimeError") as caught:
+        read_checkpoint(tmp_path / "a.pth")
+    assert "refused" not in str(caught.value)
+    assert "PyTorch." not in str(caught.value), "no advice to report it"
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

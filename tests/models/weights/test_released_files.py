@@ -154,6 +154,64 @@ def test_a_wrong_file_of_ones_own(hub: FakeHub, tmp_path: Path, content: str | N
     assert not list((tmp_path / "caches" / "maskris").rglob("config.json"))
 
 
+def test_one_file_under_two_names_is_refused(hub: FakeHub, published: Path) -> None:
+    """LAVT's files have no published hashes, and names of the user's own."""
+    first = released_folder("lavt-refcoco", source=published / "lavt.pth", say=[].append)
+    message = f"can't be lavt-refcoco\\+: lavt-refcoco in {first} was made of the same file"
+    with pytest.raises(ValueError, match=message):
+        released_folder("lavt-refcoco+", source=published / "lavt.pth", say=[].append)
+    assert released_folder("lavt-refcoco", source=published / "lavt.pth", say=[].append) == first
+
+
+def test_a_file_is_no_clipseg(hub: FakeHub, published: Path) -> None:
+    with pytest.raises(ValueError, match=r"clipseg is a folder as transformers writes it, not a file like .*lavt\.pth"):
+        released_folder("clipseg", source=published / "lavt.pth", say=[].append)
+
+
+@pytest.mark.parametrize(("name", "hint"), [("caris-refcocco", "did you mean"), ("sam", "`maskris models` lists them")])
+def test_a_name_that_is_not_there(name: str, hint: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"There is no released checkpoint {name}; {hint}"):
+        released_folder(name)
+
+
+def test_a_damaged_model_in_the_cache_can_be_made_anew(hub: FakeHub) -> None:
+    folder = released_folder("caris-refcoco", say=[].append)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=f"is damaged or no safetensors file .* Or remove {folder}, so that"):
+        load_model("caris-refcoco")
+    shutil.rmtree(folder)
+    load_model("caris-refcoco")
+
+
+def test_a_repository_of_released_files_is_no_model_but_has_their_names(hub: FakeHub) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file in it; released checkpoints of it are known as caris"):
+        load_model("saliu/CARIS")
+
+
+def test_a_cache_that_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MASKRIS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DownloadError, match=r"can't be put into .*file: Not a directory; MASKRIS_CACHE names another"):
+        released_folder("caris-refcoco")
+
+
+def test_half_a_vocabulary_is_noticed_before_the_weights_are_fetched(
+    hub: FakeHub, published: Path, tmp_path: Path
+) -> None:
+    """As when the Hub fails in the middle; transformers would make a tokenizer to which every word is unknown."""
+    bert = tmp_path / "bert"
+    bert.mkdir()
+    shutil.copy(published / "bert" / "tokenizer_config.json", bert)
+    whole, hub.repositories["bert-base-uncased"] = hub.repositories["bert-base-uncased"], bert
+    with pytest.raises(DownloadError, match="no words are in the tokenizer bert-base-uncased"):
+        released_folder("caris-refcoco", say=[].append)
+    assert not hub.fetched("refcoco.pth")
+    hub.repositories["bert-base-uncased"] = whole
+    shutil.rmtree(tmp_path / "caches" / "hub")  # where it is noted that the commit has no such file
+    assert load_model("caris-refcoco").tokenizer(["the man"]).input_ids.tolist() == [[2, 5, 8, 3]]
+
+
 def test_another_file_under_the_same_address_is_refused(hub: FakeHub, published: Path, tmp_path: Path) -> None:
     """As when the cached model is of an older conversion and has to be made anew."""
     folder = released_folder("caris-refcoco", say=[].append)
@@ -245,7 +303,10 @@ def test_without_a_network_it_says_at_once_what_to_do(hub: FakeHub, monkeypatch:
         "The vocabulary of caris-refcoco is not here yet: bert-base-uncased/tokenizer_config.json "
     )
     assert "offline mode is enabled" in message
-    assert f"`maskris models caris-refcoco` fetches it; copy the folder that it names to {target}" in message
+    assert (
+        f"`maskris models caris-refcoco` on another machine fetches it; copy the folder that it names to {target}"
+        in message
+    )
     assert hub.asked == []
     missing = "caris-refcoco is not here yet, and saliu/CARIS/standard/refcoco.pth can't be had from the Hub"
     with pytest.raises(DownloadError, match=missing), published_file("caris-refcoco", say=[].append):

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
 
-from maskris.models.encoders.tokenizers import build_clip_tokenizer
+from maskris.models.encoders.tokenizers import build_clip_tokenizer, load_tokenizer
 
 Source = dict[str, Any] | str | Path
 """A Hub id, a local folder, or the values of a configuration with its ``model_type`` (random weights then)."""
@@ -92,7 +92,7 @@ def build_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) ->
     see `maskris.models.encoders.tokenizers`.
 
     Raises:
-        OSError: If there is no such tokenizer.
+        OSError: If there is no such tokenizer, or no word in it.
         ValueError: If a ``vocab.txt`` is none of BERT's.
     """
     if isinstance(source, list):
@@ -104,7 +104,7 @@ def build_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) ->
             return _from_vocabulary(path)
         if (path / "vocab.txt").is_file() and not any((path / name).is_file() for name in _TELLING):
             return _from_vocabulary(path / "vocab.txt")
-        source = cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source))
+        source = load_tokenizer(source)
     return build_clip_tokenizer(source) if isinstance(source, CLIPTokenizer) else source
 
 

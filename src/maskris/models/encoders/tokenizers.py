@@ -32,10 +32,22 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             f"{folder.parent} holds no whole model: there is no folder {folder.name} in it; copy or download it too"
         )
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return load_tokenizer(folder, local_files_only=True)
     except Exception as error:  # of several libraries, one of which raises nothing narrower
         pointers = [file for file in sorted(folder.iterdir()) if is_lfs_pointer(file)]
         raise ValueError(damage((pointers or [folder])[0], "folder of a tokenizer", error)) from error
+
+
+def load_tokenizer(source: str | Path, **options: Any) -> PreTrainedTokenizerBase:
+    """A tokenizer from a folder or the Hub, as `transformers` loads it.
+
+    Raises:
+        OSError: If there is none, or no word in it. Where files are missing or a server fails, `transformers` (5.x)
+            makes one of special tokens alone, to which every word is unknown.
+    """
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **options)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise OSError(f"no words are in the tokenizer {source}; its vocabulary is missing: tokenizer.json or vocab.txt")
     return tokenizer
 
 
@@ -70,7 +82,7 @@ def build_clip_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBas
         merges = Path(source)
         if merges.is_dir() and not (merges / "tokenizer_config.json").is_file():  # nothing else about the tokenizer
             merges /= "merges.txt"
-        tokenizer = _from_merges(merges) if merges.is_file() else cast(Any, AutoTokenizer.from_pretrained(source))
+        tokenizer = _from_merges(merges) if merges.is_file() else cast(Any, load_tokenizer(source))
     else:
         tokenizer = copy.deepcopy(source)
     if tokenizer.eos_token_id is None or tokenizer.eos_token_id != len(tokenizer) - 1:

@@ -88,15 +88,17 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # a damaged or hostile pickle can fail in any way
         message = str(error)
-        if refused := re.search(r"GLOBAL (\S+)|but got (.+)|unrecognized function (.+)", message):
+        unsafe = isinstance(error, pickle.UnpicklingError)
+        if unsafe and (refused := re.search(r"GLOBAL (\S+)|but got (.+)|unrecognized function (.+)", message)):
             raise ValueError(
                 f"{path} was refused: it asks for {next(filter(None, refused.groups()))}, which could run code. Only "
                 "tensors, plain values, numpy scalars and argparse.Namespace are read. If you trust the file, load it "
                 "yourself and save the state dict alone."
             ) from None
-        if isinstance(error, pickle.UnpicklingError) and (operand := re.search(r"Unsupported operand \d+", message)):
+        if unsafe and (operand := re.search(r"Unsupported operand \d+", message)):
             message = f"{operand.group()} (not the pickle protocol of torch.save)"
-        found = stand_in(path) or f"{path} is damaged or no PyTorch checkpoint: {type(error).__name__} {message}"
+        reason = f"{type(error).__name__} {message.partition('(Could this')[0]}".strip()
+        found = stand_in(path) or f"{path} is damaged or no PyTorch checkpoint: {reason}"
         raise ValueError(found) from error
 
 

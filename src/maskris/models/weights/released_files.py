@@ -7,15 +7,16 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from maskris.models.folder import CONFIG
+from maskris.models.folder import CONFIG, model_folder
 from maskris.models.hub import hub_file
-from maskris.models.weights.released import Released, find_released
+from maskris.models.weights.released import Released, find_released, released_models
 from maskris.utils.download import DownloadError, cache_folder, download_file, note_sha256, noted_sha256
-from maskris.utils.files import atomic_folder, recover_folder, sha256_of, stand_in, write_json
+from maskris.utils.files import atomic_folder, read_json, recover_folder, sha256_of, stand_in, write_json
 from maskris.utils.runstore import FolderInUseError, lock_folder
 
 CONVERSION = 1
@@ -45,6 +46,13 @@ def is_cached(released: Released) -> bool:
     return (cached_folder(released) / CONFIG).is_file()
 
 
+def released_origin(source: str | Path) -> str | None:
+    """The name of the released checkpoint that a model is or was converted from; ``None`` where that isn't known."""
+    if (folder := model_folder(source)) is None:
+        return released.name if (released := find_released(str(source))) else None
+    return read_json(folder / PROVENANCE).get("name") if (folder / PROVENANCE).is_file() else None
+
+
 def released_folder(released: str | Released, *, source: Path | None = None, say: Say = say_aside) -> Path:
     """The model folder of a released checkpoint, fetched and converted if it isn't in the cache yet.
 
@@ -63,7 +71,9 @@ def released_folder(released: str | Released, *, source: Path | None = None, say
     """
     entry = released if isinstance(released, Released) else find_released(released)
     if entry is None:
-        raise FileNotFoundError(f"There is no released checkpoint {released}; `maskris models` lists them")
+        close = get_close_matches(str(released), released_models(), n=1)
+        hint = f"did you mean {close[0]}?" if close else "`maskris models` lists them"
+        raise FileNotFoundError(f"There is no released checkpoint {released}; {hint}")
     folder = cached_folder(entry)
     if source is None and is_cached(entry):
         return folder
@@ -78,6 +88,7 @@ def released_folder(released: str | Released, *, source: Path | None = None, say
             raise FileNotFoundError(f"There is no file {source}")
         else:
             sha256 = _checked(entry, source)
+            _refuse_twin(entry, source, sha256)
             by_hand = f"maskris convert {source} --out FOLDER --tokenizer vocab.txt"
             _require_vocabulary(entry, f"With a file of it no network is needed: {by_hand}")
             _convert(entry, source, sha256, folder)
@@ -133,6 +144,12 @@ def _work_on(released: Released, say: Say) -> Iterator[Path]:
             f"numbers. The weights are at {released.url}"
         )
     work = cache_folder() / "models" / "work" / released.name
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DownloadError(
+            f"{released.name} can't be put into {cache_folder()}: {error.strerror}; MASKRIS_CACHE names another folder"
+        ) from error
     with ExitStack() as stack:
         try:
             stack.enter_context(lock_folder(work))
@@ -192,20 +209,22 @@ def _from_hub(released: Released, folder: Path) -> Path:
 
 def _require_vocabulary(released: Released, advice: str) -> None:
     """Have the vocabulary before much is fetched or computed; without a network, its reader would ask for a minute."""
+    from maskris.models.encoders.tokenizers import load_tokenizer
     from maskris.models.weights.networks import NETWORKS
 
     if released.network in NETWORKS:
         try:
-            hub_file(NETWORKS[released.network].tokenizer, "tokenizer_config.json")
-        except DownloadError as error:
+            hub_file(tokenizer := NETWORKS[released.network].tokenizer, "tokenizer_config.json")
+            load_tokenizer(tokenizer)
+        except OSError as error:
             raise DownloadError(f"The vocabulary of {released.name} is not here yet: {error}\n{advice}") from error
 
 
 def _elsewhere(released: Released) -> str:
     name, target = released.name, cached_folder(released)
     return (
-        f"On a machine with a network, `maskris models {name}` fetches it; copy the folder that it names to {target}, "
-        "or name the copy as the model"
+        f"If there is no network here, `maskris models {name}` on another machine fetches it; copy the folder that it "
+        f"names to {target}, or name the copy as the model"
     )
 
 
@@ -236,6 +255,8 @@ def _record() -> Path:
 
 def _checked(released: Released, file: Path) -> str:
     """The SHA-256 of the published file, held against the one that is published or was recorded on first use."""
+    if released.network == "clipseg" and not file.is_dir():
+        raise ValueError(f"{released.name} is a folder as transformers writes it, not a file like {file}")
     weights = file / "model.safetensors" if file.is_dir() else file
     if not weights.is_file():
         raise ValueError(f"{file} holds no {weights.name}")
@@ -247,8 +268,20 @@ def _checked(released: Released, file: Path) -> str:
         raise ValueError(
             f"{weights} is not the file of {released.name} that {origin}: its SHA-256 is {found}, not {known}. Either "
             "another file was put in its place, or the download is damaged"
+            + ("" if released.sha256 else "; if the new file is right, remove the old hash there")
         )
     return found
+
+
+def _refuse_twin(released: Released, file: Path, sha256: str) -> None:
+    """Refuse a file of which another released checkpoint was made; many have one network, and no published hash."""
+    for one in released_models().values():
+        origin = cached_folder(one) / PROVENANCE
+        if one != released and origin.is_file() and read_json(origin).get("sha256") == sha256:
+            raise ValueError(
+                f"{file} can't be {released.name}: {one.name} in {origin.parent} was made of the same file. If that "
+                "was wrong, remove this folder first"
+            )
 
 
 def _convert(released: Released, file: Path, sha256: str, folder: Path) -> None:
