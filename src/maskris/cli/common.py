@@ -33,6 +33,18 @@ def show(result: Any, **options: Any) -> None:
             say(textwrap.fill(line, rich.get_console().width, break_long_words=False, break_on_hyphens=False))
 
 
+def show_whole(result: Any) -> None:
+    """`show` on a terminal; Markdown elsewhere, whose lines are whole, for grep and for pages."""
+    from rich.console import Console
+
+    from maskris.reporting.tables import to_markdown
+
+    if Console().is_terminal:
+        show(result)
+    else:
+        say(to_markdown(result))
+
+
 def _take_any_name() -> None:
     """Names of files may be no text, and no reason to die; Python writes them so to standard error already."""
     if isinstance(sys.stdout, io.TextIOWrapper):

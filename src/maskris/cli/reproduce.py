@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maskris.cli.common import say, show
+from maskris.cli.common import say, show, show_whole
 from maskris.cli.options import DataOptions, IntervalOptions, ModelOptions
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ def reproduce(
     from maskris.utils.process import is_first_process
 
     if list:
-        _list(_known(dataset, recipe, released, claims))
+        known = _known(dataset, recipe, released, claims)
+        if not known:
+            raise ValueError("There is no such claim; `maskris reproduce --list` lists all of them")
+        show_whole(known)
         return 0
     made = reproduction.reproduce(
         dataset,
@@ -90,17 +93,3 @@ def _known(dataset: str | None, recipe: str | None, released: "list[str] | None"
     if released == ["all"] and claims is None:  # also those that can't be measured
         return [one for one in released_claims() if dataset in (None, one.dataset)]
     return [one for some in choose_released(released, dataset, claims).values() for one in some]
-
-
-def _list(claims: "list[Claim]") -> None:
-    """A table for people, or Markdown where the output goes to a file."""
-    from rich.console import Console
-
-    from maskris.reporting.tables import to_markdown
-
-    if not claims:
-        raise ValueError("There is no such claim; `maskris reproduce --list` lists all of them")
-    if Console().is_terminal:
-        show(claims)
-    else:
-        say(to_markdown(claims))

@@ -27,6 +27,7 @@ _MODULES = {
     "scores": ("Scores", "Evaluation"),
     "data": ("PrepareReport", "CombinedReport"),
     "fetched": ("Item", "FetchPlan", "FetchReport"),
+    "released": ("Released",),
     "robustness": ("Robustness", "RobustnessComparison"),
     "study": ("StudyResults",),
     "claims": ("Finding", "Claim", "Reproduction"),

@@ -107,7 +107,7 @@ def download_file(
                 raise DownloadError(stand_in(path) or told)
             return path
         for url in urls:
-            transfer = _Transfer(connections, url, partial, size, sha256, timeout)
+            transfer = _Transfer(connections, url, partial, size, sha256, timeout, resume)
             try:
                 wrong = transfer.run(label, attempts, shown, pause)
                 if not wrong:
@@ -140,10 +140,12 @@ class _Transfer:
         size: int | None,
         sha256: str | None,
         timeout: float,
+        resume: bool,
     ) -> None:
         self.session, self.url, self.partial, self.timeout = session, url, partial, timeout
         self.size, self.sha256 = size, sha256
         self.validator = partial.with_name(f"{partial.name}.json")  # of which version the partial file is
+        self.keeps_validator = resume  # else no later call goes on, and many small files need none beside them
         self.resumed = False
 
     def forget(self) -> None:
@@ -241,7 +243,8 @@ class _Transfer:
         validator = response.headers.get("ETag", "")
         if not validator or validator.startswith("W/"):  # a weak one doesn't promise the same bytes
             validator = response.headers.get("Last-Modified", "")
-        write_json(self.validator, {"url": self.url, "validator": validator})
+        if self.keeps_validator:
+            write_json(self.validator, {"url": self.url, "validator": validator})
         megabytes = None if total is None else -(-total // MEGABYTE)
         done = start
         with (
