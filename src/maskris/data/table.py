@@ -23,9 +23,9 @@ SPLITS = (
 )  # fmt: skip
 """Names that a split may have; anything else is more likely a slip than a split.
 
-The last two are the embedded data set's: unseen combinations of attributes, and longer sentences than in training. Those
-from testC to testBC are RefCLEF's, where a referent of testAB belongs to the tests A and B: ``split(["testA", "testAB",
-"testAC"])`` is what REFER calls testA.
+Those from testC to testBC are RefCLEF's, where a referent of testAB belongs to the tests A and B: ``split(["testA",
+"testAB", "testAC"])`` is what REFER calls testA. The last two are the embedded data set's: unseen combinations of
+attributes, and longer sentences than in training.
 """
 
 TRAIN = SPLITS[0]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 
 from maskris.data.shapes.phrases import (
     NUMBERS,
@@ -15,7 +16,7 @@ from maskris.data.shapes.phrases import (
     members,
     names,
 )
-from maskris.data.shapes.scene import Scene
+from maskris.data.shapes.scene import Scene, Thing
 from maskris.data.shapes.two_steps import two_step_texts
 
 TIMES = ("once", "twice", "three times", "four times")
@@ -68,22 +69,33 @@ def _negations(scene: Scene, number: int, what: Description, others: list[int]) 
 
 def _counts_around(scene: Scene, number: int, others: list[int]) -> Iterator[str]:
     """How many there are of something on one side of an object, if some are there for another one too."""
-    things = scene.things
+    of_things = set()  # what is said of mere things already, which come first
+    for counted, relation, counts in _surroundings(scene.things):
+        count, unclear = counts[number]
+        if unclear or not 1 <= count <= len(NUMBERS) or (relation, count) in of_things:
+            continue
+        different = all(not counts[i][0] <= count <= sum(counts[i]) for i in others)
+        if different and any(counts[i][0] for i in others):
+            if counted == Description():
+                of_things.add((relation, count))
+            noun = counted.words() if count == 1 else counted.plural()
+            yield f" with exactly {NUMBERS[count - 1]} {noun} {relation} it"
+
+
+@lru_cache(maxsize=8)
+def _surroundings(things: tuple[Thing, ...]) -> list[tuple[Description, str, list[tuple[int, int]]]]:
+    """What can be counted, on which side, and around each object how many are clearly and how many are barely there."""
+    found = []
     for counted, group in all_descriptions(things).items():
         if sum(value is not None for value in vars(counted).values()) > 1:
             continue
         for relation in RELATIONS:
-            around = {
-                i: [is_related(things[j], things[i], relation) for j in group if j != i] for i in [number, *others]
-            }
-            count = around[number].count(True)
-            if None in around[number] or not 1 <= count <= len(NUMBERS):
-                continue
-            sure = {i: around[i].count(True) for i in others}
-            different = all(not sure[i] <= count <= sure[i] + around[i].count(None) for i in others)
-            if different and any(sure.values()):
-                noun = counted.words() if count == 1 else counted.plural()
-                yield f" with exactly {NUMBERS[count - 1]} {noun} {relation} it"
+            counts = []
+            for i, thing in enumerate(things):
+                holds = [is_related(things[j], thing, relation) for j in group if j != i]
+                counts.append((holds.count(True), holds.count(None)))
+            found.append((counted, relation, counts))
+    return found
 
 
 def _color_counts(scene: Scene, number: int, what: Description, others: list[int]) -> Iterator[str]:

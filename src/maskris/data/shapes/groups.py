@@ -97,9 +97,11 @@ def _equals(things: tuple[Thing, ...]) -> Iterator[Group]:
     """
     for attribute, what in product(("color", "shape"), all_descriptions(things)):
         found = _most_equal(things, what, attribute)
-        if found is None or any(_most_equal(things, one, attribute) == found for one in what.shorter()):
+        if found is None:
             continue
         group, pairs = found
+        if any((_most_equal(things, one, attribute) or [()])[0] == group for one in what.shorter()):
+            continue
         text = f"{NUMBERS[len(group) - 1]} {what.plural()} of the same {attribute}"
         yield Group("counting" if pairs else "several", "equal", text, group)
 
@@ -121,8 +123,7 @@ def _absent(things: tuple[Thing, ...]) -> Iterator[Group]:
     values = [(None, *sorted({getattr(thing, name) for thing in things})) for name in ("shape", "color", "texture")]
     for shape, color, texture in product(*values):
         what = Description(shape, color, texture)
-        said = texture != "plain" or (color and shape)
-        if said and len(what.shorter()) > 1 and not members(things, what):
-            if all(members(things, one) for one in what.shorter()):
-                yield Group("no-target", "named", what.words(), ())
-                yield Group("no-target", "named", f"all {what.plural()}", ())
+        said = len(what.shorter()) > 1 and (texture != "plain" or (color and shape))
+        if said and not members(things, what) and all(members(things, one) for one in what.shorter()):
+            yield Group("no-target", "named", what.words(), ())
+            yield Group("no-target", "named", f"all {what.plural()}", ())

@@ -28,7 +28,7 @@ KINDS = {
     "negation": 3,
     "counting": 3,
     "two-step": 12,
-    "distractor": 3,
+    "distractor": 12,
     "several": 3,
     "no-target": 2,
 }
@@ -50,20 +50,25 @@ class Expression:
     things: tuple[int, ...]
 
 
+PER_OBJECT = {"shapes": 3, "shapes+": 3, "shapesg": 3, "shapesc": 2, "gshapes": 1}
+"""Most expressions for one object, all of different kinds."""
+
+
 def expressions(
-    scene: Scene, variant: str, rng: KeyedRandom, most: int = 3, split: str = "train"
+    scene: Scene, variant: str, rng: KeyedRandom, most: int | None = None, split: str = "train"
 ) -> list[Expression]:
-    """Up to `most` expressions of different kinds for every object that has any, then those of several and of none.
+    """Some expressions of different kinds for every object that has any, then those of several and of none.
 
     Args:
         scene: The objects.
         variant: One of `VARIANTS`.
         rng: Chooses among all that are true.
-        most: Most expressions for one object.
+        most: Most expressions for one object; by default as in `PER_OBJECT`.
         split: In ``combinations`` all targets have a combination of attributes that other splits lack; in ``longer``
             the sentences have more than `LONGEST` words.
     """
     chosen = []
+    most = PER_OBJECT[variant] if most is None else most
     for number in range(len(scene.things)):
         by_kind: dict[str, list[str]] = {}
         color = scene.things[number].color

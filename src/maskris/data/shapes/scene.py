@@ -77,9 +77,7 @@ def is_held_out(thing: Thing) -> bool:
     return thing.color == held_out_color(thing.shape, thing.texture)
 
 
-def make_scene(
-    seed: int, split: str, number: int, objects: tuple[int, int] = (3, 5), *, alike: bool = False
-) -> Scene:
+def make_scene(seed: int, split: str, number: int, objects: tuple[int, int] = (3, 5), *, alike: bool = False) -> Scene:
     """Scene `number` of a split: a function of its arguments alone.
 
     In the split ``combinations`` about half of the objects, and at least one, have a combination of attributes that is
@@ -91,14 +89,14 @@ def make_scene(
         number: Which scene, from 0.
         objects: Fewest and most objects.
         alike: Whether many objects share two attributes, or all three, with another one, so that short phrases are
-            ambiguous: in half of the scenes all do, in the other half two of five.
+            ambiguous: in two of three scenes all do, in the third two of five.
     """
     key = (seed, "alike" if alike else "shapes", split, number)
     rng = KeyedRandom(*key)
     unseen = split == "combinations"
     count = rng.between(objects[0], objects[1] + 1)
-    smallest, largest = _RADII[next(most for most in _RADII if objects[1] <= most or most == max(_RADII))]
-    similar = rng.pick((40, 100)) if alike else 0
+    smallest, largest = (120, 220) if objects[1] <= 5 else (100, 180) if objects[1] <= 6 else (80, 150)
+    similar = rng.pick((40, 100, 100)) if alike else 0
     for _ in range(200):
         # Few shapes in one scene, so that the noun alone is seldom enough.
         shapes = rng.sample(SHAPES, min(3, count))
@@ -107,52 +105,41 @@ def make_scene(
             radius = rng.between(smallest, largest)
             x, y = (rng.between(radius, UNITS - radius) for _ in range(2))
             apart = all((x - t.x) ** 2 + (y - t.y) ** 2 > ((radius + t.radius) * 4 // 5) ** 2 for t in things)
-            shape, color, texture = _similar_look(rng, things, similar, _look(rng, shapes)) if alike else _look(rng, shapes)
-            color = _seen_or_not(shape, color, texture, unseen and rng.below(2) == 0)
+            # Half of all are plain, a quarter striped.
+            shape, color, texture = rng.pick(shapes), rng.pick(tuple(COLORS)), rng.pick(("plain", *TEXTURES))
+            if things and similar and rng.below(100) < similar:
+                shape, color, texture = _similar_look(rng, things)
+            # The first of those that are alike is the one that others resemble.
+            anew = unseen and ((alike and not things) or rng.below(3 if alike else 2) == 0)
+            held_out = held_out_color(shape, texture)
+            if anew:
+                color = held_out
+            elif color == held_out:
+                # Another color without another draw: a scene without such an object stays as it is.
+                color = tuple(COLORS)[(tuple(COLORS).index(color) + 1 + (x + y) % (len(COLORS) - 1)) % len(COLORS)]
             if apart:
                 things.append(Thing(shape, color, texture, x, y, radius))
             if len(things) == count:
                 break
+        if alike:
+            things = rng.sample(things, len(things))  # or else the first would be behind the others
         if len(things) == count and _all_visible(things) and unseen == any(map(is_held_out, things)):
             return Scene(tuple(things), key)
     raise RuntimeError(f"No layout was found for scene {key}; this is a bug")
 
 
-_RADII = {5: (120, 220), 6: (100, 180), 8: (80, 150)}
-"""The smallest and largest radius, by the most objects that there may be."""
+def _similar_look(rng: KeyedRandom, things: list[Thing]) -> tuple[str, str, str]:
+    """The shape, color and texture of an object that is there, with another value of one of them.
 
-
-def _look(rng: KeyedRandom, shapes: list[str]) -> tuple[str, str, str]:
-    """Shape, color and texture; half of all are plain, a quarter striped."""
-    return rng.pick(shapes), rng.pick(tuple(COLORS)), rng.pick(("plain", *TEXTURES))
-
-
-def _similar_look(
-    rng: KeyedRandom, things: list[Thing], similar: int, look: tuple[str, str, str]
-) -> tuple[str, str, str]:
-    """A look, or in `similar` per cent of cases that of an object that is there, with another value of one attribute.
-
-    The second, third and fourth object differ from the first in shape, color and texture; further ones from any, and one
-    of two not even in that.
+    The second, third and fourth object differ from the first in shape, color and texture; further ones from any, and
+    every other one not even in that.
     """
-    if not things or rng.below(100) >= similar:
-        return look
     like = things[0] if len(things) <= 3 else rng.pick(things)
-    kept = [like.shape, like.color, like.texture]
+    look = [like.shape, like.color, like.texture]
     anew = (len(things) - 1) % 3
     if len(things) <= 3 or rng.below(2):
-        kept[anew] = rng.pick([value for value in (SHAPES, tuple(COLORS), TEXTURES)[anew] if value != kept[anew]])
-    return kept[0], kept[1], kept[2]
-
-
-def _seen_or_not(shape: str, color: str, texture: str, unseen: bool) -> str:
-    """The color, or the next one if that is held out; or the color that is held out, if an unseen one is wanted."""
-    held_out = held_out_color(shape, texture)
-    if unseen:
-        return held_out
-    palette = tuple(COLORS)
-    # No draw more, so that a scene without such an object is the same as if nothing were held out.
-    return palette[(palette.index(color) + 1) % len(palette)] if color == held_out else color
+        look[anew] = rng.pick([value for value in (SHAPES, tuple(COLORS), TEXTURES)[anew] if value != look[anew]])
+    return look[0], look[1], look[2]
 
 
 def _all_visible(things: list[Thing]) -> bool:

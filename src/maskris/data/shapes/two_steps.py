@@ -13,6 +13,7 @@ SAME_COLOR = "with the same color as"
 Steps = list[list[bool | None]]
 """Of which objects a step from which other one is true, by row and column; ``None`` where it is barely."""
 
+
 @dataclass(frozen=True)
 class SecondStep:
     """A phrase of one step for an object that its noun alone does not name, such as ``circle above star``."""

@@ -123,8 +123,8 @@ class _Writer:
 
     def add(self, scene: Scene, split: str, image_id: int, file: str, visible: list[np.ndarray], size: int) -> None:
         by_things: dict[tuple[int, ...], list[dict[str, Any]]] = {}
-        rng, most = KeyedRandom(*scene.key, self.variant), 1 if self.generalized else 3
-        for expression in expressions(scene, self.variant, rng, most, split):
+        rng = KeyedRandom(*scene.key, self.variant)
+        for expression in expressions(scene, self.variant, rng, split=split):
             text = expression.text
             sentence = {"sent": text, "raw": text, "tokens": text.split(), "kind": expression.kind}
             by_things.setdefault(expression.things, []).append({"sent_id": next(self.sent_ids), **sentence})
