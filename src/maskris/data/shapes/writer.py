@@ -180,6 +180,9 @@ class _Writer:
         return result
 
 
+EDITION = 2
+"""Of the scenes and sentences: data of another edition are not the same data set, and are made anew."""
+
 IMAGES = {"train": 2000, "val": 150, "testA": 75, "testB": 75}
 SIZE = 128  # of the pictures; the model's input is 64
 
@@ -187,7 +190,7 @@ SIZE = 128  # of the pictures; the model's input is 64
 def embedded_data(folder: Path, seed: int, images: int) -> ReferringTable:
     """The embedded data set in the REFER layout, prepared; made only if the folder hasn't got this very one."""
     table, made = folder / "shapes.parquet", folder / "made.json"
-    what = json.dumps({"images": IMAGES | {"train": images}, "size": SIZE, "seed": seed})
+    what = json.dumps({"images": IMAGES | {"train": images}, "size": SIZE, "seed": seed, "edition": EDITION})
     if not (table.is_file() and made.is_file() and made.read_text() == what):
         write_shapes(folder, images=IMAGES | {"train": images}, seed=seed, size=SIZE, progress=True)
         prepare_dataset(folder, table, dataset="shapes", split_by="unc", progress=False)
