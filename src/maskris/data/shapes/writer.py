@@ -51,16 +51,11 @@ def write_shapes(
     The same arguments give the same bytes of pixels and the same sentences on every machine, and scene `i` of a split
     does not depend on how many there are. Scenes of different splits are different scenes.
 
-    ========= ========================================================= ==================
-    data set  expressions                                               like
-    ========= ========================================================= ==================
-    shapes    short, with location words                                RefCOCO
-    shapes+   without location words                                    RefCOCO+
-    shapesg   long sentences                                            RefCOCOg
-    shapesc   negation, counting, two steps, and attributes of which
-              each is needed; about one object
-    gshapes   short, about one object, several or none                  gRefCOCO
-    ========= ========================================================= ==================
+    - ``shapes``: short expressions with location words, as RefCOCO has them
+    - ``shapes+``: without location words, as RefCOCO+
+    - ``shapesg``: long sentences, as RefCOCOg
+    - ``shapesc``: complex ones about one object: negation, counting, two steps, attributes of which each is needed
+    - ``gshapes``: short ones about one object, several or none, as gRefCOCO
 
     The first three share their pictures, and so do the last two, in which objects share attributes.
 
@@ -73,7 +68,7 @@ def write_shapes(
             which ``shapes+`` has none.
         seed: Seed of everything.
         size: Height and width of the pictures in pixels; the layout is the same at every size.
-        datasets: Which of them.
+        datasets: Which of the five.
         progress: Show a progress bar.
 
     Returns:
