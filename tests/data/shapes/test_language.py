@@ -11,7 +11,7 @@ from data.shapes_scenes import scene_of, scenes_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskris.data.shapes import phrases, single_clause
+from maskris.data.shapes import complex_clauses, groups, phrases, single_clause, two_steps
 from maskris.data.shapes.language import KINDS, LONGEST, PER_OBJECT, VARIANTS, candidates, expressions, vocabulary
 from maskris.data.shapes.phrases import Description
 from maskris.data.shapes.scene import SHAPES, UNITS, Scene, Thing, is_held_out, masks_of
@@ -38,7 +38,7 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def scenes():
-    return scenes_of("shapes", 50, ("train", "val", "testA", "testB"))
+    return scenes_of("shapes", 40, ("train", "val", "testA", "testB"))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_everything_that_may_be_said_is_true_of_its_answer_alone_and_nothing_els
     assert list(mistakes(pairs)) == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.integers(-(2**40), 2**63),
     st.integers(0, 2**40),
@@ -338,7 +338,7 @@ def test_the_opposite_is_not_true_of_the_object(spoken, variant):
         if opposite != expression.text and expression.kind != "ordinal":  # the second of three is so from both ends
             assert expression.things[0] not in read(scene, opposite).maybe
             checked += 1
-    assert checked > 800
+    assert checked > 600
 
 
 def test_in_another_scene_few_expressions_hold(scenes):
@@ -365,7 +365,13 @@ CARELESS = {
 @pytest.fixture
 def forgetful():
     """No cache remembers what was right before the language was made careless, or wrong after it."""
-    cached = (phrases.all_descriptions, phrases.names)
+    cached = (
+        phrases.all_descriptions,
+        phrases.names,
+        two_steps._tables,
+        two_steps._second_steps,
+        complex_clauses._surroundings,
+    )
     for function in cached:
         function.cache_clear()
     yield
@@ -378,6 +384,28 @@ def forgetful():
 def test_careless_expressions_would_be_noticed(scenes, monkeypatch, what):
     monkeypatch.setattr(*CARELESS[what])
     assert any(mistakes((scene, e) for scene in scenes for e in said(scene, "shapes")))
+
+
+CARELESS_OF_OTHERS = {
+    "margins": ("shapesc", phrases, "CLEAR", 0),
+    "numbers": ("shapesc", complex_clauses, "NUMBERS", ("one", "three", "two", "four")),
+    "times": ("shapesc", complex_clauses, "TIMES", ("twice", "once", "three times", "four times")),
+    "opposites": ("shapesc", complex_clauses, "_OPPOSITE", {one: one for one in phrases.RELATIONS}),
+    "steps": ("shapesc", two_steps, "_is_clear", lambda *given: True),
+    "middles of groups": ("gshapes", phrases, "CLEAR", 0),
+    "numbers of groups": ("gshapes", groups, "NUMBERS", ("one", "three", "two", "four")),
+    "places of groups": ("gshapes", groups, "is_on_side", lambda thing, side: thing.x < UNITS // 2),
+    "relations of groups": ("gshapes", groups, "is_related", lambda thing, anchor, relation: thing.x < anchor.x),
+}
+
+
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.parametrize("what", CARELESS_OF_OTHERS)
+def test_careless_words_about_several_and_complex_sentences_would_be_noticed(monkeypatch, what):
+    variant, *careless = CARELESS_OF_OTHERS[what]
+    monkeypatch.setattr(*careless)
+    scenes = scenes_of(variant, 40, ("train",))
+    assert any(mistakes((scene, e) for scene in scenes for e in candidates(scene, variant)))
 
 
 def test_the_rivals_of_a_corner_are_looked_at(scenes, monkeypatch):

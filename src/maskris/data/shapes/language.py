@@ -40,6 +40,9 @@ LONGEST = {"shapes": 10, "shapes+": 10, "shapesg": 15, "shapesc": 12, "gshapes":
 COLORFUL = 75
 """How often, in per cent, a color is named where it can be, also where the phrase is unambiguous without."""
 
+PER_OBJECT = {"shapes": 3, "shapes+": 3, "shapesg": 3, "shapesc": 2, "gshapes": 1}
+"""Most expressions for one object, all of different kinds."""
+
 
 @dataclass(frozen=True)
 class Expression:
@@ -48,10 +51,6 @@ class Expression:
     text: str
     kind: str
     things: tuple[int, ...]
-
-
-PER_OBJECT = {"shapes": 3, "shapes+": 3, "shapesg": 3, "shapesc": 2, "gshapes": 1}
-"""Most expressions for one object, all of different kinds."""
 
 
 def expressions(
