@@ -12,7 +12,7 @@ from maskris.data.shapes.language import vocabulary
 from maskris.data.shapes.writer import write_shapes
 from maskris.models.caris.model import CARIS
 
-BERT = bert(70)
+BERT = bert(110)
 MODEL = {
     "vision": SWIN,
     "text": BERT,

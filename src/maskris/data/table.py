@@ -18,11 +18,14 @@ import pyarrow.parquet as pq
 from maskris.data import masks
 from maskris.utils.files import atomic_file
 
-SPLITS = ("train", "val", "test", "testA", "testB", "testC", "testAB", "testAC", "testBC")
+SPLITS = (
+    "train", "val", "test", "testA", "testB", "testC", "testAB", "testAC", "testBC", "combinations", "longer"
+)  # fmt: skip
 """Names that a split may have; anything else is more likely a slip than a split.
 
-Those from testC on are RefCLEF's, where a referent of testAB belongs to the tests A and B: ``split(["testA", "testAB",
-"testAC"])`` is what REFER calls testA.
+Those from testC to testBC are RefCLEF's, where a referent of testAB belongs to the tests A and B: ``split(["testA",
+"testAB", "testAC"])`` is what REFER calls testA. The last two are the embedded data set's: unseen combinations of
+attributes, and longer sentences than in training.
 """
 
 TRAIN = SPLITS[0]

@@ -29,9 +29,9 @@ def drawn_examples(folder: Path, number: int = 6, size: int = 256) -> list[Examp
     for i in range(number):
         scene = make_scene(0, "demo", i)
         Image.fromarray(render(scene, size)).save(path := folder / f"scene_{i + 1}.png")
-        texts: dict[int, str] = {}  # the first about each object
+        texts: dict[tuple[int, ...], str] = {}  # the first about each object
         for expression in expressions(scene, "shapes", KeyedRandom(*scene.key, "expressions")):
-            texts.setdefault(expression.thing, expression.text)
+            texts.setdefault(expression.things, expression.text)
         examples.append((path, "\n".join(list(texts.values())[:3])))
     return examples
 

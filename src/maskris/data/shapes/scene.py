@@ -63,19 +63,40 @@ class Scene:
     key: tuple[int | str, ...]
 
 
-def make_scene(seed: int, split: str, number: int, objects: tuple[int, int] = (3, 5)) -> Scene:
+def held_out_color(shape: str, texture: str) -> str:
+    """The one color in which things of a shape and texture occur in the split ``combinations`` and in no other.
+
+    These are 21 of the 168 combinations. A plain blue circle is held out, for example; plain red circles, striped blue
+    circles and plain blue squares are not. Any two attributes occur together in training.
+    """
+    return tuple(COLORS)[(3 * SHAPES.index(shape) + 3 * TEXTURES.index(texture) + 5) % len(COLORS)]
+
+
+def is_held_out(thing: Thing) -> bool:
+    """Whether an object has a combination of attributes that training never shows; see `held_out_color`."""
+    return thing.color == held_out_color(thing.shape, thing.texture)
+
+
+def make_scene(seed: int, split: str, number: int, objects: tuple[int, int] = (3, 5), *, alike: bool = False) -> Scene:
     """Scene `number` of a split: a function of its arguments alone.
+
+    In the split ``combinations`` about half of the objects, and at least one, have a combination of attributes that is
+    held out from all other splits (`held_out_color`).
 
     Args:
         seed: Seed of the data set.
         split: Name of the split.
         number: Which scene, from 0.
         objects: Fewest and most objects.
+        alike: Whether many objects share two attributes, or all three, with another one, so that short phrases are
+            ambiguous: in two of three scenes all do, in the third two of five.
     """
-    key = (seed, "shapes", split, number)
+    key = (seed, "alike" if alike else "shapes", split, number)
     rng = KeyedRandom(*key)
+    unseen = split == "combinations"
     count = rng.between(objects[0], objects[1] + 1)
-    smallest, largest = (120, 220) if objects[1] <= 5 else (80, 150)
+    smallest, largest = (120, 220) if objects[1] <= 5 else (100, 180) if objects[1] <= 6 else (80, 150)
+    similar = rng.pick((40, 100, 100)) if alike else 0
     for _ in range(200):
         # Few shapes in one scene, so that the noun alone is seldom enough.
         shapes = rng.sample(SHAPES, min(3, count))
@@ -84,15 +105,41 @@ def make_scene(seed: int, split: str, number: int, objects: tuple[int, int] = (3
             radius = rng.between(smallest, largest)
             x, y = (rng.between(radius, UNITS - radius) for _ in range(2))
             apart = all((x - t.x) ** 2 + (y - t.y) ** 2 > ((radius + t.radius) * 4 // 5) ** 2 for t in things)
-            shape, color = rng.pick(shapes), rng.pick(tuple(COLORS))
-            texture = rng.pick(("plain", *TEXTURES))  # half of all are plain, a quarter striped
+            # Half of all are plain, a quarter striped.
+            shape, color, texture = rng.pick(shapes), rng.pick(tuple(COLORS)), rng.pick(("plain", *TEXTURES))
+            if things and similar and rng.below(100) < similar:
+                shape, color, texture = _similar_look(rng, things)
+            # The first of those that are alike is the one that others resemble.
+            anew = unseen and ((alike and not things) or rng.below(3 if alike else 2) == 0)
+            held_out = held_out_color(shape, texture)
+            if anew:
+                color = held_out
+            elif color == held_out:
+                # Another color without another draw: a scene without such an object stays as it is.
+                color = tuple(COLORS)[(tuple(COLORS).index(color) + 1 + (x + y) % (len(COLORS) - 1)) % len(COLORS)]
             if apart:
                 things.append(Thing(shape, color, texture, x, y, radius))
             if len(things) == count:
                 break
-        if len(things) == count and _all_visible(things):
+        if alike:
+            things = rng.sample(things, len(things))  # or else the first would be behind the others
+        if len(things) == count and _all_visible(things) and unseen == any(map(is_held_out, things)):
             return Scene(tuple(things), key)
     raise RuntimeError(f"No layout was found for scene {key}; this is a bug")
+
+
+def _similar_look(rng: KeyedRandom, things: list[Thing]) -> tuple[str, str, str]:
+    """The shape, color and texture of an object that is there, with another value of one of them.
+
+    The second, third and fourth object differ from the first in shape, color and texture; further ones from any, and
+    every other one not even in that.
+    """
+    like = things[0] if len(things) <= 3 else rng.pick(things)
+    look = [like.shape, like.color, like.texture]
+    anew = (len(things) - 1) % 3
+    if len(things) <= 3 or rng.below(2):
+        look[anew] = rng.pick([value for value in (SHAPES, tuple(COLORS), TEXTURES)[anew] if value != look[anew]])
+    return look[0], look[1], look[2]
 
 
 def _all_visible(things: list[Thing]) -> bool:
