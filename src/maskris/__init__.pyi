@@ -14,6 +14,7 @@ from .data.shapes.writer import write_shapes as write_shapes
 from .models.base import RISModel as RISModel
 from .models.caris import CARIS as CARIS
 from .models.lavt import LAVT as LAVT
+from .models.object_ris import ObjectRIS as ObjectRIS
 from .models.cris import CRIS as CRIS
 from .models.etris import ETRIS as ETRIS
 from .models.clipseg import CLIPSeg as CLIPSeg

@@ -28,11 +28,3 @@ def test_quickstart_makes_what_it_promises_and_goes_on_where_it_stopped(tmp_path
     assert main(command) == 0
     assert (tmp_path / "q" / "maskris" / "last" / "model.safetensors").read_bytes() == weights
     assert "maskris predict" in capsys.readouterr().out
-
-
-def test_recipes_hold_the_vocabulary():
-    from maskris.experiments.recipe import Recipe
-
-    for name in ("shapes-maskris", "shapes-supervised"):
-        words = Recipe(name)._values.model.init_args.tokenizer
-        assert words == vocabulary()

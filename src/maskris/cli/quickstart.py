@@ -1,4 +1,4 @@
-"""Make data, train a small model, evaluate it and draw what it finds."""
+"""Make data, train a small network, evaluate it and draw what it finds."""
 
 import os
 import random
@@ -19,24 +19,28 @@ if TYPE_CHECKING:
 
 OCCLUSION, OCCLUSION_PATCH = 0.25, 8
 EXAMPLES = 12
-THREADS = 2  # tensors are so small that more threads wait for each other
+THREADS = 1  # beside other work, threads that share such small tensors wait for each other most of the time
+REST = 60  # seconds of a quickstart that aren't training, once the data is made
 
 
 def quickstart(
     *,
     out: Path = Path("quickstart"),
+    minutes: float | None = None,
     compare: bool = False,
     seed: int = 0,
     scenes: int = 2000,
     overrides: list[str] | None = None,
 ) -> int:
-    """Make data, train a small CARIS with MaskRIS, evaluate it on unseen scenes and draw what it finds.
+    """Make data, train a small network with MaskRIS, evaluate it on unseen scenes and draw what it finds.
 
     Takes about five minutes on two CPU cores and needs no download. A run that was interrupted goes on where it stopped
     when the same command is given again.
 
     Args:
         out: Folder for the data, the models, overview.png and summary.json.
+        minutes: How long it may take in all, of which training takes what is left; the recipe's number of steps, about
+            five minutes on a CPU core, if it isn't given.
         compare: Train the supervised twin as well, with the same number of steps, and show both.
         seed: Seed of everything that is drawn.
         scenes: Scenes of the embedded data set to train on.
@@ -47,12 +51,12 @@ def quickstart(
     threads = torch.get_num_threads()
     torch.set_num_threads(min(THREADS, os.cpu_count() or 1))
     try:
-        return _run(out, compare, seed, scenes, overrides or [])
+        return _run(out, minutes, compare, seed, scenes, overrides or [])
     finally:
         torch.set_num_threads(threads)
 
 
-def _run(out: Path, compare: bool, seed: int, scenes: int, overrides: list[str]) -> int:
+def _run(out: Path, minutes: float | None, compare: bool, seed: int, scenes: int, overrides: list[str]) -> int:
     from maskris.data.shapes.writer import embedded_data
     from maskris.evaluation.evaluator import evaluate
     from maskris.experiments.recipe import Recipe
@@ -67,11 +71,17 @@ def _run(out: Path, compare: bool, seed: int, scenes: int, overrides: list[str])
     unseen, val = table.split([name for name in table.splits if name != "train"]), table.split("val")
     models: dict[str, RISModel] = {}
     results: dict[str, tuple[Evaluation, Evaluation]] = {}
-    for name in ("MaskRIS", "Supervised") if compare else ("MaskRIS",):
-        say(f"2/4  Training CARIS on {scenes:,} scenes: {name}")
+    names = ("MaskRIS", "Supervised") if compare else ("MaskRIS",)
+    overrides = [f"--training.seed={seed}", *overrides]
+    if minutes is not None:
+        seconds = (start + 60 * minutes - time.perf_counter()) / len(names) - REST
+        overrides.append(f"--training.steps={_steps(out, minutes, seconds, table, overrides)}")
+    for name in names:
         folder = out / name.lower()
-        recipe = Recipe(f"shapes-{folder.name}", [f"--training.seed={seed}", *overrides])
+        recipe = Recipe(f"shapes-{folder.name}", overrides)
         trainer = build_trainer(recipe, table, folder, validate=False)
+        kind = type(trainer.model).__name__
+        say(f"2/4  Training {kind} on {scenes:,} scenes for {trainer.total_steps:,} steps: {name}")
         if (signal := trainer.fit().interrupted) is not None:
             return 128 + signal
         models[name] = trainer.model
@@ -104,6 +114,19 @@ def _run(out: Path, compare: bool, seed: int, scenes: int, overrides: list[str])
     return 0
 
 
+def _steps(out: Path, minutes: float, seconds: float, table: "ReferringTable", overrides: list[str]) -> int:
+    """As many steps as fit; a run that is started again keeps the number it began with."""
+    from maskris.experiments.time_budget import steps_within
+    from maskris.utils.files import read_json, write_json
+
+    file = out / "budget.json"
+    if file.is_file() and (known := read_json(file)).get("minutes") == minutes:
+        return int(known["steps"])
+    steps = steps_within(seconds, "shapes-maskris", table, overrides)
+    write_json(file, {"minutes": minutes, "steps": steps})
+    return steps
+
+
 def _scores(evaluation: "Evaluation", split: str) -> "Scores":
     return evaluation.breakdown("split")[f"shapes unc {split}"]
 
@@ -117,7 +140,9 @@ def _numbers(clean: "Evaluation", occluded: "Evaluation") -> dict[str, Any]:
     splits = {
         split: scores(clean, split) | {"occlusion_25": scores(occluded, split)} for split in ("val", "testA", "testB")
     }
-    return splits.pop("val") | {"splits": splits}
+    val = clean.parts("split")["shapes unc val"].breakdown("kind")
+    kinds = {kind: scores.values["mIoU"] for kind, scores in val.items()}
+    return splits.pop("val") | {"mIoU_by_kind": kinds, "splits": splits}
 
 
 def _draw(models: "dict[str, RISModel]", table: "ReferringTable", result: "Evaluation") -> "Image":

@@ -10,6 +10,7 @@ from .etris import ETRIS as ETRIS
 from .folder import model_folder as model_folder
 from .lavt import LAVT as LAVT
 from .loading import load_model as load_model
+from .object_ris import ObjectRIS as ObjectRIS
 from .weights.convert import ConversionReport as ConversionReport
 from .weights.convert import convert_checkpoint as convert_checkpoint
 from .weights.convert import load_official as load_official

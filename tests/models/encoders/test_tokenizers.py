@@ -8,8 +8,10 @@ import pytest
 import torch
 from transformers import BertTokenizer, CLIPTokenizer
 
+from maskris.data.shapes.language import vocabulary
 from maskris.data.tokenizer import ExpressionTokenizer
-from maskris.models.encoders.tokenizers import OPENAI, build_clip_tokenizer, default_tokenizer
+from maskris.models.encoders.sources import build_tokenizer
+from maskris.models.encoders.tokenizers import EMBEDDED, OPENAI, build_clip_tokenizer, default_tokenizer
 from maskris.strategies.masking import TextMasking
 
 MERGES = ["t h", "th e</w>", "r e", "re d</w>", "c a", "ca t</w>"]
@@ -137,3 +139,11 @@ def test_the_default_is_openais() -> None:
     assert default_tokenizer("text encoder", "some/where") == "some/where"
     with pytest.raises(ValueError, match="a list of words or a folder"):
         default_tokenizer("CLIP", {"embed_dim": 4}, OPENAI)
+
+
+def test_the_embedded_data_set_has_a_vocabulary_by_name() -> None:
+    for build in (build_tokenizer, build_clip_tokenizer):
+        tokenizer = build(EMBEDDED)
+        ids = tokenizer(" ".join(vocabulary())).input_ids
+        assert tokenizer.unk_token_id not in ids
+        assert len(tokenizer) == len(vocabulary()) + 5

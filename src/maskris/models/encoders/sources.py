@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
 
-from maskris.models.encoders.tokenizers import build_clip_tokenizer, load_tokenizer
+from maskris.models.encoders.tokenizers import build_clip_tokenizer, load_tokenizer, words_or_source
 
 Source = dict[str, Any] | str | Path
 """A Hub id, a local folder, or the values of a configuration with its ``model_type`` (random weights then)."""
@@ -88,13 +88,14 @@ def build_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) ->
 
     A list becomes a lower-case WordPiece tokenizer with the five special tokens of BERT in front; if the list
     already begins with ``[PAD]``, it is taken as a whole vocabulary. A ``vocab.txt`` keeps capital letters if it has
-    words with them, as those of BERT's cased models have. CLIP's tokenizer gets the stand-in for masks that it lacks,
-    see `maskris.models.encoders.tokenizers`.
+    words with them, as those of BERT's cased models have. ``maskris/shapes`` names the words of the embedded data set.
+    CLIP's tokenizer gets the stand-in for masks that it lacks, see `maskris.models.encoders.tokenizers`.
 
     Raises:
         OSError: If there is no such tokenizer, or no word in it.
         ValueError: If a ``vocab.txt`` is none of BERT's.
     """
+    source = words_or_source(source)
     if isinstance(source, list):
         tokens = source if source[:1] == ["[PAD]"] else [*SPECIAL_TOKENS, *source]
         return BertTokenizer(vocab={token: i for i, token in enumerate(tokens)})

@@ -13,11 +13,19 @@ from typing import Any, cast
 from transformers import AutoTokenizer, BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from maskris.data.shapes.language import vocabulary
 from maskris.utils.files import damage, is_lfs_pointer
 
 START, END, MASK_STAND_IN = "<|startoftext|>", "<|endoftext|>", "*</w>"
 OPENAI = "openai/clip-vit-base-patch16"  # all of OpenAI's CLIPs share this tokenizer
+EMBEDDED = "maskris/shapes"
+"""Names, wherever a tokenizer is asked for, the words of the embedded data set."""
 _MERGES = 49152 - 256 - 2  # of OpenAI's file, those that belong to CLIP
+
+
+def words_or_source(source: Any) -> Any:
+    """The list of words that `EMBEDDED` stands for; any other source of a tokenizer as it is."""
+    return vocabulary() if source == EMBEDDED else source
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -68,12 +76,13 @@ def build_clip_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBas
     Args:
         source: Hub id or folder; a file of merges (``merges.txt``, or OpenAI's ``bpe_simple_vocab_16e6.txt.gz``), from
             which the vocabulary follows; a list of words, which becomes a lower-case WordPiece tokenizer with a mask
-            token of its own; or a tokenizer, which is copied.
+            token of its own; `EMBEDDED`; or a tokenizer, which is copied.
 
     Raises:
         OSError: If there is no such tokenizer.
         ValueError: If its end of text isn't the largest id, from which CLIP knows where a sentence ends.
     """
+    source = words_or_source(source)
     if isinstance(source, list):
         tokens = ["[PAD]", "[UNK]", "[MASK]", *source, START, END]
         vocabulary = {token: i for i, token in enumerate(tokens)}

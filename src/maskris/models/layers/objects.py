@@ -1,0 +1,63 @@
+"""Masks of objects: which proposals are the same object, and where each lies."""
+
+import torch
+from torch import Tensor
+
+
+def centers(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Centers of a grid's pixels, row by row, as x and y from -1 to 1: ``[height * width, 2]``."""
+    y, x = ((torch.arange(n, device=device) + 0.5) / n * 2 - 1 for n in (height, width))
+    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1).flatten(0, 1)
+
+
+def pairwise_iou(masks: Tensor) -> Tensor:
+    """Soft IoU of every pair of masks ``[I, K, P]`` with values in [0, 1]: ``[I, K, K]``; 0 where both are empty."""
+    both = masks @ masks.mT
+    area = masks.sum(2)
+    return both / (area[:, :, None] + area[:, None] - both + 1e-2)
+
+
+def distinct(masks: Tensor, most: int) -> Tensor:
+    """Choose proposals of which no two are the same object, the clearest first.
+
+    Each choice takes from the others as much as they overlap with it (soft non-maximum suppression).
+
+    Args:
+        masks: ``[I, C, P]``, probabilities of `P` pixels in `C` proposals about each of `I` images.
+        most: How many to choose of an image.
+
+    Returns:
+        Numbers of the chosen proposals, ``[I, most]`` int64, no one twice.
+    """
+    iou = pairwise_iou(masks)
+    value = masks.square().sum(2) / (masks.sum(2) + 1)  # how sure the pixels of a mask are, little for tiny ones
+    taken = torch.zeros_like(value, dtype=torch.bool)
+    rows = torch.arange(len(masks), device=masks.device)
+    chosen = []
+    for _ in range(most):
+        best = value.masked_fill(taken, -1).argmax(1)
+        chosen.append(best)
+        taken = taken.scatter(1, best[:, None], True)
+        value = value * (1 - iou[rows, best]).clamp(min=0).square()
+    return torch.stack(chosen, dim=1)
+
+
+def geometry(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Place and size of objects, each of the numbers about 1 in size.
+
+    Args:
+        masks: ``[I, K, h * w]`` in [0, 1].
+        size: h and w.
+
+    Returns:
+        ``[I, K, 8]``: x and y of the middle, spread along x and y, area, its logarithm, its root, and how sure the
+        pixels are.
+    """
+    grid = centers(*size, masks.device)
+    area = masks.mean(2, keepdim=True)
+    share = masks / (masks.sum(2, keepdim=True) + 0.1)
+    middle = share @ grid
+    spread = (share @ grid.square() - middle.square()).clamp(min=1e-4).sqrt()
+    sure = (masks.square().mean(2, keepdim=True) + 1e-4) / (area + 1e-4)
+    logarithm = (area + 1e-3).log() / 2 + 2
+    return torch.cat([middle, spread * 3, area * 10, logarithm, area.sqrt() * 3, sure], dim=2)

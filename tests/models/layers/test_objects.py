@@ -1,0 +1,44 @@
+"""Proposals of objects: each is kept once, and measured."""
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+
+from maskris.models.layers.objects import centers, distinct, geometry, pairwise_iou
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 6))
+def test_every_object_is_kept_once_before_any_twice(seed: int, count: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    owner = torch.randint(count, (2, 64), generator=generator)  # of each proposal
+    owner[:, :count] = torch.arange(count)
+    objects = torch.zeros(count, 60)
+    for i in range(count):
+        objects[i, 10 * i : 10 * i + 6] = 1
+    sure = 0.6 + 0.4 * torch.rand(2, 64, 1, generator=generator)
+    kept = distinct(objects[owner] * sure, count)
+    assert all(sorted(owner[i, kept[i]].tolist()) == list(range(count)) for i in range(2))
+    many = distinct(objects[owner] * sure, 64)
+    assert all(sorted(row.tolist()) == list(range(64)) for row in many), "no proposal is kept twice"
+
+
+def test_place_and_size_are_measured_on_the_mask() -> None:
+    size = (16, 24)
+    left = (centers(*size)[:, 0] < 0).float()[None, None]
+    x, y, spread_x, spread_y, area, _, _, sure = geometry(left, size)[0, 0].tolist()
+    assert (x, y) == pytest.approx((-0.5, 0), abs=2e-3)
+    assert (spread_x / 3, spread_y / 3) == pytest.approx((0.288, 0.577), abs=5e-3)  # of uniform distributions
+    assert area == pytest.approx(5)
+    assert sure == pytest.approx(1)
+    assert geometry(left * 0.5, size)[0, 0, -1].item() == pytest.approx(0.5, abs=1e-3)
+    assert geometry(torch.zeros(1, 1, 16 * 24), size).isfinite().all()
+
+
+def test_iou_of_pairs() -> None:
+    masks = torch.zeros(1, 3, 100)
+    masks[0, 0, :40] = masks[0, 1, 20:40] = 1
+    iou = pairwise_iou(masks)[0]
+    torch.testing.assert_close(iou[0], torch.tensor([1.0, 0.5, 0.0]), atol=1e-3, rtol=0)
+    assert iou[2].tolist() == [0, 0, 0], "two empty masks share nothing"
