@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from packaged_encoders import require_photos
 from tiny import single_thread
 
@@ -44,6 +45,7 @@ def one_thread():
 
 
 def test_a_few_photos_are_learned(few, tmp_path, one_thread):
+    torch.manual_seed(0)
     untrained, _ = Recipe("photos-supervised", OVERRIDES).instantiate()
     before = evaluate(untrained, few, progress=False).metrics["mIoU"]
     train("photos-supervised", few, tmp_path / "run", overrides=OVERRIDES, progress=False)
