@@ -12,6 +12,7 @@ from maskris.data.published_counts import PUBLISHED as PUBLISHED_SIZES
 from maskris.experiments.claims import load_claims
 from maskris.experiments.recipe import Recipe, RecipeError, Splits, find, full_text, merge, read_recipe, shipped
 from maskris.models.caris.model import CARIS
+from maskris.models.encoders.packaged import PACKAGED, PREFIX
 from maskris.models.lavt import LAVT
 from maskris.strategies.masking import ImageMasking, TextMasking
 from maskris.training.config import TrainingConfig
@@ -71,6 +72,11 @@ NAMES = [f"{data}-{method}" for data in ("refcoco", "refcoco+", "refcocog-umd", 
          for method in ("supervised", "maskris")]  # fmt: skip
 
 
+def is_ours(name):
+    """Whether nothing like this recipe was published."""
+    return "shapes-" in name or name.startswith("photos-")
+
+
 def written(folder, **changes):
     """The tiny recipe with changes, such as ``training__lr=3``; None removes a key."""
     values = json.loads(json.dumps(RECIPE))
@@ -100,13 +106,16 @@ def test_recipes_begin_with_the_published_swin(name):
     """All published runs of CARIS and MaskRIS have windows of 7 pixels, those of LAVT windows of 12."""
     model = read_recipe(name)["model"]
     expected = {"maskris.CARIS": PUBLISHED_SWIN, "maskris.LAVT": LAVT_SWIN}.get(model["class_path"])
-    if expected is None or "shapes-" in name:
+    if name.startswith("photos-"):
+        assert model["init_args"]["vision"].removeprefix(PREFIX) in PACKAGED
+        assert model["init_args"]["text"].removeprefix(PREFIX) in PACKAGED
+    elif expected is None or "shapes-" in name:
         assert "vision" not in model["init_args"] or isinstance(model["init_args"]["vision"], dict)
     else:
         assert model["init_args"]["vision"] == expected
 
 
-@pytest.mark.parametrize("name", [name for name in shipped() if "shapes-" not in name])
+@pytest.mark.parametrize("name", [name for name in shipped() if not is_ours(name)])
 def test_text_encoders_are_run_as_published(name):
     """CARIS and LAVT were trained on cut sentences without their end, LAVT without dropout in BERT."""
     model = read_recipe(name)["model"]
@@ -131,7 +140,7 @@ def test_every_shipped_recipe_can_be_built(name):
     assert type(model).__name__ == kind
     assert name.startswith(kind.lower()) is (kind != "CARIS"), "CARIS is the network that isn't named"
     assert type(strategy).__name__ == METHODS[name.split("-")[-1]]
-    if "shapes-" not in name:
+    if not is_ours(name):
         assert model.preprocess.size == SIZES[kind]
         if kind in RATES:
             assert {group["lr"] for group in model.parameter_groups(1.0, 0.0)} == RATES[kind]
@@ -141,13 +150,13 @@ def test_every_shipped_recipe_can_be_built(name):
     combined = name.startswith("combined")
     assert recipe.splits.exclude_overlap is combined
     assert recipe.splits.validation_dataset == ("refcoco" if combined else None)
-    assert recipe.splits.text == (None if "shapes-" in name else TEXTS[kind])
+    assert recipe.splits.text == (None if is_ours(name) else TEXTS[kind])
 
 
 @pytest.mark.parametrize("name", shipped())
 def test_a_header_says_what_is_published_and_what_is_not_verified(name):
     head = " ".join(line.lstrip("# ") for line in full_text(name).split("\n\n")[0].splitlines())
-    if "shapes-" in name:
+    if is_ours(name):
         return
     claimed = {claim.recipe for claim in load_claims()}
     assert ("Claimed" in head) is (name in claimed), "a number is claimed where claims.yaml has one"

@@ -26,7 +26,7 @@ class LAVT(RISModel):
 
     Args:
         vision: Hub id, local folder, or configuration with ``model_type`` (random weights then).
-        text: Hub id, local folder, or configuration with ``model_type``.
+        text: Hub id, local folder, packaged encoder, or configuration with ``model_type``.
         fusion_heads: Heads of the attention from pixels to words behind each of the four stages.
         fusion_dropout: Dropout of the fusion.
         drop_path: Stochastic depth of the vision encoder.

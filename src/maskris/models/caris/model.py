@@ -41,8 +41,8 @@ class CARIS(RISModel):
     """CARIS with any vision backbone that gives four maps and any text encoder whose words extra vectors can join.
 
     Args:
-        vision: Hub id, local folder, or configuration with ``model_type`` (random weights then).
-        text: Hub id, local folder, or configuration with ``model_type``.
+        vision: Hub id, local folder, packaged encoder, or configuration with ``model_type`` (random weights then).
+        text: Hub id, local folder, packaged encoder, or configuration with ``model_type``.
         width: Channels D of the decoder.
         layers: Decoder layers.
         heads: Heads of every attention in the decoder.

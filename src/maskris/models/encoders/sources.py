@@ -1,4 +1,4 @@
-"""Sources of encoders and tokenizers: the Hub, a folder, or a configuration with random weights."""
+"""Sources of encoders and tokenizers: the Hub, a folder, a package, or a configuration with random weights."""
 
 from functools import cache
 from pathlib import Path
@@ -8,10 +8,12 @@ import torch
 from torch import nn
 from transformers import AutoConfig, BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
 
+from maskris.models.encoders.packaged import locate
 from maskris.models.encoders.tokenizers import build_clip_tokenizer, load_tokenizer, words_or_source
 
 Source = dict[str, Any] | str | Path
-"""A Hub id, a local folder, or the values of a configuration with its ``model_type`` (random weights then)."""
+"""A Hub id, a local folder, an encoder of the extra ``photos`` (``package:all-minilm-l6-v2``), or the values of a
+configuration with its ``model_type`` (random weights then)."""
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -84,7 +86,7 @@ def _default(kind: str) -> Any:
 
 
 def build_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """A tokenizer from a Hub id, a folder, BERT's ``vocab.txt`` (or a folder with it alone), or a list of words.
+    """A tokenizer from a Hub id, a folder or package, BERT's ``vocab.txt`` (or a folder with it), or a list of words.
 
     A list becomes a lower-case WordPiece tokenizer with the five special tokens of BERT in front; if the list
     already begins with ``[PAD]``, it is taken as a whole vocabulary. A ``vocab.txt`` keeps capital letters if it has
@@ -92,10 +94,11 @@ def build_tokenizer(source: str | Path | list[str] | PreTrainedTokenizerBase) ->
     CLIP's tokenizer gets the stand-in for masks that it lacks, see `maskris.models.encoders.tokenizers`.
 
     Raises:
+        ImportError: If its package is not installed.
         OSError: If there is no such tokenizer, or no word in it.
         ValueError: If a ``vocab.txt`` is none of BERT's.
     """
-    source = words_or_source(source)
+    source = locate(words_or_source(source))
     if isinstance(source, list):
         tokens = source if source[:1] == ["[PAD]"] else [*SPECIAL_TOKENS, *source]
         return BertTokenizer(vocab={token: i for i, token in enumerate(tokens)})

@@ -20,7 +20,7 @@ class StagedVisionEncoder(VisionEncoder):
     """The backbones of `VisionEncoder` with separate stages; the same weights under the same names.
 
     These are Swin (V1, V2), ConvNeXt (V1, V2, DINOv3), ResNet, HGNetV2, PVTv2, the vision transformers of DINOv2 and
-    DINOv3, and those of timm that are chains of modules (ResNet, ConvNeXt, EfficientNet and many more).
+    DINOv3, and those of timm that are chains of modules (ResNet, ConvNeXt and many more; no EfficientNet).
 
     Raises:
         ValueError: If the backbone is none for `VisionEncoder`, or it is not known how its stages follow each other.

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, CLIPTextModel
 from transformers.models.deberta_v2.modeling_deberta_v2 import build_relative_position
 
+from maskris.models.encoders.packaged import locate
 from maskris.models.encoders.sources import Source, describe, read_config
 
 WITH_POOLER = ("bert", "camembert", "data2vec-text", "ernie", "megatron-bert", "roberta", "xlm-roberta")
@@ -36,7 +37,8 @@ class TextEncoder(nn.Module):
     is at distance 0 from everything: it has no position.
 
     Args:
-        source: Hub id, local folder or configuration; of a whole CLIP the text encoder is taken.
+        source: Hub id, local folder, packaged encoder (``package:all-minilm-l6-v2``) or configuration; of a whole CLIP
+            the text encoder is taken.
 
     Attributes:
         config: The configuration as JSON types; `TextEncoder(config)` builds the same architecture.
@@ -44,6 +46,7 @@ class TextEncoder(nn.Module):
         causal: Whether a word attends only to the words before it (CLIP).
 
     Raises:
+        ImportError: If the package of a packaged encoder is not installed.
         ValueError: If extra vectors can't join the words of this kind of model.
     """
 
@@ -113,6 +116,7 @@ def _before(length: int, total: int, device: torch.device) -> Tensor:
 
 
 def _build(source: Source) -> nn.Module:
+    source = locate(source)
     config = read_config(source)
     kind = config.model_type
     if kind == "clip":

