@@ -59,8 +59,8 @@ def test_the_answer_has_the_highest_expected_iou(monkeypatch: pytest.MonkeyPatch
     features = Objects(torch.zeros(1, 3, 32), masks, torch.zeros(1, GRID**2, 32))
     ids = torch.tensor([[1]])
     for probabilities, best in (([0.3, 0.29, 0.41, 1e-9], 0), ([0.2, 0.1, 0.7, 1e-9], 2)):
-        scores = torch.tensor(probabilities).log()[None, :, None]
-        monkeypatch.setattr(model.score, "forward", lambda x, scores=scores: scores)
+        scores = torch.tensor(probabilities).log()[None]
+        monkeypatch.setattr(model, "_score", lambda *given, scores=scores: scores)
         with torch.no_grad():
             found = model.segment(features, ids, torch.ones_like(ids), torch.tensor([0]))[0, 0]
         assert torch.equal(found > 0, masks[0, best] > 0)
@@ -73,9 +73,9 @@ def test_any_number_of_referents() -> None:
         features = model.encode_image(model.preprocess.normalize(batch.images))
         found = {}
         for above in (5.0, -5.0):  # of every object over nothing
-            scores = torch.full((4, 6, 1), above)
+            scores = torch.full((4, 6), above)
             scores[:, -1] = 0
-            model.score.forward = lambda x, scores=scores: scores  # type: ignore[method-assign]
+            model._score = lambda *given, scores=scores: scores  # type: ignore[method-assign]
             found[above] = model.eval()(batch).sigmoid().flatten(1)
         likely = model.train()(batch).sigmoid().flatten(1)
     union = 1 - (1 - features.masks[batch.image_index].flatten(2)).prod(1)

@@ -17,17 +17,11 @@ from maskris.models.base import RISModel
 from maskris.models.encoders.sources import build_tokenizer
 from maskris.models.layers.attention import sine_encoding
 from maskris.models.layers.blocks import ResidualBlock, Transformer
-from maskris.models.layers.objects import centers, distinct, geometry, pairwise_iou
+from maskris.models.layers.objects import distinct, geometry, pairwise_iou, propose
 from maskris.models.optimizer_groups import Part, parameter_groups
 
 GRID = 8
 """Rows and columns of cells, each of which proposes the object that it lies on."""
-
-REACH = 0.6
-"""How far from itself a pixel or a cell may see the center of its object; the image reaches from -1 to 1."""
-
-SIGMA = 0.2
-"""How far from an object's center its pixels may point, before the network has learned how compact objects are."""
 
 
 class Objects(NamedTuple):
@@ -46,8 +40,9 @@ class ObjectRIS(RISModel):
 
     Every pixel points to the center of its object, and every cell of a coarse grid proposes the object whose center it
     points to (spatial embeddings; Neven et al., CVPR 2019). Of proposals that are the same the clearest is kept. Place
-    and size of an object are measured on its mask and become part of its vector. A transformer over objects and words
-    then tells which is meant: few tokens, so that many phrases about an image cost hardly more than one.
+    and size of an object are measured on its mask and become part of its vector. How well an object matches the whole
+    phrase, which is learned at once, and a transformer over objects and words, which learns to compare them, tell which
+    is meant: few tokens, so that many phrases about an image cost hardly more than one.
 
     Args:
         width: Channels of cells, objects and words.
@@ -110,7 +105,8 @@ class ObjectRIS(RISModel):
         self.text_layers = Transformer(width, heads, text_layers)
         self.nothing = nn.Parameter(torch.randn(1, 1, width) * 0.1)
         self.fusion_layers = Transformer(width, heads, fusion_layers)
-        self.score = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
+        self.score = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1, bias=False))
+        self.match_object, self.match_phrase = nn.Linear(width, width), nn.Linear(width, width)
         self.set_config()
 
     def encode_image(self, images: Tensor) -> Objects:
@@ -125,7 +121,9 @@ class ObjectRIS(RISModel):
         pixels = self.here(fine) + F.pixel_shuffle(self.around(body), 2) + self.pixel_position(position)
         pixels = pixels + F.interpolate(whole, size=(height, width), mode="bilinear")
         pixels = pixels + self.pixels(pixels)  # [I, detail, h, w]
-        proposals = self._propose(cells, self.pixel_head(pixels))  # [I, C, h * w]
+        proposals = propose(
+            self.cell_head(cells).mT.unflatten(2, (GRID, GRID)), self.pixel_head(pixels)
+        )  # [I, C, h * w]
         kept = distinct(proposals.detach(), self.objects)[..., None]  # [I, K, 1]
         masks = proposals.gather(1, kept.expand(-1, -1, proposals.shape[2]))
         share = masks.detach() / (masks.detach().sum(2, keepdim=True) + 0.1)
@@ -137,26 +135,13 @@ class ObjectRIS(RISModel):
     def _positions(self, height: int, width: int, images: Tensor) -> Tensor:
         return sine_encoding(height, width, self.words.embedding_dim, images.device).to(images.dtype)
 
-    def _propose(self, cells: Tensor, pixels: Tensor) -> Tensor:
-        """Mask of the object on which each cell lies: pixels on an object that point to where the cell points."""
-        size, device = (pixels.shape[2], pixels.shape[3]), pixels.device
-        own, pixels = self.cell_head(cells), pixels.flatten(2).mT  # [I, C, 3], [I, h * w, 3]
-        cell_center = centers(GRID, GRID, device) + REACH * own[..., :2].tanh()
-        pixel_center = centers(*size, device) + REACH * pixels[..., :2].tanh()
-        distance = (cell_center[:, :, None] - pixel_center[:, None]).square().sum(-1)  # [I, C, h * w]
-        inside: Tensor = F.logsigmoid(pixels[..., 2])[:, None] - distance * own[..., 2:].exp() / (2 * SIGMA**2)
-        return inside.exp()
-
     def segment(self, features: Objects, input_ids: Tensor, attention_mask: Tensor, image_index: Tensor) -> Tensor:
         """Logits ``[N, 1, H / 2, W / 2]``.
 
         In training they are those of the probability that a pixel belongs to the referent, whichever object that is.
         In evaluation the network makes up its mind: they are the masks of the objects that it chooses.
         """
-        vectors, k = features.vectors[image_index], features.vectors.shape[1]
-        tokens = [vectors, self.nothing.expand(len(vectors), -1, -1), self._read(input_ids, attention_mask)]
-        tokens = self.fusion_layers(torch.cat(tokens, dim=1), F.pad(attention_mask == 0, (k + 1, 0)))
-        scores = self.score(tokens[:, : k + 1])[..., 0].float()  # [N, K + 1]
+        scores, k = self._score(features.vectors[image_index], input_ids, attention_mask), features.vectors.shape[1]
         masks = features.masks[image_index].flatten(2).float()  # [N, K, h * w]
         if self.referents == "one":
             chosen = scores.softmax(1)[:, :k]
@@ -172,6 +157,17 @@ class ObjectRIS(RISModel):
         # No pixel is certain, whose logit would be infinite.
         logits: Tensor = (0.001 + 0.998 * probability.clamp(0, 1)).logit()
         return logits.view(-1, 1, *features.masks.shape[2:])
+
+    def _score(self, vectors: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """How likely the phrase means each of the objects ``[N, K, D]``, and none of them: ``[N, K + 1]`` logits."""
+        words = self._read(input_ids, attention_mask)
+        tokens = torch.cat([vectors, self.nothing.expand(len(vectors), -1, -1), words], dim=1)
+        tokens = self.fusion_layers(tokens, F.pad(attention_mask == 0, (vectors.shape[1] + 1, 0)))
+        weight = attention_mask / attention_mask.sum(1, keepdim=True)
+        phrase = self.match_phrase((weight.to(words.dtype)[:, None] @ words)[:, 0])
+        match = (self.match_object(vectors) @ phrase[..., None])[..., 0] / phrase.shape[1] ** 0.5
+        scores: Tensor = self.score(tokens[:, : vectors.shape[1] + 1])[..., 0] + F.pad(match, (0, 1))
+        return scores.float()
 
     def _read(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         words = self.words(input_ids) + self.word_position[: input_ids.shape[1]]

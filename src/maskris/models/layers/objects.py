@@ -1,13 +1,39 @@
 """Masks of objects: which proposals are the same object, and where each lies."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+REACH = 0.6
+"""How far from itself a pixel or a cell may see the center of its object; the image reaches from -1 to 1."""
+
+SIGMA = 0.2
+"""How far from an object's center its pixels may point, before a network has learned how compact objects are."""
 
 
 def centers(height: int, width: int, device: torch.device | None = None) -> Tensor:
     """Centers of a grid's pixels, row by row, as x and y from -1 to 1: ``[height * width, 2]``."""
     y, x = ((torch.arange(n, device=device) + 0.5) / n * 2 - 1 for n in (height, width))
     return torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1).flatten(0, 1)
+
+
+def propose(cells: Tensor, pixels: Tensor) -> Tensor:
+    """Mask of the object on which each cell lies: pixels on an object that point to where the cell points.
+
+    Spatial embeddings (Neven et al., CVPR 2019), with cells of a coarse grid in place of sampled seeds.
+
+    Args:
+        cells: ``[I, 3, r, c]``, unbounded: the way to the center of a cell's object along x and y, and the logarithm of
+            how compact it is.
+        pixels: ``[I, 3, h, w]``, unbounded: the way to the center of a pixel's object, and the logit of being on one.
+
+    Returns:
+        Probabilities, ``[I, r * c, h * w]``.
+    """
+    place, own = ((centers(*x.shape[2:], x.device).mT + REACH * x[:, :2].flatten(2).tanh()).mT for x in (pixels, cells))
+    distance = (own[:, :, None] - place[:, None]).square().sum(-1)  # [I, r * c, h * w]
+    compact = cells[:, 2].flatten(1).exp() / (2 * SIGMA**2)
+    return (F.logsigmoid(pixels[:, 2].flatten(1))[:, None] - distance * compact[:, :, None]).exp()
 
 
 def pairwise_iou(masks: Tensor) -> Tensor:
