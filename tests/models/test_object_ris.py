@@ -44,7 +44,7 @@ def test_the_answer_is_the_mask_of_one_object_and_a_mixture_in_training() -> Non
         found = model(batch).sigmoid().flatten(1)
         mixture = model.train()(batch).sigmoid().flatten(1)
     masks = 0.998 * features.masks[batch.image_index].flatten(2) + 0.001  # [N, K, h * w]
-    assert found.shape == (4, 16 * 24)
+    assert found.shape == (4, 32 * 48)
     nearest = (masks - found[:, None]).abs().amax(2).amin(1)
     assert nearest.max() < 1e-5
     assert (mixture <= masks.amax(1) + 1e-5).all()
@@ -54,7 +54,7 @@ def test_the_answer_is_the_mask_of_one_object_and_a_mixture_in_training() -> Non
 def test_the_answer_has_the_highest_expected_iou(monkeypatch: pytest.MonkeyPatch) -> None:
     # Two proposals of one object share its probability; together they outweigh a third one that is likelier than each.
     model = small(objects=3)
-    masks = torch.zeros(1, 3, 16, 24)
+    masks = torch.zeros(1, 3, 32, 48)
     masks[0, 0, :4] = masks[0, 1, :4, 1:] = masks[0, 2, 10:] = 1
     features = Objects(torch.zeros(1, 3, 32), masks, torch.zeros(1, GRID**2, 32))
     ids = torch.tensor([[1]])

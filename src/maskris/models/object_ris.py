@@ -17,7 +17,7 @@ from maskris.models.base import RISModel
 from maskris.models.encoders.sources import build_tokenizer
 from maskris.models.layers.attention import sine_encoding
 from maskris.models.layers.blocks import ResidualBlock, Transformer
-from maskris.models.layers.objects import distinct, geometry, pairwise_iou, propose
+from maskris.models.layers.objects import distinct, geometry, pairwise_iou, points_to, propose
 from maskris.models.optimizer_groups import Part, parameter_groups
 
 GRID = 8
@@ -30,7 +30,7 @@ class Objects(NamedTuple):
     vectors: Tensor
     """``[I, K, D]``: what each looks like, where it is and how large."""
     masks: Tensor
-    """``[I, K, h, w]``: probability of every pixel, at half the input's size."""
+    """``[I, K, H, W]``: probability of every pixel of the input."""
     cells: Tensor
     """``[I, C, D]``, `GRID` rows of `GRID` cells."""
 
@@ -95,8 +95,9 @@ class ObjectRIS(RISModel):
         self.pixels = nn.Sequential(
             nn.GELU(), nn.Conv2d(detail, detail, 3, padding=1), nn.GELU(), nn.Conv2d(detail, detail, 3, padding=1)
         )
-        self.pixel_head = nn.Sequential(nn.GELU(), nn.Conv2d(detail, 3, 1))  # to the center of its object; is it on one
-        self.cell_head = nn.Linear(width, 3)  # to the center of its object; how compact that is
+        # Of each pixel of the input the way to the center of its object, and whether it is on one.
+        self.pixel_head = nn.Sequential(nn.GELU(), nn.Conv2d(detail, 4 * 3, 1), nn.PixelShuffle(2))
+        self.cell_head = nn.Linear(width, 3)  # the way to the center of its object, and how compact that is
         self.appearance = nn.Linear(detail + width, width)
         self.geometry = nn.Sequential(nn.Linear(8, width), nn.GELU(), nn.Linear(width, width))
         self.words = nn.Embedding(len(self.tokenizer.tokenizer), width)
@@ -121,39 +122,42 @@ class ObjectRIS(RISModel):
         pixels = self.here(fine) + F.pixel_shuffle(self.around(body), 2) + self.pixel_position(position)
         pixels = pixels + F.interpolate(whole, size=(height, width), mode="bilinear")
         pixels = pixels + self.pixels(pixels)  # [I, detail, h, w]
-        proposals = propose(
-            self.cell_head(cells).mT.unflatten(2, (GRID, GRID)), self.pixel_head(pixels)
-        )  # [I, C, h * w]
-        kept = distinct(proposals.detach(), self.objects)[..., None]  # [I, K, 1]
-        masks = proposals.gather(1, kept.expand(-1, -1, proposals.shape[2]))
-        share = masks.detach() / (masks.detach().sum(2, keepdim=True) + 0.1)
+        vote = self.pixel_head(pixels)  # [I, 3, H, W]
+        own = self.cell_head(cells)  # [I, C, 3]
+        middle, compact = points_to(own[..., :2].mT.unflatten(2, (GRID, GRID))), own[..., 2]
+        with torch.no_grad():  # which proposals are the same is seen well enough from afar
+            kept = distinct(propose(middle, compact, F.avg_pool2d(vote, 4)), self.objects)  # [I, K]
+        masks = propose(_take(middle, kept), _take(compact, kept), vote).unflatten(2, images.shape[2:])
+        rough = F.avg_pool2d(masks.detach(), 2).flatten(2)  # [I, K, h * w]
+        share = rough / (rough.sum(2, keepdim=True) + 0.1)
         seen = torch.cat([pixels, F.interpolate(body, size=(height, width))], dim=1).flatten(2).mT
-        vectors = cells.gather(1, kept.expand(-1, -1, cells.shape[2])) + self.appearance(share @ seen)
-        vectors = vectors + self.geometry(geometry(masks.detach(), (height, width)))
-        return Objects(vectors, masks.unflatten(2, (height, width)), cells)
+        vectors = _take(cells, kept) + self.appearance(share @ seen) + self.geometry(geometry(rough, (height, width)))
+        return Objects(vectors, masks, cells)
 
     def _positions(self, height: int, width: int, images: Tensor) -> Tensor:
         return sine_encoding(height, width, self.words.embedding_dim, images.device).to(images.dtype)
 
     def segment(self, features: Objects, input_ids: Tensor, attention_mask: Tensor, image_index: Tensor) -> Tensor:
-        """Logits ``[N, 1, H / 2, W / 2]``.
+        """Logits ``[N, 1, H, W]``.
 
         In training they are those of the probability that a pixel belongs to the referent, whichever object that is.
         In evaluation the network makes up its mind: they are the masks of the objects that it chooses.
         """
         scores, k = self._score(features.vectors[image_index], input_ids, attention_mask), features.vectors.shape[1]
-        masks = features.masks[image_index].flatten(2).float()  # [N, K, h * w]
+        masks = features.masks.flatten(2).float()  # [I, K, H * W]
         if self.referents == "one":
             chosen = scores.softmax(1)[:, :k]
             if not self.training:  # the object of the highest expected IoU: proposals of one object add up
-                expected = pairwise_iou(features.masks.flatten(2).float())[image_index] @ chosen[..., None]
-                chosen = F.one_hot(expected[..., 0].argmax(1), k).to(masks)
-            probability = (chosen[:, None] @ masks)[:, 0]
+                best = (pairwise_iou(masks)[image_index] @ chosen[..., None])[..., 0].argmax(1)
+                chosen = F.one_hot(best, k).to(masks)
+            # One product for all phrases, in which those of other images weigh nothing, is faster than to copy masks.
+            weights = F.one_hot(image_index, len(masks))[..., None] * chosen[:, None]  # [N, I, K]
+            probability = weights.flatten(1) @ masks.flatten(0, 1)  # [N, H * W]
         else:
             chosen = (scores[:, :k] - scores[:, k:]).sigmoid()
             if not self.training:
                 chosen = (chosen > 0.5).to(masks)
-            probability = 1 - (1 - chosen[..., None] * masks).prod(1)
+            probability = 1 - (1 - chosen[..., None] * masks[image_index]).prod(1)
         # No pixel is certain, whose logit would be infinite.
         logits: Tensor = (0.001 + 0.998 * probability.clamp(0, 1)).logit()
         return logits.view(-1, 1, *features.masks.shape[2:])
@@ -183,6 +187,11 @@ class ObjectRIS(RISModel):
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """All parameters at one rate; norms, embeddings and single vectors without decay."""
         return parameter_groups([Part("all", self, 1.0, _uses_weight_decay)], lr, weight_decay)
+
+
+def _take(values: Tensor, kept: Tensor) -> Tensor:
+    """Of ``[I, C, …]`` those of the kept proposals: ``[I, K, …]``."""
+    return values[torch.arange(len(kept), device=kept.device)[:, None], kept]
 
 
 def _uses_weight_decay(name: str, module: nn.Module) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from maskris.models.layers.objects import centers, distinct, geometry, pairwise_iou, propose
+from maskris.models.layers.objects import centers, distinct, geometry, pairwise_iou, points_to, propose
 
 
 @settings(max_examples=30, deadline=None)
@@ -51,15 +51,15 @@ def test_a_proposal_is_what_points_to_the_same_center() -> None:
     pixels = torch.zeros(1, 3, 4, 8)
     pixels[:, 0, :, :4], pixels[:, 0, :, 4:] = -20, 20
     pixels[:, 2, :2], pixels[:, 2, 2:] = 20, -20
-    cells = torch.zeros(1, 3, 2, 2)
-    cells[:, 0, :, 0], cells[:, 0, :, 1] = -20, 20
-    masks = propose(cells, pixels).view(2, 2, 4, 8)  # of the four cells
+    ways = torch.zeros(1, 2, 2, 2)
+    ways[:, 0, :, 0], ways[:, 0, :, 1] = -20, 20
+    middle, compact = points_to(ways), torch.zeros(1, 4)
+    masks = propose(middle, compact, pixels).view(2, 2, 4, 8)  # of the four cells
     assert masks[:, :, 2:].max() < 1e-6, "background belongs to nothing"
-    assert (masks[0, 0, :2, :4].amin(), masks[0, 1, :2, 4:].amin()) > (masks[0, 0, :2, 4:].amax(), 0)
+    assert masks[0, 0, :2, :4].amin() > masks[0, 0, :2, 4:].amax()
+    assert masks[0, 1, :2, 4:].amin() > masks[0, 1, :2, :4].amax()
     x, y = centers(4, 8).view(4, 8, 2)[0, 1].tolist()
     distance = (x + 0.5) ** 2 + (y + 0.5) ** 2  # the cell lies at (-0.5, -0.5), and both point as far to the left
     assert masks[0, 0, 0, 1].item() == pytest.approx(math.exp(-distance / 0.08), rel=1e-4)
-    cells[:, 2] = math.log(3)
-    assert propose(cells, pixels).view(2, 2, 4, 8)[0, 0, 0, 1].item() == pytest.approx(
-        math.exp(-3 * distance / 0.08), rel=1e-4
-    )
+    closer = propose(middle, compact + math.log(3), pixels).view(2, 2, 4, 8)
+    assert closer[0, 0, 0, 1].item() == pytest.approx(math.exp(-3 * distance / 0.08), rel=1e-4)

@@ -17,23 +17,28 @@ def centers(height: int, width: int, device: torch.device | None = None) -> Tens
     return torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1).flatten(0, 1)
 
 
-def propose(cells: Tensor, pixels: Tensor) -> Tensor:
-    """Mask of the object on which each cell lies: pixels on an object that point to where the cell points.
+def propose(middle: Tensor, compact: Tensor, pixels: Tensor) -> Tensor:
+    """Masks of objects with these centers: pixels on an object that point to where its center is.
 
     Spatial embeddings (Neven et al., CVPR 2019), with cells of a coarse grid in place of sampled seeds.
 
     Args:
-        cells: ``[I, 3, r, c]``, unbounded: the way to the center of a cell's object along x and y, and the logarithm of
-            how compact it is.
+        middle: ``[I, K, 2]``, x and y of each center.
+        compact: ``[I, K]``, the logarithm of how close pixels must point to it.
         pixels: ``[I, 3, h, w]``, unbounded: the way to the center of a pixel's object, and the logit of being on one.
 
     Returns:
-        Probabilities, ``[I, r * c, h * w]``.
+        Probabilities, ``[I, K, h * w]``.
     """
-    place, own = ((centers(*x.shape[2:], x.device).mT + REACH * x[:, :2].flatten(2).tanh()).mT for x in (pixels, cells))
-    distance = (own[:, :, None] - place[:, None]).square().sum(-1)  # [I, r * c, h * w]
-    compact = cells[:, 2].flatten(1).exp() / (2 * SIGMA**2)
-    return (F.logsigmoid(pixels[:, 2].flatten(1))[:, None] - distance * compact[:, :, None]).exp()
+    place = points_to(pixels[:, :2])
+    distance = (middle[:, :, None] - place[:, None]).square().sum(-1)  # [I, K, h * w]
+    inside = F.logsigmoid(pixels[:, 2].flatten(1))
+    return (inside[:, None] - distance * (compact.exp() / (2 * SIGMA**2))[:, :, None]).exp()
+
+
+def points_to(ways: Tensor) -> Tensor:
+    """Where the cells of a grid point to with unbounded `ways` along x and y: ``[I, 2, h, w]`` to ``[I, h * w, 2]``."""
+    return centers(*ways.shape[2:], ways.device) + REACH * ways.flatten(2).mT.tanh()
 
 
 def pairwise_iou(masks: Tensor) -> Tensor:
