@@ -18,6 +18,8 @@ from maskris.training.config import TrainingConfig
         ({"steps": 1, "evaluate_every": 0}, "evaluate_every must be epoch, at least 1, or null, not 0"),
         ({"steps": 1, "evaluate_every": "day"}, "evaluate_every must be epoch, at least 1, or null, not 'day'"),
         ({"steps": 1, "lr": 0.0}, "lr must be positive, not 0.0"),
+        ({"steps": 1, "betas": [0.9, 1.0]}, "betas must be two numbers from 0 to below 1"),
+        ({"steps": 1, "betas": [0.9]}, "betas must be two numbers from 0 to below 1"),
         ({"steps": 1, "warmup_ratio": 1.5}, "warmup_ratio must be between 0 and 1"),
         ({"steps": 1, "lr_milestones": [0.7, 35]}, "lr_milestones must be shares of the run, between 0 and 1"),
         ({"steps": 1, "gamma": 0.0}, "gamma must be above 0 and at most 1"),

@@ -84,6 +84,12 @@ def test_every_group_keeps_its_base():
     assert all(group["betas"] == (0.9, 0.999) and group["eps"] == 1e-8 for group in optimizer.param_groups)
 
 
+@pytest.mark.parametrize("name", ["adamw", "adam"])
+def test_betas_come_from_the_configuration(name):
+    optimizer = make_optimizer(toy_model(), toy_config(optimizer=name, betas=[0.8, 0.98]))
+    assert all(group["betas"] == (0.8, 0.98) for group in optimizer.param_groups)
+
+
 @pytest.mark.filterwarnings("ignore:.*The epoch parameter")
 def test_the_first_epoch_of_cris_runs_its_encoder_at_the_full_rate():
     """Against what PyTorch makes of the official groups, which name an initial rate only."""

@@ -38,7 +38,7 @@ def learning_rate(step: int, total: int, base: float, config: TrainingConfig) ->
 
 
 def make_optimizer(model: RISModel, config: TrainingConfig) -> Optimizer:
-    """AdamW or Adam (betas 0.9 and 0.999, eps 1e-8) over the parameter groups of a model that is already on its device.
+    """AdamW or Adam (eps 1e-8) over the parameter groups of a model that is already on its device.
 
     Raises:
         ValueError: If a trainable parameter of the model is in none of its groups.
@@ -51,7 +51,8 @@ def make_optimizer(model: RISModel, config: TrainingConfig) -> Optimizer:
     # One kernel for many small tensors: five times faster on CPUs than a loop over them. Not there for all devices.
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in model.parameters())
     kind: type[Adam | AdamW] = {"adamw": AdamW, "adam": Adam}[config.optimizer]
-    return kind([{**group, "base_lr": group["lr"]} for group in groups], lr=config.lr, fused=fused)
+    groups = [{**group, "base_lr": group["lr"]} for group in groups]
+    return kind(groups, lr=config.lr, betas=config.betas, fused=fused)
 
 
 def set_learning_rate(
