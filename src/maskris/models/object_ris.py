@@ -4,7 +4,7 @@ Read this first: every other model differs in what it does between `encode_image
 It trains from nothing, in minutes on a CPU core.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from maskris.models.base import RISModel
 from maskris.models.encoders.sources import build_tokenizer
 from maskris.models.layers.attention import sine_encoding
 from maskris.models.layers.blocks import ResidualBlock, Transformer
-from maskris.models.layers.objects import distinct, geometry, pairwise_iou, points_to, propose
+from maskris.models.layers.objects import distinct, geometry, pairwise_iou, points_to, propose, take
 from maskris.models.optimizer_groups import Part, parameter_groups
 
 GRID = 8
@@ -115,11 +115,12 @@ class ObjectRIS(RISModel):
         fine = self.stem(images)
         body = self.body(fine)
         height, width = fine.shape[2:]
-        grid = F.adaptive_avg_pool2d(body, GRID).flatten(2).mT + self.cell_position(self._positions(GRID, GRID, images))
-        cells = self.cell_norm(self.cell_layers(grid))  # [I, C, D]
+        grid = F.adaptive_avg_pool2d(body, GRID).flatten(2).mT  # [I, C, D]
+        place = self.cell_position(sine_encoding(GRID, GRID, grid.shape[2], images.device).to(images))
+        cells = self.cell_norm(self.cell_layers(grid + place))
         whole = self.everywhere(cells.mT.unflatten(2, (GRID, GRID)))
-        position = self._positions(height, width, images).mT.unflatten(1, (height, width))
-        pixels = self.here(fine) + F.pixel_shuffle(self.around(body), 2) + self.pixel_position(position)
+        place = sine_encoding(height, width, grid.shape[2], images.device).to(images).mT.unflatten(1, (height, width))
+        pixels = self.here(fine) + F.pixel_shuffle(self.around(body), 2) + self.pixel_position(place)
         pixels = pixels + F.interpolate(whole, size=(height, width), mode="bilinear")
         pixels = pixels + self.pixels(pixels)  # [I, detail, h, w]
         vote = self.pixel_head(pixels)  # [I, 3, H, W]
@@ -127,15 +128,12 @@ class ObjectRIS(RISModel):
         middle, compact = points_to(own[..., :2].mT.unflatten(2, (GRID, GRID))), own[..., 2]
         with torch.no_grad():  # which proposals are the same is seen well enough from afar
             kept = distinct(propose(middle, compact, F.avg_pool2d(vote, 4)), self.objects)  # [I, K]
-        masks = propose(_take(middle, kept), _take(compact, kept), vote).unflatten(2, images.shape[2:])
+        masks = propose(take(middle, kept), take(compact, kept), vote).unflatten(2, images.shape[2:])
         rough = F.avg_pool2d(masks.detach(), 2).flatten(2)  # [I, K, h * w]
         share = rough / (rough.sum(2, keepdim=True) + 0.1)
         seen = torch.cat([pixels, F.interpolate(body, size=(height, width))], dim=1).flatten(2).mT
-        vectors = _take(cells, kept) + self.appearance(share @ seen) + self.geometry(geometry(rough, (height, width)))
+        vectors = take(cells, kept) + self.appearance(share @ seen) + self.geometry(geometry(rough, (height, width)))
         return Objects(vectors, masks, cells)
-
-    def _positions(self, height: int, width: int, images: Tensor) -> Tensor:
-        return sine_encoding(height, width, self.words.embedding_dim, images.device).to(images.dtype)
 
     def segment(self, features: Objects, input_ids: Tensor, attention_mask: Tensor, image_index: Tensor) -> Tensor:
         """Logits ``[N, 1, H, W]``.
@@ -175,8 +173,7 @@ class ObjectRIS(RISModel):
 
     def _read(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         words = self.words(input_ids) + self.word_position[: input_ids.shape[1]]
-        read: Tensor = self.text_layers(words, attention_mask == 0)
-        return read
+        return cast(Tensor, self.text_layers(words, attention_mask == 0))
 
     def token_features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The cells ``[N, GRID, GRID, D]`` and the words ``[N, L, D]``."""
@@ -189,14 +186,9 @@ class ObjectRIS(RISModel):
         return parameter_groups([Part("all", self, 1.0, _uses_weight_decay)], lr, weight_decay)
 
 
-def _take(values: Tensor, kept: Tensor) -> Tensor:
-    """Of ``[I, C, …]`` those of the kept proposals: ``[I, K, …]``."""
-    return values[torch.arange(len(kept), device=kept.device)[:, None], kept]
-
-
 def _uses_weight_decay(name: str, module: nn.Module) -> bool:
-    single = name.endswith(("word_position", "nothing", "bias"))
-    return not (single or isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.Embedding)))
+    table = isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.Embedding))
+    return not (table or name.endswith(("word_position", "nothing", "bias")))
 
 
 def _check(size: tuple[int, int], width: int, heads: int, objects: int, referents: str) -> None:

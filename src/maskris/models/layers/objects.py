@@ -73,6 +73,11 @@ def distinct(masks: Tensor, most: int) -> Tensor:
     return torch.stack(chosen, dim=1)
 
 
+def take(values: Tensor, kept: Tensor) -> Tensor:
+    """Of the values ``[I, C, …]`` of all proposals those of the kept ones ``[I, K]``: ``[I, K, …]``."""
+    return values[torch.arange(len(kept), device=kept.device)[:, None], kept]
+
+
 def geometry(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Place and size of objects, each of the numbers about 1 in size.
 
