@@ -109,8 +109,8 @@ def test_neither_padding_nor_neighbors_matter() -> None:
 
 
 def test_layers_begin_differently() -> None:
-    model = small(fusion_layers=2)
-    first, second = model.fusion_layers
+    model = small(image_layers=2)
+    first, second = model.cell_layers
     for (name, one), two in zip(first.named_parameters(), second.parameters(), strict=True):
         if one.ndim == 2:
             assert not torch.equal(one, two), name
@@ -130,6 +130,7 @@ def test_features_of_cells_and_words() -> None:
         ({"preprocess": {"height": 30, "width": 48}}, "multiples of 8"),
         ({"width": 40}, "multiple of 16"),
         ({"objects": 65}, "between 1 and 64"),
+        ({"fusion_layers": 0}, "at least 1"),
         ({"referents": "two"}, '"one" or "any"'),
     ],
 )

@@ -91,7 +91,7 @@ def _run(out: Path, minutes: float | None, compare: bool, seed: int, scenes: int
         clean.save(folder / "unseen.parquet")
         occluded.save(folder / "unseen_occluded.parquet")
         results[name] = clean, occluded
-    columns = {}
+    columns: dict[str, Evaluation] = {}
     for name, (clean, occluded) in results.items():
         columns |= {name: clean, f"{name}, {OCCLUSION:.0%} hidden": occluded}
     show(groups_table(columns, "split", title="mIoU on unseen scenes"))

@@ -16,7 +16,7 @@ from maskris.data.preprocess import Preprocess
 from maskris.models.base import RISModel
 from maskris.models.encoders.sources import build_tokenizer
 from maskris.models.layers.attention import sine_encoding
-from maskris.models.layers.blocks import ResidualBlock, Transformer
+from maskris.models.layers.blocks import CountingAttention, ResidualBlock, Transformer
 from maskris.models.layers.objects import distinct, geometry, pairwise_iou, points_to, propose, take
 from maskris.models.optimizer_groups import Part, parameter_groups
 
@@ -41,8 +41,8 @@ class ObjectRIS(RISModel):
     Every pixel points to the center of its object, and every cell of a coarse grid proposes the object whose center it
     points to (spatial embeddings; Neven et al., CVPR 2019). Of proposals that are the same the clearest is kept. Place
     and size of an object are measured on its mask and become part of its vector. How well an object matches the whole
-    phrase, which is learned at once, and a transformer over objects and words, which learns to compare them, tell which
-    is meant: few tokens, so that many phrases about an image cost hardly more than one.
+    phrase, which is learned at once, and a transformer over objects and words, which learns to compare and to count,
+    tell which is meant: few tokens, so that many phrases about an image cost hardly more than one.
 
     Args:
         width: Channels of cells, objects and words.
@@ -50,7 +50,7 @@ class ObjectRIS(RISModel):
         objects: Most objects that are kept of an image.
         image_layers: Transformer layers over the cells.
         text_layers: Transformer layers over the words.
-        fusion_layers: Transformer layers over objects and words together.
+        fusion_layers: Transformer layers over objects and words together; behind the first, objects count each other.
         heads: Heads of all attention.
         referents: ``"one"``: a phrase means one object; the most likely is the answer. ``"any"``: it may mean several
             or none; all that are likelier than not are the answer.
@@ -78,7 +78,7 @@ class ObjectRIS(RISModel):
     ) -> None:
         super().__init__()
         self.set_inputs(preprocess or Preprocess(64, 64), build_tokenizer(tokenizer), max_tokens)
-        _check(self.preprocess.size, width, heads, objects, referents)
+        _check(self.preprocess.size, width, heads, objects, fusion_layers, referents)
         self.objects, self.referents, half = objects, referents, width // 2
         self.stem = nn.Sequential(  # [I, D / 2, h, w], half the input's size
             nn.Conv2d(3, half // 2, 5, stride=2, padding=2), nn.GELU(), nn.Conv2d(half // 2, half, 3, padding=1)
@@ -105,7 +105,8 @@ class ObjectRIS(RISModel):
         self.word_position = nn.Parameter(torch.randn(max_tokens, width) * 0.1)
         self.text_layers = Transformer(width, heads, text_layers)
         self.nothing = nn.Parameter(torch.randn(1, 1, width) * 0.1)
-        self.fusion_layers = Transformer(width, heads, fusion_layers)
+        self.first_fusion, self.count = Transformer(width, heads, 1), CountingAttention(width, heads)
+        self.later_fusion = Transformer(width, heads, fusion_layers - 1)
         self.score = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1, bias=False))
         self.match_object, self.match_phrase = nn.Linear(width, width), nn.Linear(width, width)
         self.set_config()
@@ -164,11 +165,13 @@ class ObjectRIS(RISModel):
         """How likely the phrase means each of the objects ``[N, K, D]``, and none of them: ``[N, K + 1]`` logits."""
         words = self._read(input_ids, attention_mask)
         tokens = torch.cat([vectors, self.nothing.expand(len(vectors), -1, -1), words], dim=1)
-        tokens = self.fusion_layers(tokens, F.pad(attention_mask == 0, (vectors.shape[1] + 1, 0)))
+        padding, k = F.pad(attention_mask == 0, (vectors.shape[1] + 1, 0)), vectors.shape[1]
+        tokens = self.first_fusion(tokens, padding)
+        tokens = self.later_fusion(torch.cat([self.count(tokens[:, :k]), tokens[:, k:]], dim=1), padding)
         weight = attention_mask / attention_mask.sum(1, keepdim=True)
         phrase = self.match_phrase((weight.to(words.dtype)[:, None] @ words)[:, 0])
         match = (self.match_object(vectors) @ phrase[..., None])[..., 0] / phrase.shape[1] ** 0.5
-        scores: Tensor = self.score(tokens[:, : vectors.shape[1] + 1])[..., 0] + F.pad(match, (0, 1))
+        scores: Tensor = self.score(tokens[:, : k + 1])[..., 0] + F.pad(match, (0, 1))
         return scores.float()
 
     def _read(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -191,11 +194,13 @@ def _uses_weight_decay(name: str, module: nn.Module) -> bool:
     return not (table or name.endswith(("word_position", "nothing", "bias")))
 
 
-def _check(size: tuple[int, int], width: int, heads: int, objects: int, referents: str) -> None:
+def _check(size: tuple[int, int], width: int, heads: int, objects: int, layers: int, referents: str) -> None:
     if any(side % 8 or side < 16 for side in size):
         raise ValueError(f"The input's height and width must be multiples of 8 from 16 on, not {size[0]} x {size[1]}")
     if width % 16 or width % heads:
         raise ValueError(f"width must be a multiple of 16 and of the {heads} heads, not {width}")
+    if layers < 1:
+        raise ValueError(f"fusion_layers must be at least 1, not {layers}")
     if not 1 <= objects <= GRID**2:
         raise ValueError(f"objects must lie between 1 and {GRID**2}, the number of cells, not {objects}")
     if referents not in ("one", "any"):

@@ -38,7 +38,7 @@ def propose(middle: Tensor, compact: Tensor, pixels: Tensor) -> Tensor:
 
 def points_to(ways: Tensor) -> Tensor:
     """Where the cells of a grid point to with unbounded `ways` along x and y: ``[I, 2, h, w]`` to ``[I, h * w, 2]``."""
-    return centers(*ways.shape[2:], ways.device) + REACH * ways.flatten(2).mT.tanh()
+    return centers(ways.shape[2], ways.shape[3], ways.device) + REACH * ways.flatten(2).mT.tanh()
 
 
 def pairwise_iou(masks: Tensor) -> Tensor:
