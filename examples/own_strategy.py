@@ -62,7 +62,7 @@ class Confident(Strategy):
 def main(steps: int, out: Path) -> None:
     """Data, training, evaluation."""
     torch.set_num_threads(2)
-    write_shapes(out / "data", images={"train": min(4 * steps, 500), "val": 20})
+    write_shapes(out / "data", images={"train": min(12 * steps, 500), "val": 20})
     prepare_dataset(out / "data", out / "shapes.parquet", dataset="shapes", split_by="unc", progress=False)
     table = ReferringTable.open(out / "shapes.parquet")
 

@@ -9,8 +9,8 @@ from maskris.models.loading import load_model
 
 
 def test_quickstart_makes_what_it_promises_and_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(writer, "IMAGES", {"train": 8, "val": 14, "testA": 3, "testB": 3})
-    command = ["quickstart", "--out", str(tmp_path / "q"), "--scenes", "8", "--compare", "--training.steps", "2"]
+    monkeypatch.setattr(writer, "IMAGES", {"train": 12, "val": 14, "testA": 3, "testB": 3, "longer": 5})
+    command = ["quickstart", "--out", str(tmp_path / "q"), "--scenes", "12", "--compare", "--training.steps", "2"]
     assert main(command) == 0
     summary = json.loads((tmp_path / "q" / "summary.json").read_text())
     for scores in (summary, summary["occlusion_25"], summary["supervised"], summary["splits"]["testB"]):

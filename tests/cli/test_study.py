@@ -34,7 +34,7 @@ def test_shipped_studies_are_complete_and_their_recipes_are_accepted(tmp_path, m
 def test_a_model_to_start_from_must_be_there_before_anything_is_trained(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     variant = plan_study("fine-tuning").variants[0]
-    message = "'supervised, 1200 steps more': there is no folder ./quickstart/supervised with a model to start from"
+    message = "'supervised, 300 steps more': there is no folder ./quickstart/supervised with a model to start from"
     with pytest.raises(StudyError, match=message):
         check_variant(variant, tmp_path / "a.yaml", [])
     check_variant(variant, tmp_path / "a.yaml", ["--training.init_from", "somebody/on-the-hub"])

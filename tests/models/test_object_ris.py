@@ -44,7 +44,7 @@ def test_the_answer_is_the_mask_of_one_object_and_a_mixture_in_training() -> Non
         found = model(batch).sigmoid().flatten(1)
         mixture = model.train()(batch).sigmoid().flatten(1)
     masks = 0.998 * features.masks[batch.image_index].flatten(2) + 0.001  # [N, K, h * w]
-    assert found.shape == (4, 16 * 24)
+    assert found.shape == (4, 32 * 48)
     nearest = (masks - found[:, None]).abs().amax(2).amin(1)
     assert nearest.max() < 1e-5
     assert (mixture <= masks.amax(1) + 1e-5).all()
@@ -54,13 +54,13 @@ def test_the_answer_is_the_mask_of_one_object_and_a_mixture_in_training() -> Non
 def test_the_answer_has_the_highest_expected_iou(monkeypatch: pytest.MonkeyPatch) -> None:
     # Two proposals of one object share its probability; together they outweigh a third one that is likelier than each.
     model = small(objects=3)
-    masks = torch.zeros(1, 3, 16, 24)
+    masks = torch.zeros(1, 3, 32, 48)
     masks[0, 0, :4] = masks[0, 1, :4, 1:] = masks[0, 2, 10:] = 1
     features = Objects(torch.zeros(1, 3, 32), masks, torch.zeros(1, GRID**2, 32))
     ids = torch.tensor([[1]])
     for probabilities, best in (([0.3, 0.29, 0.41, 1e-9], 0), ([0.2, 0.1, 0.7, 1e-9], 2)):
-        scores = torch.tensor(probabilities).log()[None, :, None]
-        monkeypatch.setattr(model.score, "forward", lambda x, scores=scores: scores)
+        scores = torch.tensor(probabilities).log()[None]
+        monkeypatch.setattr(model, "_score", lambda *given, scores=scores: scores)
         with torch.no_grad():
             found = model.segment(features, ids, torch.ones_like(ids), torch.tensor([0]))[0, 0]
         assert torch.equal(found > 0, masks[0, best] > 0)
@@ -73,9 +73,9 @@ def test_any_number_of_referents() -> None:
         features = model.encode_image(model.preprocess.normalize(batch.images))
         found = {}
         for above in (5.0, -5.0):  # of every object over nothing
-            scores = torch.full((4, 6, 1), above)
+            scores = torch.full((4, 6), above)
             scores[:, -1] = 0
-            model.score.forward = lambda x, scores=scores: scores  # type: ignore[method-assign]
+            model._score = lambda *given, scores=scores: scores  # type: ignore[method-assign]
             found[above] = model.eval()(batch).sigmoid().flatten(1)
         likely = model.train()(batch).sigmoid().flatten(1)
     union = 1 - (1 - features.masks[batch.image_index].flatten(2)).prod(1)
@@ -109,8 +109,8 @@ def test_neither_padding_nor_neighbors_matter() -> None:
 
 
 def test_layers_begin_differently() -> None:
-    model = small(fusion_layers=2)
-    first, second = model.fusion_layers
+    model = small(image_layers=2)
+    first, second = model.cell_layers
     for (name, one), two in zip(first.named_parameters(), second.parameters(), strict=True):
         if one.ndim == 2:
             assert not torch.equal(one, two), name
@@ -130,6 +130,7 @@ def test_features_of_cells_and_words() -> None:
         ({"preprocess": {"height": 30, "width": 48}}, "multiples of 8"),
         ({"width": 40}, "multiple of 16"),
         ({"objects": 65}, "between 1 and 64"),
+        ({"fusion_layers": 0}, "at least 1"),
         ({"referents": "two"}, '"one" or "any"'),
     ],
 )

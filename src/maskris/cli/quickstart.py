@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from maskris.data.table import ReferringTable
-    from maskris.evaluation.metrics import Scores
     from maskris.evaluation.result import Evaluation
     from maskris.models.base import RISModel
 
@@ -61,7 +60,7 @@ def _run(out: Path, minutes: float | None, compare: bool, seed: int, scenes: int
     from maskris.evaluation.evaluator import evaluate
     from maskris.experiments.recipe import Recipe
     from maskris.experiments.run import build_trainer
-    from maskris.reporting.scores import scores_table
+    from maskris.reporting.scores import groups_table
     from maskris.robustness.occlusion import PatchOcclusion
     from maskris.utils.files import write_json
 
@@ -92,12 +91,11 @@ def _run(out: Path, minutes: float | None, compare: bool, seed: int, scenes: int
         clean.save(folder / "unseen.parquet")
         occluded.save(folder / "unseen_occluded.parquet")
         results[name] = clean, occluded
-    groups = {}
+    columns: dict[str, Evaluation] = {}
     for name, (clean, occluded) in results.items():
-        show(clean)
-        groups[name] = _scores(clean, "val")
-        groups[f"{name}, {OCCLUSION:.0%} hidden"] = _scores(occluded, "val")
-    show(scores_table(groups, title="Unseen scenes (val)", heading="model"))
+        columns |= {name: clean, f"{name}, {OCCLUSION:.0%} hidden": occluded}
+    show(groups_table(columns, "split", title="mIoU on unseen scenes"))
+    show(groups_table({name: _val(result) for name, result in columns.items()}, "kind", title="mIoU on val by kind"))
     say("4/4  Drawing what was found")
     _draw(models, val, results["MaskRIS"][0]).save(out / "overview.png")
     summary = {"seconds": round(time.perf_counter() - start, 1), **_numbers(*results["MaskRIS"])}
@@ -127,21 +125,20 @@ def _steps(out: Path, minutes: float, seconds: float, table: "ReferringTable", o
     return steps
 
 
-def _scores(evaluation: "Evaluation", split: str) -> "Scores":
-    return evaluation.breakdown("split")[f"shapes unc {split}"]
+def _val(evaluation: "Evaluation") -> "Evaluation":
+    """Scenes like those of the training."""
+    return evaluation.parts("split")["shapes unc val"]
 
 
 def _numbers(clean: "Evaluation", occluded: "Evaluation") -> dict[str, Any]:
     """What summary.json holds: scenes like those of the training on top, the other splits below."""
 
-    def scores(evaluation: "Evaluation", split: str) -> dict[str, Any]:
-        return dict(_scores(evaluation, split).values)
+    def scores(clean: "Evaluation", occluded: "Evaluation") -> dict[str, Any]:
+        return dict(clean.scores.values) | {"occlusion_25": dict(occluded.scores.values)}
 
-    splits = {
-        split: scores(clean, split) | {"occlusion_25": scores(occluded, split)} for split in ("val", "testA", "testB")
-    }
-    val = clean.parts("split")["shapes unc val"].breakdown("kind")
-    kinds = {kind: scores.values["mIoU"] for kind, scores in val.items()}
+    hidden = occluded.parts("split")
+    splits = {name.split()[-1]: scores(part, hidden[name]) for name, part in clean.parts("split").items()}
+    kinds = {kind: found.values["mIoU"] for kind, found in _val(clean).breakdown("kind").items()}
     return splits.pop("val") | {"mIoU_by_kind": kinds, "splits": splits}
 
 

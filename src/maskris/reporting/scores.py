@@ -51,6 +51,23 @@ def scores_table(groups: Mapping[str, Scores], title: str = "", heading: str = "
     return Table([heading, *columns], rows, title, caption)
 
 
+def groups_table(results: Mapping[str, Evaluation], by: str, metric: str = "mIoU", title: str = "") -> Table:
+    """One metric of several evaluations of the same expressions, group by group.
+
+    Args:
+        results: By the headings of their columns.
+        by: Which groups, as for `Evaluation.breakdown`; the first row holds all of them together.
+        metric: Its key.
+        title: Of the table.
+    """
+    found = {name: {"all": result.scores, **result.breakdown(by)} for name, result in results.items()}
+    first = next(iter(found.values()))
+    rows = [
+        [group, f"{first[group].n:,}", *(_cell(metric)(scores[group]) for scores in found.values())] for group in first
+    ]
+    return Table([by, "N", *found], rows, title)
+
+
 def _cell(key: str) -> Callable[[Scores], str]:
     return lambda scores: percent(scores.values.get(key))
 

@@ -1,11 +1,13 @@
 """Proposals of objects: each is kept once, and measured."""
 
+import math
+
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
 
-from maskris.models.layers.objects import centers, distinct, geometry, pairwise_iou
+from maskris.models.layers.objects import centers, distinct, geometry, pairwise_iou, points_to, propose
 
 
 @settings(max_examples=30, deadline=None)
@@ -42,3 +44,22 @@ def test_iou_of_pairs() -> None:
     iou = pairwise_iou(masks)[0]
     torch.testing.assert_close(iou[0], torch.tensor([1.0, 0.5, 0.0]), atol=1e-3, rtol=0)
     assert iou[2].tolist() == [0, 0, 0], "two empty masks share nothing"
+
+
+def test_a_proposal_is_what_points_to_the_same_center() -> None:
+    # The left half of the pixels points left, the right half right, as far as they may; the lower half is background.
+    pixels = torch.zeros(1, 3, 4, 8)
+    pixels[:, 0, :, :4], pixels[:, 0, :, 4:] = -20, 20
+    pixels[:, 2, :2], pixels[:, 2, 2:] = 20, -20
+    ways = torch.zeros(1, 2, 2, 2)
+    ways[:, 0, :, 0], ways[:, 0, :, 1] = -20, 20
+    middle, compact = points_to(ways), torch.zeros(1, 4)
+    masks = propose(middle, compact, pixels).view(2, 2, 4, 8)  # of the four cells
+    assert masks[:, :, 2:].max() < 1e-6, "background belongs to nothing"
+    assert masks[0, 0, :2, :4].amin() > masks[0, 0, :2, 4:].amax()
+    assert masks[0, 1, :2, 4:].amin() > masks[0, 1, :2, :4].amax()
+    x, y = centers(4, 8).view(4, 8, 2)[0, 1].tolist()
+    distance = (x + 0.5) ** 2 + (y + 0.5) ** 2  # the cell lies at (-0.5, -0.5), and both point as far to the left
+    assert masks[0, 0, 0, 1].item() == pytest.approx(math.exp(-distance / 0.08), rel=1e-4)
+    closer = propose(middle, compact + math.log(3), pixels).view(2, 2, 4, 8)
+    assert closer[0, 0, 0, 1].item() == pytest.approx(math.exp(-3 * distance / 0.08), rel=1e-4)

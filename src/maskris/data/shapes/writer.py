@@ -178,7 +178,7 @@ class _Writer:
 EDITION = 2
 """Of the scenes and sentences: data of another edition are not the same data set, and are made anew."""
 
-IMAGES = {"train": 2000, "val": 150, "testA": 75, "testB": 75}
+IMAGES = {"train": 2000, "val": 150, "testA": 75, "testB": 75, "combinations": 75, "longer": 75}
 SIZE = 128  # of the pictures; the model's input is 64
 
 
