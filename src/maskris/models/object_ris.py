@@ -18,6 +18,7 @@ from maskris.models.encoders.sources import build_tokenizer
 from maskris.models.layers.attention import sine_encoding
 from maskris.models.layers.blocks import CountingAttention, ResidualBlock, Transformer
 from maskris.models.layers.objects import distinct, geometry, pairwise_iou, points_to, propose, take
+from maskris.models.layers.pixel_decoder import PixelDecoder
 from maskris.models.optimizer_groups import Part, parameter_groups
 
 GRID = 8
@@ -89,12 +90,7 @@ class ObjectRIS(RISModel):
         self.cell_position = nn.Linear(width, width)
         self.cell_layers = Transformer(width, heads, image_layers)
         self.cell_norm = nn.LayerNorm(width)
-        # Four views meet in a pixel: what is here, what is around it, what the image is like, and where it lies.
-        self.here, self.around = nn.Conv2d(half, detail, 1), nn.Conv2d(width, 4 * detail, 1)
-        self.everywhere, self.pixel_position = nn.Conv2d(width, detail, 1), nn.Conv2d(width, detail, 1)
-        self.pixels = nn.Sequential(
-            nn.GELU(), nn.Conv2d(detail, detail, 3, padding=1), nn.GELU(), nn.Conv2d(detail, detail, 3, padding=1)
-        )
+        self.pixels = PixelDecoder(half, width, detail)  # [I, detail, h, w]
         # Of each pixel of the input the way to the center of its object, and whether it is on one.
         self.pixel_head = nn.Sequential(nn.GELU(), nn.Conv2d(detail, 4 * 3, 1), nn.PixelShuffle(2))
         self.cell_head = nn.Linear(width, 3)  # the way to the center of its object, and how compact that is
@@ -114,16 +110,11 @@ class ObjectRIS(RISModel):
     def encode_image(self, images: Tensor) -> Objects:
         """Normalized images ``[I, 3, H, W]``, whose sides are multiples of 8, to their objects."""
         fine = self.stem(images)
-        body = self.body(fine)
-        height, width = fine.shape[2:]
+        body, size = self.body(fine), (fine.shape[2], fine.shape[3])
         grid = F.adaptive_avg_pool2d(body, GRID).flatten(2).mT  # [I, C, D]
         place = self.cell_position(sine_encoding(GRID, GRID, grid.shape[2], images.device).to(images))
         cells = self.cell_norm(self.cell_layers(grid + place))
-        whole = self.everywhere(cells.mT.unflatten(2, (GRID, GRID)))
-        place = sine_encoding(height, width, grid.shape[2], images.device).to(images).mT.unflatten(1, (height, width))
-        pixels = self.here(fine) + F.pixel_shuffle(self.around(body), 2) + self.pixel_position(place)
-        pixels = pixels + F.interpolate(whole, size=(height, width), mode="bilinear")
-        pixels = pixels + self.pixels(pixels)  # [I, detail, h, w]
+        pixels = self.pixels(fine, body, cells.mT.unflatten(2, (GRID, GRID)))
         vote = self.pixel_head(pixels)  # [I, 3, H, W]
         own = self.cell_head(cells)  # [I, C, 3]
         middle, compact = points_to(own[..., :2].mT.unflatten(2, (GRID, GRID))), own[..., 2]
@@ -132,8 +123,8 @@ class ObjectRIS(RISModel):
         masks = propose(take(middle, kept), take(compact, kept), vote).unflatten(2, images.shape[2:])
         rough = F.avg_pool2d(masks.detach(), 2).flatten(2)  # [I, K, h * w]
         share = rough / (rough.sum(2, keepdim=True) + 0.1)
-        seen = torch.cat([pixels, F.interpolate(body, size=(height, width))], dim=1).flatten(2).mT
-        vectors = take(cells, kept) + self.appearance(share @ seen) + self.geometry(geometry(rough, (height, width)))
+        seen = torch.cat([pixels, F.interpolate(body, size=size)], dim=1).flatten(2).mT
+        vectors = take(cells, kept) + self.appearance(share @ seen) + self.geometry(geometry(rough, size))
         return Objects(vectors, masks, cells)
 
     def segment(self, features: Objects, input_ids: Tensor, attention_mask: Tensor, image_index: Tensor) -> Tensor:
