@@ -21,6 +21,7 @@ def steps_within(seconds: float, name: str, table: ReferringTable, overrides: li
 
     Raises:
         ValueError: If not even a hundred steps fit.
+        KeyboardInterrupt: If a signal asked to stop meanwhile.
     """
     # What a run costs beside its steps, such as reading pictures and writing a checkpoint, is in both.
     pace = (_try(_LONG, name, table, overrides) - _try(_SHORT, name, table, overrides)) / (_LONG - _SHORT)
@@ -36,4 +37,7 @@ def steps_within(seconds: float, name: str, table: ReferringTable, overrides: li
 def _try(steps: int, name: str, table: ReferringTable, overrides: list[str]) -> float:
     recipe = Recipe(name, [*overrides, f"--training.steps={steps}", "--training.warmup_steps=0"])
     with TemporaryDirectory() as folder:
-        return build_trainer(recipe, table, Path(folder), validate=False, progress=False).fit().seconds
+        result = build_trainer(recipe, table, Path(folder), validate=False, progress=False).fit()
+    if result.interrupted is not None:  # the trainer ends quietly, and nothing may begin after it
+        raise KeyboardInterrupt
+    return result.seconds
