@@ -33,7 +33,7 @@ def quickstart(
 ) -> int:
     """Make data, train a small network with MaskRIS, evaluate it on unseen scenes and draw what it finds.
 
-    Takes about five minutes on two CPU cores and needs no download. A run that was interrupted goes on where it stopped
+    Takes about five minutes on a CPU core and needs no download. A run that was interrupted goes on where it stopped
     when the same command is given again.
 
     Args:

@@ -42,8 +42,7 @@ class Transformer(nn.Sequential):
 class CountingAttention(nn.Module):
     """Attention whose weights do not share one whole: each of the others counts or doesn't.
 
-    A softmax tells which of the others fits best, but hardly how many do; from a sum of sigmoids a network learns ranks
-    ("the second from the left") in half the steps or less.
+    A softmax tells which of the others fits best, but hardly how many do; ranks ("the second from the left") are sums.
 
     Raises:
         ValueError: If `width` is not a multiple of `heads`.
