@@ -17,7 +17,7 @@ from maskris.models.base import RISModel
 from maskris.models.encoders.sources import build_tokenizer
 from maskris.models.layers.attention import sine_encoding
 from maskris.models.layers.blocks import CountingAttention, ResidualBlock, Transformer
-from maskris.models.layers.objects import distinct, geometry, pairwise_iou, points_to, propose, take
+from maskris.models.layers.objects import distinct, geometry, pairwise_iou, points_to, propose, shares, take
 from maskris.models.layers.pixel_decoder import PixelDecoder
 from maskris.models.optimizer_groups import Part, parameter_groups
 
@@ -122,9 +122,8 @@ class ObjectRIS(RISModel):
             kept = distinct(propose(middle, compact, F.avg_pool2d(vote, 4)), self.objects)  # [I, K]
         masks = propose(take(middle, kept), take(compact, kept), vote).unflatten(2, images.shape[2:])
         rough = F.avg_pool2d(masks.detach(), 2).flatten(2)  # [I, K, h * w]
-        share = rough / (rough.sum(2, keepdim=True) + 0.1)
         seen = torch.cat([pixels, F.interpolate(body, size=size)], dim=1).flatten(2).mT
-        vectors = take(cells, kept) + self.appearance(share @ seen) + self.geometry(geometry(rough, size))
+        vectors = take(cells, kept) + self.appearance(shares(rough) @ seen) + self.geometry(geometry(rough, size))
         return Objects(vectors, masks, cells)
 
     def segment(self, features: Objects, input_ids: Tensor, attention_mask: Tensor, image_index: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from maskris.data.shapes.phrases import (
     descriptions,
     is_larger,
     is_related,
+    members,
     names,
 )
 from maskris.data.shapes.scene import UNITS, Scene, Thing
@@ -31,7 +32,7 @@ def single_target_texts(scene: Scene, number: int, variant: str) -> Iterator[tup
     if variant != "shapes+":
         makers += [("location", _location), ("relation", _relation), ("ordinal", _ordinal)]
     for description in descriptions(scene.things[number]):
-        group = [i for i, thing in enumerate(scene.things) if description.fits(thing)]
+        group = members(scene.things, description)
         for kind, maker in makers:
             for sentence, *phrases in maker(scene, number, description, group):
                 for text in [f"the {sentence}"] if variant == "shapesg" else phrases:

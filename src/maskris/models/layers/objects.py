@@ -78,6 +78,11 @@ def take(values: Tensor, kept: Tensor) -> Tensor:
     return values[torch.arange(len(kept), device=kept.device)[:, None], kept]
 
 
+def shares(masks: Tensor) -> Tensor:
+    """What each pixel is of its mask ``[I, K, P]``: weights that add up to 1, or to less where hardly anything is."""
+    return masks / (masks.sum(2, keepdim=True) + 0.1)
+
+
 def geometry(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Place and size of objects, each of the numbers about 1 in size.
 
@@ -91,7 +96,7 @@ def geometry(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """
     grid = centers(*size, masks.device)
     area = masks.mean(2, keepdim=True)
-    share = masks / (masks.sum(2, keepdim=True) + 0.1)
+    share = shares(masks)
     middle = share @ grid
     spread = (share @ grid.square() - middle.square()).clamp(min=1e-4).sqrt()
     sure = (masks.square().mean(2, keepdim=True) + 1e-4) / (area + 1e-4)
