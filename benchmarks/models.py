@@ -24,7 +24,7 @@ from maskris.models.clipseg import CLIPSeg
 from maskris.models.cris.model import CRIS
 from maskris.models.etris.model import ETRIS
 from maskris.models.lavt import LAVT
-from maskris.strategies.losses import MaskCriterion
+from maskris.strategies.criteria.masks import MaskCriterion
 
 LENGTH = 20
 """Tokens of the sentence, where a model doesn't always read the same number."""

@@ -20,7 +20,7 @@ LAYERS = (
     ("demo",),
     ("cli",),
     ("reporting",),
-    ("experiments",),
+    ("experiments", "labeling"),
     ("robustness", "training"),
     ("evaluation", "inference", "strategies"),
     ("models", "fetch"),

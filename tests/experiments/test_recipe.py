@@ -208,12 +208,14 @@ def test_what_a_recipe_does_not_say_comes_from_its_base(network):
 
 PAPERS_METHOD = {
     **{"image": {"ratio": 0.75, "patch_size": 32, "sampling": "random", "fill": 0.0}, "clean_weight": 0.5},
-    **{"text": {"ratio": 0.15, "mask": 0.8, "random": 0.1}, "criterion": None, "soft_weights": [0.9, 1.1]},
-    **{"single_forward": False, "normalize_soft_loss": False, "teacher_without_dropout": False},
+    **{"text": {"ratio": 0.15, "mask": 0.8, "random": 0.1}, "criterion": None},
+    **{"single_forward": False, "teacher_without_dropout": False},
 }
 BINARY = {
     "class_path": "maskris.MaskCriterion",
-    "init_args": {"background": 1.0, "referent": 1.0, "resolution": "logits"},
+    "init_args": {
+        **{"background": 1.0, "referent": 1.0, "resolution": "logits", "soft_weights": None, "normalize_soft": False},
+    },
 }
 PUBLISHED_MODELS = {  # all that is no encoder, tokenizer or preprocessing
     "": {
@@ -246,7 +248,7 @@ def test_every_value_of_model_and_method_is_the_published_one(network):
     outside = {"vision", "text", "clip", "tokenizer", "preprocess"}
     assert {key: value for key, value in model.items() if key not in outside} == PUBLISHED_MODELS[network]
     clips = "cris-" in network or "etris-" in network
-    assert method == PAPERS_METHOD | ({"criterion": BINARY, "soft_weights": [1.0, 1.0]} if clips else {})
+    assert method == PAPERS_METHOD | ({"criterion": BINARY} if clips else {})
     first = read_recipe(f"{network}refcoco-maskris")
     for data in DATA[network]:  # what differs between data sets is the length of CLIP's sentences alone
         other = read_recipe(f"{network}{data}-maskris")
@@ -341,7 +343,6 @@ def test_methods_are_trained_alike():
         (["--strategy.image=null"], "MaskRIS", {"image": None, "text": TextMasking()}),
         (["--strategy.text=null"], "MaskRIS", {"image": ImageMasking(0.75, 8), "text": None}),
         (["--strategy.image.sampling=grid"], "MaskRIS", {"image": ImageMasking(0.75, 8, "grid")}),
-        (["--strategy.soft_weights=[1, 1]"], "MaskRIS", {"soft_weights": (1, 1)}),
     ],
 )
 def test_the_method_can_be_changed_on_the_command_line(overrides, name, settings):

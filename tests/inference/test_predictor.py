@@ -162,8 +162,8 @@ def test_masks_are_those_that_evaluation_counts(color_model, painted, tmp_path):
     row = {
         "dataset": "toy", "split_by": "", "split": "val", "image_id": 1, "ref_id": 1, "ann_ids": [1], "ann_id": 1,
         "category": "shape", "image": "a.png", "height": 51, "width": 77, "expressions": ["red", "the blue one"],
-        "kinds": ["", ""], "mask": encode(truth), "mask_source": "annotated", "box": [13.0, 10.0, 47.0, 30.0],
-        "area": int(truth.sum()), "source": "toy.json", "source_sha256": "0" * 64,
+        "kinds": ["", ""], "mask": encode(truth), "mask_source": "annotated", "mask_origin": "",
+        "box": [13.0, 10.0, 47.0, 30.0], "area": int(truth.sum()), "source": "toy.json", "source_sha256": "0" * 64,
     }  # fmt: skip
     for resize in ("stretch", "letterbox"):
         model = color_model((24, 32), resize=resize)

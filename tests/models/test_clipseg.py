@@ -15,7 +15,7 @@ from maskris.batch import Batch
 from maskris.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from maskris.models.clipseg import CLIPSeg
 from maskris.models.loading import load_model
-from maskris.strategies.losses import MaskCriterion
+from maskris.strategies.criteria.masks import MaskCriterion
 
 _SMALL = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
 CONFIG: dict[str, Any] = {

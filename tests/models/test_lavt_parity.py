@@ -24,7 +24,7 @@ from maskris.models.lavt import LAVT
 from maskris.models.weights.convert import load_official
 from maskris.models.weights.lavt import LAVT_RULES
 from maskris.models.weights.rules import rename
-from maskris.strategies.losses import MaskCriterion
+from maskris.strategies.criteria.masks import MaskCriterion
 
 NOISE = 6e-3  # of the golden maps and logits
 

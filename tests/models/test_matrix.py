@@ -12,7 +12,7 @@ from maskris.batch import Batch
 from maskris.models.base import RISModel
 from maskris.models.caris.model import CARIS
 from maskris.models.lavt import LAVT
-from maskris.strategies.losses import MaskCriterion
+from maskris.strategies.criteria.masks import MaskCriterion
 
 SMALL: dict[type[RISModel], dict[str, Any]] = {
     CARIS: {"width": 32, "layers": 1, "heads": 4, "points": 2},

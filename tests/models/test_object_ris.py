@@ -10,7 +10,7 @@ from models.small import WORDS
 from maskris.batch import Batch
 from maskris.models.loading import load_model
 from maskris.models.object_ris import GRID, ObjectRIS, Objects
-from maskris.strategies.losses import MaskCriterion
+from maskris.strategies.criteria.masks import MaskCriterion
 
 PHRASES = ["the red circle", "left", "square of the right circle", "blue"]
 

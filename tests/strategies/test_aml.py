@@ -12,7 +12,7 @@ from strategies.toys import CLS, PAD, SEP, UNK, toy, toy_batch
 from maskris.batch import Batch
 from maskris.models.base import RISModel
 from maskris.strategies.aml import AML, choose, overlap
-from maskris.strategies.losses import MaskCriterion
+from maskris.strategies.criteria.masks import MaskCriterion
 from maskris.strategies.masking import patch_grid
 from maskris.utils.rng import Random
 

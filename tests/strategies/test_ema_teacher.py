@@ -5,8 +5,9 @@ import torch
 from strategies.toys import toy, toy_batch
 from torch import nn
 
+from maskris.strategies.criteria.masks import MaskCriterion
 from maskris.strategies.ema_teacher import EMATeacher
-from maskris.strategies.losses import MaskCriterion, soft_cross_entropy, soft_prediction
+from maskris.strategies.losses import soft_cross_entropy, soft_prediction
 from maskris.strategies.masking import ImageMasking
 from maskris.strategies.maskris import MaskRIS
 from maskris.utils.rng import Random

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from golden import reference
 
 from maskris.batch import Batch
-from maskris.strategies.losses import MaskCriterion, hard_cross_entropy, soft_cross_entropy, soft_prediction
+from maskris.strategies.criteria.masks import MaskCriterion
+from maskris.strategies.losses import hard_cross_entropy, soft_cross_entropy, soft_prediction
 
 
 def test_hard_loss_is_the_official_one(shared):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from strategies.toys import toy, toy_batch
 
-from maskris.strategies.losses import MaskCriterion
+from maskris.strategies.criteria.masks import MaskCriterion
 from maskris.strategies.masked_augmentation import MaskedAugmentation
 from maskris.strategies.masking import ImageMasking, TextMasking
 from maskris.strategies.maskris import MaskRIS

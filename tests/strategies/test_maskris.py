@@ -9,7 +9,8 @@ from golden import by_official_name, reference, tiny_caris, without_dropout
 
 from maskris.batch import Batch
 from maskris.models.caris.model import CARIS
-from maskris.strategies.losses import MaskCriterion
+from maskris.strategies.criteria.base import Criterion
+from maskris.strategies.criteria.masks import MaskCriterion
 from maskris.strategies.masking import ImageMasking, TextMasking, fill_patches, removed_patches
 from maskris.strategies.maskris import MaskRIS
 from maskris.strategies.supervised import Supervised
@@ -203,9 +204,8 @@ def test_no_gradient_flows_into_the_teacher(small):
     _, ours = backward(small, MaskRIS(clean_weight=0.0, image=ImageMasking(0.0), text=TextMasking(0.0)), small_batch())
     # The student equals its teacher, and at that point cross entropy with equal class weights has no gradient but
     # that of the class weights themselves: the target must have been a constant for that.
-    criterion = MaskRIS(clean_weight=0.0)
     logits = torch.randn(2, 2, 4, 4, requires_grad=True)
-    criterion.learn(logits, logits).backward()
+    MaskCriterion().soft(small, logits, logits).backward()
     target = logits.detach().softmax(1)
     weights = target * torch.tensor([0.9, 1.1]).view(1, 2, 1, 1)
     expected = (weights.sum(1, keepdim=True) * target - weights) / (2 * 16)
@@ -255,13 +255,22 @@ def test_a_single_forward_pass_refuses_batch_statistics(small, monkeypatch):
 def test_criterion_is_whatever_is_handed_in(small):
     calls = []
 
-    def pseudo(model, logits, batch):
-        calls.append(logits.shape)
-        return logits.mean()
+    class Mean(Criterion):
+        def __call__(self, model, logits, batch):
+            calls.append(("clean", logits.shape))
+            return logits.mean()
 
-    clean, _ = MaskRIS(criterion=pseudo, clean_weight=0.25).losses(small, small_batch(), Random(1))
-    assert calls == [torch.Size([4, 2, 16, 16])]
+        def soft(self, model, logits, teacher):
+            calls.append(("distorted", teacher.requires_grad))
+            return (logits - teacher).mean()
+
+    clean, distorted = MaskRIS(criterion=Mean(), clean_weight=0.25).losses(small, small_batch(), Random(1))
+    assert calls == [("clean", torch.Size([4, 2, 16, 16])), ("distorted", False)]
     assert clean.requires_grad
+    assert distorted.requires_grad
+    (both,) = MaskRIS(criterion=Mean(), clean_weight=0.25, single_forward=True).losses(small, small_batch(), Random(1))
+    assert calls[2:] == [("distorted", False), ("clean", torch.Size([4, 2, 16, 16]))]
+    assert both.requires_grad
 
 
 def test_missing_masks_are_an_error(small):
@@ -288,11 +297,11 @@ def test_masking_of_one_kind_leaves_the_other_input_as_it_is(small, nothing):
     assert torch.equal(only_text.input_ids, both.input_ids)
 
 
-def test_soft_weights_are_those_of_the_distorted_term_alone(small):
+def test_the_criterion_decides_about_the_distorted_term_too(small):
     small = without_dropout(copy.deepcopy(small))
     image = ImageMasking(0.5, 8)
     clean, distorted = (x.item() for x in MaskRIS(image).losses(small, small_batch(), Random(1)))
-    plain = MaskRIS(image, soft_weights=(1.0, 1.0))
+    plain = MaskRIS(image, criterion=MaskCriterion(soft_weights=(1.0, 1.0)))
     same, ours = (x.item() for x in plain.losses(small, small_batch(), Random(1)))
     masked = plain.distort(small, small_batch(), Random(1))
     target = small(small_batch()).softmax(1)
@@ -300,5 +309,5 @@ def test_soft_weights_are_those_of_the_distorted_term_alone(small):
     assert same == clean
     assert ours == pytest.approx(0.5 * expected, rel=1e-5)
     assert ours != pytest.approx(distorted, rel=1e-4)
-    with pytest.raises(ValueError, match="soft_weights must be positive, not 0, 1"):
-        MaskRIS(soft_weights=(0, 1))
+    whole = MaskRIS(image, criterion=MaskCriterion(1.0, 1.0))
+    torch.testing.assert_close(list(whole.losses(small, small_batch(), Random(1)))[1].item(), ours)

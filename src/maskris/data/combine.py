@@ -233,7 +233,7 @@ Row = dict[str, Any]
 """A row of a member with its ``number`` among all, its ``member``, its ``photo`` (see `identities`) and its ``place``,
 such as ``"refcoco unc val"``."""
 
-_MASK = ("mask", "mask_source", "height", "width")
+_MASK = ("mask", "mask_source", "mask_origin", "height", "width")
 
 
 def _rows_of(tables: Sequence[ReferringTable]) -> list[Row]:

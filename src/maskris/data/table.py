@@ -60,6 +60,8 @@ class Referent:
         mask: Compressed COCO counts of ``[height, width]``.
         mask_source: ``"annotated"`` by people (an expression without a target too: its mask is known to be empty),
             ``"pseudo"`` by a model, or ``"none"`` where it is unknown.
+        mask_origin: Of a pseudo mask: which model, the hash of its weights, and the rule that made a mask of what it
+            said; ``""`` otherwise, or where nobody noted it.
         box: x, y, width, height of the mask's tight box in pixels; zeros where the mask is empty.
         area: Pixels of the mask.
         source: The annotation file, relative to the data folder.
@@ -83,6 +85,7 @@ class Referent:
     text: str
     mask: bytes
     mask_source: str
+    mask_origin: str
     box: masks.Box
     area: int
     source: str
@@ -312,7 +315,8 @@ class ReferringTable:
         return self.arrow.set_column(SCHEMA.get_field_index("image"), "image", pa.array(images, pa.string()))
 
 
-_REPEATED = ["dataset", "split_by", "split", "category", "image", "text", "mask_source", "source", "source_sha256"]
+_REPEATED = ["dataset", "split_by", "split", "category", "image", "text", "mask_source", "mask_origin"]
+_REPEATED += ["source", "source_sha256"]
 
 
 def _reopen(path: str, images_root: str, rows: np.ndarray | None) -> ReferringTable:
@@ -348,7 +352,7 @@ def _complete(number: int, row: Mapping[str, Any], image_ids: dict[str, int]) ->
     image = Path(given["image"]).as_posix()
     ann_ids = list(given.get("ann_ids", [given["ann_id"]] if given.get("ann_id", -1) >= 0 else []))
     defaults: dict[str, Any] = {
-        **dict.fromkeys(("dataset", "split_by", "category", "text", "source", "source_sha256"), ""),
+        **dict.fromkeys(("dataset", "split_by", "category", "text", "mask_origin", "source", "source_sha256"), ""),
         "split": TRAIN,
         "ref_id": number,
         "image_id": image_ids.setdefault(image, len(image_ids)),

@@ -239,6 +239,7 @@ def describe_data(table: ReferringTable) -> dict[str, Any]:
         "referents": len(table),
         "expressions": table.num_expressions,
         "mask_sources": dict(Counter(table.column("mask_source"))),
+        "mask_origins": sorted(set(table.column("mask_origin")) - {""}),
         "texts": sorted(set(table.column("text")) - {""}),
         "sources": [
             {"source": row["source"], "sha256": row["source_sha256"], "referents": row["count_all"]}

@@ -1,7 +1,7 @@
 """`Evaluation`: one row per expression, from which every number, table and breakdown follows."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
@@ -104,7 +104,7 @@ class Evaluation:
         than that of the published evaluation under this protocol; and what `score` was given.
         """
         texts, published = self.data.get("texts", []), PUBLISHED_INPUTS.get(self.protocol.name)
-        notes = [pseudo_note(self.data.get("mask_sources", {}))]
+        notes = [pseudo_note(self.data.get("mask_sources", {}), self.data.get("mask_origins", []))]
         if published is not None and texts:
             if texts != [published.text]:
                 ours, theirs = " and ".join(_WORDINGS[text] for text in texts), _WORDINGS[published.text]
@@ -223,13 +223,19 @@ class Evaluation:
         return cls(rows.replace_schema_metadata(None), protocol, **values)
 
 
-def pseudo_note(mask_sources: Mapping[str, int]) -> str:
-    """That masks were made by a model, by the number of referents from each source; empty where people made all."""
+def pseudo_note(mask_sources: Mapping[str, int], mask_origins: Collection[str] = ()) -> str:
+    """That masks were made by a model and by which; empty where people made all.
+
+    Args:
+        mask_sources: How many referents have a mask from each source.
+        mask_origins: Which models and rules made the pseudo masks.
+    """
     if not (made := mask_sources.get("pseudo", 0)):
         return ""
+    whose = f" ({'; '.join(sorted(mask_origins))})" if mask_origins else ""
     return (
-        f"the masks of {made:,} of {sum(mask_sources.values()):,} referents are pseudo masks, made by a model and "
-        "annotated by nobody"
+        f"the masks of {made:,} of {sum(mask_sources.values()):,} referents are pseudo masks, made by a model{whose} "
+        "and annotated by nobody"
     )
 
 

@@ -91,8 +91,10 @@ def _warn(recipe: Recipe, chosen: ReferringTable, validation: ReferringTable | N
             f"prepare it with --text {wanted}, or train with --data.text null",
             stacklevel=3,
         )
-    if validation is not None and (note := pseudo_note(Counter(validation.column("mask_source")))):
-        warnings.warn(f"Validation: {note}", stacklevel=3)
+    if validation is not None:
+        origins = set(validation.column("mask_origin")) - {""}
+        if note := pseudo_note(Counter(validation.column("mask_source")), origins):
+            warnings.warn(f"Validation: {note}", stacklevel=3)
 
 
 def train(

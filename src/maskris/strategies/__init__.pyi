@@ -1,8 +1,8 @@
 from .aml import AML as AML
 from .base import Strategy as Strategy
+from .criteria.base import Criterion as Criterion
+from .criteria.masks import MaskCriterion as MaskCriterion
 from .ema_teacher import EMATeacher as EMATeacher
-from .losses import Criterion as Criterion
-from .losses import MaskCriterion as MaskCriterion
 from .losses import hard_cross_entropy as hard_cross_entropy
 from .losses import soft_cross_entropy as soft_cross_entropy
 from .losses import soft_prediction as soft_prediction

@@ -10,7 +10,8 @@ from torch import Tensor
 from maskris.batch import Batch
 from maskris.models.base import RISModel, evaluation_mode
 from maskris.strategies.base import Strategy
-from maskris.strategies.losses import Criterion, MaskCriterion
+from maskris.strategies.criteria.base import Criterion
+from maskris.strategies.criteria.masks import MaskCriterion
 from maskris.strategies.masking import fill_patches, patch_grid
 from maskris.utils.rng import Random, generator
 

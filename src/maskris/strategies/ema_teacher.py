@@ -7,7 +7,7 @@ from torch import Tensor
 
 from maskris.batch import Batch
 from maskris.models.base import RISModel, evaluation_mode
-from maskris.strategies.losses import CLASS_WEIGHTS, Criterion
+from maskris.strategies.criteria.base import Criterion
 from maskris.strategies.masking import IMAGE_MASKING, TEXT_MASKING, ImageMasking, TextMasking
 from maskris.strategies.maskris import MaskRIS
 
@@ -27,8 +27,6 @@ class EMATeacher(MaskRIS):
         clean_weight: Weight of the clean term.
         criterion: What supervises the clean pass.
         single_forward: One forward pass of the student over both halves.
-        normalize_soft_loss: Divide the distorted term by the sum of the class weights.
-        soft_weights: Of background and referent in the distorted term.
 
     Raises:
         ValueError: If `decay` is outside [0, 1).
@@ -42,10 +40,8 @@ class EMATeacher(MaskRIS):
         clean_weight: float = 0.5,
         criterion: Criterion | None = None,
         single_forward: bool = False,
-        normalize_soft_loss: bool = False,
-        soft_weights: tuple[float, float] = CLASS_WEIGHTS,
     ) -> None:
-        super().__init__(image, text, clean_weight, criterion, single_forward, normalize_soft_loss, soft_weights, True)
+        super().__init__(image, text, clean_weight, criterion, single_forward, teacher_without_dropout=True)
         if not 0 <= decay < 1:
             raise ValueError(f"decay must lie in [0, 1), not {decay}")
         self.decay = decay

@@ -1,72 +1,11 @@
-"""Losses: ground-truth masks supervise the clean pass, soft predictions the distorted one."""
-
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Literal
+"""Cross entropy with masks, and with soft predictions."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskris.batch import Batch
-from maskris.models.base import RISModel
-
 CLASS_WEIGHTS = (0.9, 1.1)
 """Weights of background and referent in the official implementation."""
-
-
-class Criterion(ABC):
-    """Supervision of the clean pass: ground truth here; pseudo masks or boxes in weakly supervised methods.
-
-    A class and not a protocol, so that recipes can name one.
-    """
-
-    @abstractmethod
-    def __call__(self, model: RISModel, logits: Tensor, batch: Batch) -> Tensor:
-        """Scalar loss of the clean logits ``[N, C, h, w]``."""
-
-
-@dataclass(frozen=True)
-class MaskCriterion(Criterion):
-    """Cross entropy against the ground-truth masks (MaskRIS equation 1).
-
-    Two channels: weighted, divided by the sum of the pixels' weights. One channel: binary, weighted the same way.
-
-    Attributes:
-        background: Weight of background pixels.
-        referent: Weight of the referent's pixels.
-        resolution: ``"masks"`` upsamples the logits to the masks (CARIS, LAVT); ``"logits"`` resizes the masks to the
-            logits, to the nearest pixel (CRIS, ETRIS, with both weights 1).
-
-    Raises:
-        ValueError: If a weight is not positive, or the resolution is unknown.
-    """
-
-    background: float = CLASS_WEIGHTS[0]
-    referent: float = CLASS_WEIGHTS[1]
-    resolution: Literal["masks", "logits"] = "masks"
-
-    def __post_init__(self) -> None:
-        """Check the values (they come from recipes)."""
-        if min(self.background, self.referent) <= 0:
-            raise ValueError(f"The weights of the classes must be positive, not {self.background}, {self.referent}")
-        if self.resolution not in ("masks", "logits"):
-            raise ValueError(f"resolution must be 'masks' or 'logits', not {self.resolution!r}")
-
-    def __call__(self, model: RISModel, logits: Tensor, batch: Batch) -> Tensor:
-        """Loss of logits ``[N, C, h, w]`` against masks ``[N, H, W]``, brought to one size.
-
-        Raises:
-            ValueError: If the batch has no masks.
-        """
-        if batch.masks is None:
-            raise ValueError("This batch has no masks to learn from: the data set was opened without them")
-        masks = batch.masks
-        if self.resolution == "masks":
-            logits = model.upsample(logits, (masks.shape[1], masks.shape[2]))
-        elif masks.shape[1:] != logits.shape[2:]:
-            masks = F.interpolate(masks[:, None].to(logits.dtype), size=logits.shape[2:], mode="nearest")[:, 0]
-        return hard_cross_entropy(logits, masks, (self.background, self.referent))
 
 
 def hard_cross_entropy(logits: Tensor, masks: Tensor, weights: tuple[float, float] = CLASS_WEIGHTS) -> Tensor:

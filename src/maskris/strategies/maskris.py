@@ -9,7 +9,8 @@ from torch import Tensor
 from maskris.batch import Batch
 from maskris.models.base import RISModel, evaluation_mode
 from maskris.strategies.base import Strategy
-from maskris.strategies.losses import CLASS_WEIGHTS, Criterion, MaskCriterion, soft_cross_entropy, soft_prediction
+from maskris.strategies.criteria.base import Criterion
+from maskris.strategies.criteria.masks import MaskCriterion
 from maskris.strategies.masking import IMAGE_MASKING, TEXT_MASKING, ImageMasking, TextMasking, mask_batch
 from maskris.strategies.memory import fits
 from maskris.utils.rng import Random
@@ -25,19 +26,16 @@ class MaskRIS(Strategy):
         image: Masking of the images; ``None`` leaves them as they are.
         text: Masking of the words; ``None`` leaves them as they are.
         clean_weight: Weight of the clean term; the distorted term weighs ``1 - clean_weight``.
-        criterion: What supervises the clean pass; cross entropy with the masks by default.
+        criterion: What supervises the clean pass, and how the distorted pass learns from it; cross entropy with the
+            masks, and with the soft prediction, by default.
         single_forward: One forward pass over both halves instead of two: the same gradient from one loss, faster on
             small inputs and on GPUs, twice the activations. Only for models without batch statistics. ``"auto"``
             chooses it where both halves of the first batch fit into memory; a resumed run keeps the choice.
-        normalize_soft_loss: Divide the distorted term by the sum of the class weights instead of the number of pixels.
-        soft_weights: Of background and referent in the distorted term; (1, 1) is the plain cross entropy of CRIS and
-            ETRIS.
         teacher_without_dropout: Let the soft prediction come from a pass of its own in evaluation mode instead of the
             clean training pass (the official code does the latter).
 
     Raises:
-        ValueError: If `clean_weight` is outside [0, 1], a soft weight is not positive, or `single_forward` is
-            something else.
+        ValueError: If `clean_weight` is outside [0, 1], or `single_forward` is something else.
     """
 
     def __init__(
@@ -47,21 +45,16 @@ class MaskRIS(Strategy):
         clean_weight: float = 0.5,
         criterion: Criterion | None = None,
         single_forward: bool | Literal["auto"] = False,
-        normalize_soft_loss: bool = False,
-        soft_weights: tuple[float, float] = CLASS_WEIGHTS,
         teacher_without_dropout: bool = False,
     ) -> None:
         if not 0 <= clean_weight <= 1:
             raise ValueError(f"clean_weight must lie in [0, 1], not {clean_weight}")
         if single_forward not in (True, False, "auto"):
             raise ValueError(f'single_forward must be true, false or "auto", not {single_forward!r}')
-        if min(soft_weights) <= 0:
-            raise ValueError(f"soft_weights must be positive, not {soft_weights[0]}, {soft_weights[1]}")
         self.image, self.text, self.clean_weight = image, text, clean_weight
         self.criterion = criterion or MaskCriterion()
         self.single_forward = single_forward is True
         self.auto = self._undecided = single_forward == "auto"
-        self.normalize_soft_loss, self.soft_weights = normalize_soft_loss, soft_weights
         self.teacher_without_dropout = teacher_without_dropout
 
     @property
@@ -101,25 +94,20 @@ class MaskRIS(Strategy):
         rng.seed_dropout(0)
         if self.single_forward:
             clean_logits, distorted_logits = self.both(model, batch, distorted)
-            yield (
-                self.clean_weight * self.criterion(model, clean_logits, batch)
-                + (1 - self.clean_weight) * self.learn(distorted_logits, clean_logits if teacher is None else teacher)
-            )
+            taught = self.criterion.soft(model, distorted_logits, clean_logits.detach() if teacher is None else teacher)
+            clean = self.criterion(model, clean_logits, batch)
+            yield self.clean_weight * clean + (1 - self.clean_weight) * taught
         else:
             logits = model(batch)
             yield self.clean_weight * self.criterion(model, logits, batch)
             teacher = logits.detach() if teacher is None else teacher
             del logits  # frees the graph of the clean pass before the second pass
             rng.seed_dropout(1)
-            yield (1 - self.clean_weight) * self.learn(model(distorted), teacher)
+            yield (1 - self.clean_weight) * self.criterion.soft(model, model(distorted), teacher)
 
     def distort(self, model: RISModel, batch: Batch, rng: Random) -> Batch:
         """The batch with masked images and words; drawn anew in every step, differently on every rank."""
         return mask_batch(batch, model.tokenizer, self.image, self.text, rng)
-
-    def learn(self, logits: Tensor, teacher: Tensor) -> Tensor:
-        """Cross entropy of the distorted logits with the teacher's soft prediction, at the model's own stride."""
-        return soft_cross_entropy(logits, soft_prediction(teacher), self.soft_weights, self.normalize_soft_loss)
 
     def teach(self, model: RISModel, batch: Batch) -> Tensor:
         """Logits of the clean input without dropout and without gradient."""

@@ -7,7 +7,8 @@ from torch import Tensor
 from maskris.batch import Batch
 from maskris.models.base import RISModel
 from maskris.strategies.base import Strategy
-from maskris.strategies.losses import Criterion, MaskCriterion
+from maskris.strategies.criteria.base import Criterion
+from maskris.strategies.criteria.masks import MaskCriterion
 from maskris.utils.rng import Random
 
 

@@ -19,7 +19,7 @@ from maskris.models.loading import load_model
 from maskris.models.weights.convert import load_official
 from maskris.models.weights.cris import CRIS_RULES
 from maskris.models.weights.rules import rename
-from maskris.strategies.losses import MaskCriterion
+from maskris.strategies.criteria.masks import MaskCriterion
 from maskris.strategies.masking import ImageMasking
 from maskris.strategies.maskris import MaskRIS
 from maskris.utils.rng import Random

@@ -1,0 +1,1 @@
+"""Models that others made and that know photos and phrases already, one file each."""

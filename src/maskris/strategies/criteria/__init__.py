@@ -1,0 +1,1 @@
+"""What supervises a training pass: ground truth, pseudo masks, boxes."""
