@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from maskris.cli.main import main
 from maskris.data.shapes import writer
 from maskris.data.shapes.language import vocabulary
@@ -28,3 +30,22 @@ def test_quickstart_makes_what_it_promises_and_goes_on_where_it_stopped(tmp_path
     assert main(command) == 0
     assert (tmp_path / "q" / "maskris" / "last" / "model.safetensors").read_bytes() == weights
     assert "maskris predict" in capsys.readouterr().out
+
+
+def test_the_number_of_steps_is_not_given_twice(tmp_path, capsys):
+    assert main(["quickstart", "--out", str(tmp_path / "q"), "--minutes", "20", "--training.steps", "5"]) == 1
+    assert "leave out either it or --training.steps" in capsys.readouterr().err
+    assert not (tmp_path / "q").exists()
+
+
+@pytest.mark.parametrize(("minutes", "scenes"), [([], 2000), (["--minutes", "5"], 2000), (["--minutes", "20"], 8000)])
+def test_a_longer_training_gets_more_scenes(minutes, scenes, tmp_path, monkeypatch):
+    asked = []
+
+    def stop(folder, seed, number):
+        asked.append(number)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(writer, "embedded_data", stop)
+    assert main(["quickstart", "--out", str(tmp_path / "q"), *minutes]) == 1
+    assert asked == [scenes]

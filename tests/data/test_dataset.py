@@ -59,6 +59,11 @@ def dataset_of(table, tokenizer, training=True, size=(20, 30), **options):
     return ReferringDataset(table, Preprocess(*size), tokenizer, training=training, **options)
 
 
+def _with_kinds(table, kinds):
+    rows = [row | {"kinds": of_row} for row, of_row in zip(table.to_pylist(), kinds, strict=True)]
+    return ReferringTable.from_rows(rows, table.images_root)
+
+
 def same(a, b):
     """Whether two batches or samples hold the same."""
     return all(
@@ -103,6 +108,34 @@ def test_every_expression_is_drawn_equally_often(table, tokenizer):
     pairs = Counter(tuple(two[epoch, 2].expression_id[:, 0].tolist()) for epoch in range(1200))
     assert len(pairs) == 4 * 3, "every ordered pair of the four referents"
     assert all(60 < n < 140 for n in pairs.values())
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    k=st.integers(1, 12),
+    epoch=st.integers(0, 50),
+    weights=st.dictionaries(st.sampled_from(["", "location", "attribute"]), st.floats(0.1, 9), min_size=1),
+)
+def test_expressions_of_a_kind_are_drawn_as_often_as_it_weighs(table, tokenizer, k, epoch, weights):
+    kinds = [[("location", "attribute", "")[(i + n) % 3] for n in range(count)]
+             for i, count in enumerate(table.expressions_per_row)]  # fmt: skip
+    table = _with_kinds(table, kinds)
+    dataset = dataset_of(table, tokenizer, referents_per_image=k, kind_weights=weights, masks=False)
+    items = range(len(dataset))
+    for item in items:
+        drawn = Counter(tuple(pair) for pair in dataset[epoch, item].expression_id.tolist())
+        rows = table.by_image()[item].tolist() if k > 1 else [item]
+        weight = {(row, n): weights.get(kind, 1.0) for row in rows for n, kind in enumerate(kinds[row])}
+        assert sum(drawn.values()) == k
+        for pair, w in weight.items():
+            assert abs(drawn[pair] - k * w / sum(weight.values())) < 1 + 1e-9, "as often as its share says, within one"
+
+
+def test_weights_of_kinds_that_make_no_sense_are_named(table, tokenizer):
+    with pytest.raises(ValueError, match=r"kind_weights must be positive numbers, not {'ordinal': 0}"):
+        dataset_of(table, tokenizer, kind_weights={"ordinal": 0})
+    with pytest.warns(UserWarning, match="kind_weights names ordinals, but the table has no such expressions"):
+        dataset_of(table, tokenizer, kind_weights={"ordinals": 2})
 
 
 @settings(deadline=None, max_examples=60)

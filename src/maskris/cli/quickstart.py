@@ -28,7 +28,7 @@ def quickstart(
     minutes: float | None = None,
     compare: bool = False,
     seed: int = 0,
-    scenes: int = 2000,
+    scenes: int | None = None,
     overrides: list[str] | None = None,
 ) -> int:
     """Make data, train a small network with MaskRIS, evaluate it on unseen scenes and draw what it finds.
@@ -42,15 +42,24 @@ def quickstart(
             five minutes on a CPU core, if it isn't given.
         compare: Train the supervised twin as well, with the same number of steps, and show both.
         seed: Seed of everything that is drawn.
-        scenes: Scenes of the embedded data set to train on.
+        scenes: Scenes of the embedded data set to train on; by default 2,000, and 8,000 from 10 minutes on.
         overrides: Keys of the recipe with their values.
+
+    Raises:
+        ValueError: If the number of steps is given twice, or the time is too short.
     """
     import torch
+
+    overrides = overrides or []
+    if minutes is not None and any(key.startswith(("--training.steps", "--training.epochs")) for key in overrides):
+        raise ValueError("--minutes chooses the number of steps: leave out either it or --training.steps")
+    if scenes is None:  # fewer are known by heart in a longer training
+        scenes = 8000 if minutes is not None and minutes >= 10 else 2000
 
     threads = torch.get_num_threads()
     torch.set_num_threads(min(THREADS, os.cpu_count() or 1))
     try:
-        return _run(out, minutes, compare, seed, scenes, overrides or [])
+        return _run(out, minutes, compare, seed, scenes, overrides)
     finally:
         torch.set_num_threads(threads)
 

@@ -2,9 +2,11 @@
 
 import os
 import random
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from bisect import bisect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle, islice, zip_longest
+from itertools import accumulate, cycle, islice, zip_longest
 from typing import Any, TypeVar
 
 import numpy as np
@@ -47,7 +49,9 @@ class ReferringDataset(Dataset[LoadedItem]):
 
     In training an item is a referent with one of its expressions, or, with ``referents_per_image = k > 1``, an image
     with `k` of its referents, whose vision encoding they share. An image with fewer gives further expressions of them
-    before it repeats anything. The draws are a function of ``(seed, epoch, item)``: ``dataset[epoch, i]``.
+    before it repeats anything. With `kind_weights` each expression comes up as often as its weight says, within one, so
+    that an item may repeat those of a rare kind. The draws are a function of ``(seed, epoch, item)``:
+    ``dataset[epoch, i]``.
 
     In evaluation an item is an image with every expression of every referent on it: ``dataset[i]``, or some of them:
     ``dataset[i, start, stop]``. Nothing is drawn.
@@ -59,6 +63,8 @@ class ReferringDataset(Dataset[LoadedItem]):
         training: Draw expressions (training) or go through all of them (evaluation).
         seed: Seed of the draws.
         referents_per_image: Expressions per image in training, see above.
+        kind_weights: In training, how often expressions of a kind are drawn relative to the others; 1 where a kind
+            isn't named.
         masks: Load the ground truth.
         cache_images: Keep resized images, masks and token ids in memory, which forked workers share. It takes ``3 H W``
             bytes per image and ``H W`` per referent (four times as much for soft outlines).
@@ -68,7 +74,7 @@ class ReferringDataset(Dataset[LoadedItem]):
 
     Raises:
         ValueError: If the table is empty, a row has no expression, one that is to be trained on has no mask, or there
-            are augmentations without training or without masks.
+            are augmentations without training or without masks; a weight is not positive.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class ReferringDataset(Dataset[LoadedItem]):
         training: bool,
         seed: int = 0,
         referents_per_image: int = 1,
+        kind_weights: Mapping[str, float] | None = None,
         masks: bool = True,
         cache_images: bool = False,
         augment: Sequence[Augmentation] = (),
@@ -97,11 +104,26 @@ class ReferringDataset(Dataset[LoadedItem]):
         self.cache_images = cache_images
         self.augment = tuple(augment)
         self.reduced_decoding = reduced_decoding
+        self.kind_weights = dict(kind_weights or {})
         self._counts: list[int] = table.expressions_per_row.tolist()
         self._images: list[list[int]] = [rows.tolist() for rows in table.by_image()]
         self._image_of = {row: number for number, rows in enumerate(self._images) for row in rows}
         self._cache: dict[str, dict[Any, Any]] = {}  # by kind; bounded by the table
+        self._weights = self._weigh() if training and self.kind_weights else []
         self._check()
+
+    def _weigh(self) -> list[list[float]]:
+        """The weight of each expression of each row."""
+        if wrong := {kind: weight for kind, weight in self.kind_weights.items() if not 0 < weight < float("inf")}:
+            raise ValueError(f"kind_weights must be positive numbers, not {wrong}")
+        kinds = self.table.column("kinds")
+        if missing := self.kind_weights.keys() - (known := {kind for row in kinds for kind in row}):
+            warnings.warn(
+                f"kind_weights names {', '.join(sorted(missing))}, but the table has no such expressions; its kinds "
+                f"are {', '.join(sorted(known - {''})) or 'unknown'}",
+                stacklevel=3,
+            )
+        return [[self.kind_weights.get(kind, 1.0) for kind in row] for row in kinds]
 
     def _check(self) -> None:
         if len(self.table) == 0:
@@ -161,6 +183,8 @@ class ReferringDataset(Dataset[LoadedItem]):
     def _draw(self, epoch: int, item: int) -> list[tuple[int, int]]:
         """Row and expression of each of the `referents_per_image` draws of a training item."""
         k = self.referents_per_image
+        if self._weights:
+            return self._draw_by_weight(random.Random(seed_of(self.seed, "weighted", epoch, int(item))), item)
         if k == 1:
             return [(item, seed_of(self.seed, "expression", epoch, int(item)) % self._counts[item])]
         # Python promises that this stream is the same in all versions, and it is made in a tenth of NumPy's time.
@@ -172,6 +196,14 @@ class ReferringDataset(Dataset[LoadedItem]):
         # Every referent once, then second expressions, then third ones.
         pairs = [pair for round_ in zip_longest(*orders) for pair in round_ if pair is not None]
         return list(islice(cycle(pairs), k))
+
+    def _draw_by_weight(self, rng: random.Random, item: int) -> list[tuple[int, int]]:
+        """Systematic sampling: of k draws, an expression with the share s of all weights gets k s, up or down."""
+        k, rows = self.referents_per_image, self._images[item] if self.referents_per_image > 1 else [item]
+        pairs = sorted(((row, n) for row in rows for n in range(self._counts[row])), key=lambda _: rng.random())
+        ends = list(accumulate(self._weights[row][n] for row, n in pairs))
+        first = rng.random()
+        return [pairs[min(bisect(ends, ends[-1] * (first + i) / k), len(pairs) - 1)] for i in range(k)]
 
     def _augment(self, loaded: LoadedItem, epoch: int, item: int) -> LoadedItem:
         if not self.augment or loaded.masks is None:

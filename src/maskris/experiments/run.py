@@ -63,6 +63,7 @@ def build_trainer(
         training=True,
         seed=config.seed,
         referents_per_image=config.referents_per_image,
+        kind_weights=config.kind_weights,
         cache_images=config.cache_images,
         augment=recipe.augmentations,
         reduced_decoding=recipe.reduced_decoding,

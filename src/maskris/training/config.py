@@ -54,6 +54,8 @@ class TrainingConfig:
             loads in the training process. Changes no result.
         prefetch_factor: Batches that each of them prepares ahead.
         referents_per_image: Referents drawn from one image to share its encoding; 1 draws referents independently.
+        kind_weights: How often expressions of a kind are drawn relative to the others of their image (or referent),
+            such as ``{ordinal: 4}``; kinds that aren't named weigh 1. null draws all alike.
         cache_images: Keep decoded images in memory (small data sets).
         evaluate_every: Steps between evaluations on the validation data, or epoch for once after every epoch; null
             evaluates only at the end.
@@ -94,6 +96,7 @@ class TrainingConfig:
     workers: int = 4
     prefetch_factor: int = 2
     referents_per_image: int = 1
+    kind_weights: dict[str, float] | None = None
     cache_images: bool = False
     evaluate_every: int | Literal["epoch"] | None = None
     evaluate_at_end: bool = True
@@ -131,6 +134,7 @@ class TrainingConfig:
         self._check("max_grad_norm", norm is None or norm > 0, "positive, or null for no clipping")
         object.__setattr__(self, "lr_milestones", shares)  # a list from YAML
         self._check("lr_milestones", all(0 < share < 1 for share in shares), "shares of the run, between 0 and 1")
+        self._check("kind_weights", all(w > 0 for w in (self.kind_weights or {}).values()), "positive numbers")
         self._check("gamma", 0 < self.gamma <= 1, "above 0 and at most 1")
         self._check("optimizer", self.optimizer in get_args(OptimizerName), "adamw or adam")
         self._check("schedule", self.schedule in get_args(Schedule), "poly, step, cosine or constant")
