@@ -64,7 +64,9 @@ def build_trainer(
         seed=config.seed,
         referents_per_image=config.referents_per_image,
         cache_images=config.cache_images,
+        masks=strategy.needs_masks,
         augment=recipe.augmentations,
+        negatives=recipe.negatives,
         reduced_decoding=recipe.reduced_decoding,
     )
     files = {RECIPE: recipe.to_yaml()}
