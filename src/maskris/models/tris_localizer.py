@@ -74,7 +74,7 @@ class TRISLocalizer(RISModel):
     def encode_image(self, images: Tensor) -> Tensor:
         """Normalized images ``[I, 3, H, W]`` to unit vectors ``[I, D, H / 32, W / 32]`` over the channels."""
         last = cast(ModifiedResNet, self.clip.visual).stages(images)[3]
-        return _unit(self.image_projection(last))
+        return _unit(cast(Tensor, self.image_projection(last)))
 
     def encode_text(self, input_ids: Tensor) -> Tensor:
         """Token ids ``[N, L]`` to unit vectors ``[N, D]``."""
@@ -94,7 +94,8 @@ class TRISLocalizer(RISModel):
         """Scores ``[B, N, h, w]`` of images ``[B, D, h, w]`` with the texts ``[B, N, D]`` that each is given."""
         for_images, for_texts = self.prompt(images, texts)
         images, texts = images + 0.1 * for_images, texts + 0.1 * for_texts
-        return self.logit_scale.exp() * (texts @ images.flatten(2)).unflatten(2, images.shape[-2:])
+        products: Tensor = texts @ images.flatten(2)  # [B, N, h w]
+        return self.logit_scale.exp() * products.unflatten(2, images.shape[-2:])
 
     def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Bring scores ``[N, C, h, w]`` to ``[N, C, *size]``, bilinearly; in evaluation negative ones become 0.
@@ -145,4 +146,4 @@ def _image_projection(width: int) -> nn.Sequential:
 
 def _unit(x: Tensor) -> Tensor:
     """Vectors along the channels (dimension 1) at length 1."""
-    return x / x.norm(dim=1, keepdim=True)
+    return x / torch.linalg.vector_norm(x, dim=1, keepdim=True)
