@@ -2,16 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from maskris.batch import Batch
+from maskris.models.base import RISModel
 from maskris.models.tris.model import TRIS
 from maskris.models.tris_localizer import TRISLocalizer
 from maskris.models.weights.convert import load_official
+
+Model = TypeVar("Model", bound=RISModel)
 
 
 def golden(shared: Path, name: str) -> Any:
@@ -64,3 +67,32 @@ def second_stage(shared: Path) -> dict[str, Tensor]:
 def as_batch(images: Tensor, ids: Tensor, **more: Tensor) -> Batch:
     """One expression for each image; padding has id 0."""
     return Batch(images, ids, (ids != 0).long(), torch.arange(len(ids)), **more)
+
+
+def small_tris(seed: int = 0) -> TRIS:
+    """In evaluation mode, with weights under which everything matters."""
+    torch.manual_seed(seed)
+    return _lively(TRIS(**ARGUMENTS, widths=[8, 16, 32, 64]))
+
+
+def small_localizer(seed: int = 0) -> TRISLocalizer:
+    """In evaluation mode, with weights under which everything matters."""
+    torch.manual_seed(seed)
+    return _lively(TRISLocalizer(**ARGUMENTS, width=32))
+
+
+def _lively(model: Model) -> Model:
+    for name, parameter in model.named_parameters():
+        if "bn3" in name or name.endswith("bias"):
+            torch.nn.init.normal_(parameter, 1.0 if name.endswith("bn3.weight") else 0.0, std=0.1)
+        elif "clip.text" in name:
+            parameter.data *= 2
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0  # statistics of one batch, or the maps would shrink from layer to layer
+    ids = torch.randint(1, 50, (4, 12))
+    with torch.no_grad():
+        model.train()(as_batch(torch.randn(4, 3, 64, 96), ids))
+    for norm in norms:
+        norm.momentum = 0.1
+    return model.eval()

@@ -95,7 +95,7 @@ class TRISLocalizer(RISModel):
         for_images, for_texts = self.prompt(images, texts)
         images, texts = images + 0.1 * for_images, texts + 0.1 * for_texts
         products: Tensor = texts @ images.flatten(2)  # [B, N, h w]
-        return self.logit_scale.exp() * products.unflatten(2, images.shape[-2:])
+        return cast(Tensor, self.logit_scale.exp() * products.unflatten(2, images.shape[-2:]))
 
     def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Bring scores ``[N, C, h, w]`` to ``[N, C, *size]``, bilinearly; in evaluation negative ones become 0.
@@ -146,4 +146,4 @@ def _image_projection(width: int) -> nn.Sequential:
 
 def _unit(x: Tensor) -> Tensor:
     """Vectors along the channels (dimension 1) at length 1."""
-    return x / torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return cast(Tensor, x / torch.linalg.vector_norm(x, dim=1, keepdim=True))
