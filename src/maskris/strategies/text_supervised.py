@@ -159,9 +159,15 @@ def classification_loss(scores: Tensor, image_index: Tensor) -> Tensor:
 def image_logits(scores: Tensor) -> Tensor:
     """One logit of each image with each expression ``[I, N]`` from scores ``[I, N, h, w]``.
 
-    A background of score 1 competes at every place. Mean and maximum of the scores, and a prior against empty maps.
+    Mean and maximum of the scores, and a prior on their `shares`, which is against empty maps.
     """
+    share = shares(scores)
     scores = scores.flatten(2)
+    return scores.mean(2) + scores.amax(2) + (1 - share) ** FOCUS * (LEAST_SIZE + share).log()
+
+
+def shares(scores: Tensor) -> Tensor:
+    """The part of each image that each expression takes ``[I, N]``, beside a background of score 1 at every place."""
+    scores = scores.flatten(2)  # [I, N, h w]
     background = torch.ones_like(scores[:, :1])
-    size = torch.cat([background, scores], dim=1).softmax(1)[:, 1:].mean(2)  # [I, N], share of the image
-    return scores.mean(2) + scores.amax(2) + (1 - size) ** FOCUS * (LEAST_SIZE + size).log()
+    return torch.cat([background, scores], dim=1).softmax(1)[:, 1:].mean(2)
