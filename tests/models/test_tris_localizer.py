@@ -12,6 +12,8 @@ from models.tris.test_model import rates
 from safetensors.torch import save_file
 from torch import Tensor
 
+from maskris.evaluation.binarization import binarize
+from maskris.evaluation.protocol import PRESETS
 from maskris.models.clip.resnet import ModifiedResNet
 from maskris.models.clip.scorer import CLIPScorer
 from maskris.models.loading import load_model
@@ -77,12 +79,17 @@ def test_golden_validation_maps(shared: Path, case: dict[str, Tensor]) -> None:
 
 @torch.no_grad()
 def test_golden_numbers_of_the_validation(shared: Path, case: dict[str, Tensor]) -> None:
-    described = golden(shared, "tris_case.json")
+    """Through the protocol: maps are enlarged with aligned corners, and a positive score belongs to the referent."""
+    described, model, protocol = golden(shared, "tris_case.json"), tiny_localizer(shared), PRESETS["tris"]
     intersections, unions = [], []
     for image in range(3):
-        for number in range(image + 1):
-            mask = case[f"validate_cam/{image}_{number}_10{image}"] > 1e-9
-            truth = case[f"val{image}_mask"].bool()
+        ids, truth = case[f"val{image}_word_ids"], case[f"val{image}_mask"].bool()
+        features = model.encode_image(case[f"val{image}_img"])
+        scores = model.segment(features, ids, ids, torch.zeros(len(ids), dtype=torch.long))
+        maps = model.upsample(scores, model.preprocess.size)[:, 0]
+        photo = model.preprocess.restore(maps, truth.shape, align_corners=protocol.align_corners, probabilities=False)
+        for number, mask in enumerate(binarize(photo, protocol)):
+            assert torch.equal(mask, case[f"validate_cam/{image}_{number}_10{image}"] > 1e-9)
             intersections.append((mask & truth).sum().item())
             unions.append((mask | truth).sum().item())
     overall = 100 * sum(intersections) / sum(unions)
