@@ -72,7 +72,9 @@ class TextSupervised(Strategy):
             FileNotFoundError: If there are no weights for it.
             ValueError: If the model's tokens are not those of the scorer.
         """
-        self._judge = CLIPScorer(self.scorer, model.tokenizer).to(batch.images.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # a scorer without weights, for tests, is the same in a run that goes on
+            self._judge = CLIPScorer(self.scorer, model.tokenizer).to(batch.images.device)
 
     def losses(self, model: RISModel, batch: Batch, rng: Random) -> Iterator[Tensor]:
         """Yield the weighted sum of the three losses, which share one forward pass.
