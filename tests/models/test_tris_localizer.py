@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from models.expressions import batch_of
-from models.small_tris import as_batch, far, golden, small_localizer, tiny_localizer
+from models.small_tris import ARGUMENTS, as_batch, far, golden, small_localizer, tiny_localizer
 from models.tris.test_model import rates
 from safetensors.torch import save_file
 from torch import Tensor
@@ -158,6 +158,20 @@ def test_padding_does_not_matter(model: TRISLocalizer) -> None:
     images = torch.randn(1, 3, 64, 64)
     short = model(batch_of(model, images, ["the red circle"], [0]))
     torch.testing.assert_close(model(batch_of(model, images, ["the red circle"], [0], pad_to=10)), short)
+
+
+@torch.no_grad()
+def test_a_cut_sentence_is_read_at_its_largest_id_as_published() -> None:
+    torch.manual_seed(0)
+    model = TRISLocalizer(**ARGUMENTS | {"max_tokens": 4, "keep_end_token": False}, width=32).eval()
+    (long,), (short,) = model.tokenizer(["left the red circle"]).input_ids, model.tokenizer(["left the"]).input_ids
+    end = short[-1]
+    assert len(long) == len(short) == 4
+    assert end not in long
+    sentence = model.clip.text(long[None])[1]
+    words = model.clip.text(long[None])[0] @ model.clip.text.text_projection
+    torch.testing.assert_close(sentence, words[:, long.argmax()])
+    assert TRISLocalizer(**ARGUMENTS | {"max_tokens": 4}).tokenizer(["left the red circle"]).input_ids[0, -1] == end
 
 
 def test_rates_of_the_first_stage(model: TRISLocalizer) -> None:

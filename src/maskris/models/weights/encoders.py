@@ -305,7 +305,7 @@ def clip_config(weights: Mapping[str, Tensor], rules: list[Rule] = CLIP_RULES) -
         "vision_patch_size": None,
         # The resolution is that of the positions of the pool, without which a ResNet has none.
         "image_resolution": _side(weights, "visual.attnpool.positional_embedding") * 32 if pooled else 224,
-        "attention_pool": pooled,
+        **({} if pooled else {"attention_pool": False}),
     }
 
 
