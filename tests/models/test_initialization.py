@@ -25,6 +25,8 @@ from maskris.models.caris.model import ConditionalPrompts
 from maskris.models.cris.model import CRIS
 from maskris.models.encoders.vision import VisionEncoder
 from maskris.models.etris.model import ETRIS
+from maskris.models.tris.model import TRIS
+from maskris.models.tris_localizer import TRISLocalizer
 from maskris.models.weights.encoders import build_clip
 
 SEEDS = 8  # pooled: of a bias of 16 numbers alone, the deviation would be known to a tenth
@@ -232,6 +234,28 @@ ETRIS_TABLE = [
 ]
 
 
+# No other initialization than PyTorch's is known of either stage of TRIS; slopes below 0 begin at a quarter.
+TRIS_TABLE = [
+    *clip_text(2),
+    *CLIP_RESNET,
+    *both(r"attentions\.\d\.(?:visual|query|key|value|output|merge)", default),
+    *norm(r"attentions\.\d\.\w+_norm"),
+    *below(
+        r"decoder\.(?:reductions\.\d|outputs\.\d|heads\.\d\.0)",
+        [(r"0\.weight", default), (r"2\.weight", constant(0.25))],
+        norm("1"),
+    ),
+    (r"decoder\.heads\.\d\.1\.weight", default),
+]
+TRIS_LOCALIZER_TABLE = [
+    *clip_text(2),
+    *CLIP_RESNET,
+    *both(r"(?:image|text)_projection|prompt\.text_output|prompt\.\w+_(?:query|key|value)\.0", default),
+    *both(r"prompt\.image_output\.0", default),
+    *norm(r"prompt\.image_\w+\.1"),
+]
+
+
 def fresh_cris() -> CRIS:
     c = small_cris.configuration({"vision_width": 8}, dim_ffn=80)
     return CRIS(**(small_cris.arguments(c) | {"tokenizer": WORDS}))
@@ -248,6 +272,14 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Table]] = {
     "CRIS": (fresh_cris, CRIS_TABLE),
     "ETRIS, ResNet": (lambda: fresh_etris(False), [*CLIP_RESNET, *ETRIS_TABLE]),
     "ETRIS, ViT": (lambda: fresh_etris(True), [*CLIP_VIT, *ETRIS_TABLE]),
+}
+
+
+TRIS_CLIP = small_cris.configuration({"vision_width": 8})["clip"]
+TRIS_ARGUMENTS = {"clip": TRIS_CLIP, "tokenizer": WORDS, "max_tokens": 10}
+NETWORKS |= {
+    "TRIS": (lambda: TRIS(**TRIS_ARGUMENTS, widths=[8, 16, 16, 32]), TRIS_TABLE),
+    "TRIS, localizer": (lambda: TRISLocalizer(**TRIS_ARGUMENTS, width=32), TRIS_LOCALIZER_TABLE),
 }
 
 
