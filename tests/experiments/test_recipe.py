@@ -33,10 +33,13 @@ TINY = {  # what a recipe would load from the Hub, by the class of its model
     "CRIS": {"clip": CLIP_RESNET, "fpn_out": [8, 16, 8]},
     "ETRIS": {"clip": CLIP_RESNET},
     "LAVT": {"vision": SWIN, "text": BERT},
+    "SaG": {"vision": {"width": 8, "layers": 1, "heads": 2, "patch_size": 16, "grid": 4}, "text": BERT, "width": 8},
 }
 PUBLISHED_SWIN = "microsoft/swin-base-patch4-window7-224-in22k"
+SAG_VIT = "timm/vit_small_patch16_384.augreg_in21k_ft_1k"
 LAVT_SWIN = "microsoft/swin-base-patch4-window12-384-in22k"
 SIZES = {"CARIS": (448, 448), "CLIPSeg": (352, 352), "CRIS": (416, 416), "ETRIS": (416, 416), "LAVT": (480, 480)}
+SIZES |= {"SaG": (384, 384)}
 # By network; what stands here in no line is the default of `TrainingConfig`.
 NO_WARMUP = {"warmup_steps": 0}
 CLIP_BASED = {
@@ -58,9 +61,19 @@ PUBLISHED = {
         **{"epochs": 30, "batch_size": 64, "lr": 1e-3, "min_lr": 1e-4, "schedule": "cosine", "precision": "fp16"},
         **NO_WARMUP | {"protocol": "lavt"},
     },
+    "SaG": {
+        **{"steps": 188_500, "batch_size": 32, "lr": 1e-5, "weight_decay": 1e-4, "schedule": "cosine"},
+        **{"decay_after": 5000, "max_grad_norm": 0.1, "precision": "fp16", "evaluate_every": 3770},
+        **NO_WARMUP | {"protocol": "sag", "best_metric": "mIoU"},
+    },
 }
-RATES = {"CRIS": {0.1, 1.0}, "ETRIS": {1.0}}  # of the parts over `lr`: a first epoch at the full rate changes no ETRIS
-TEXTS = {"CARIS": "sent", "CRIS": "sent", "ETRIS": "sent", "LAVT": "raw", "CLIPSeg": None}
+RATES = {
+    "CRIS": {0.1, 1.0},
+    "ETRIS": {1.0},
+    "SaG": {0.1, 1.0},
+}
+"""Of the parts over `lr`; a first epoch at the full rate changes no ETRIS."""
+TEXTS = {"CARIS": "sent", "CRIS": "sent", "ETRIS": "sent", "LAVT": "raw", "CLIPSeg": None, "SaG": "sent"}
 METHODS = {
     "maskris": "MaskRIS",
     "supervised": "Supervised",
@@ -105,7 +118,9 @@ def test_all_published_settings_are_shipped():
 def test_recipes_begin_with_the_published_swin(name):
     """All published runs of CARIS and MaskRIS have windows of 7 pixels, those of LAVT windows of 12."""
     model = read_recipe(name)["model"]
-    expected = {"maskris.CARIS": PUBLISHED_SWIN, "maskris.LAVT": LAVT_SWIN}.get(model["class_path"])
+    expected = {"maskris.CARIS": PUBLISHED_SWIN, "maskris.LAVT": LAVT_SWIN, "maskris.SaG": SAG_VIT}.get(
+        model["class_path"]
+    )
     if name.startswith("photos-"):
         assert model["init_args"]["vision"].removeprefix(PREFIX) in PACKAGED
         assert model["init_args"]["text"].removeprefix(PREFIX) in PACKAGED
@@ -140,14 +155,19 @@ def test_every_shipped_recipe_can_be_built(name):
     assert type(model).__name__ == kind
     unnamed = "ObjectRIS" if "shapes-" in name else "CARIS"
     assert name.startswith(kind.lower()) is (kind != unnamed), f"{unnamed} is the network that isn't named"
-    assert type(strategy).__name__ == METHODS[name.split("-")[-1]]
+    method = METHODS[name.split("-")[-1]]
+    assert type(strategy).__name__ == ("SlotContrast" if kind == "SaG" else method)
+    if kind == "SaG":
+        assert strategy.masks is (method == "MaskRIS")
     if not is_ours(name):
         assert model.preprocess.size == SIZES[kind]
         if kind in RATES:
             assert {group["lr"] for group in model.parameter_groups(1.0, 0.0)} == RATES[kind]
-        assert recipe.training == TrainingConfig(**PUBLISHED[kind], evaluate_every="epoch")
+        assert recipe.training == TrainingConfig(**{"evaluate_every": "epoch"} | PUBLISHED[kind])
         clips_words = 22 if "refcocog" in name else 17
-        assert model.tokenizer.max_length == {"CRIS": clips_words, "ETRIS": clips_words, "CLIPSeg": 77}.get(kind, 20)
+        assert model.tokenizer.max_length == {"CRIS": clips_words, "ETRIS": clips_words, "CLIPSeg": 77, "SaG": 64}.get(
+            kind, 20
+        )
     combined = name.startswith("combined")
     assert recipe.splits.exclude_overlap is combined
     assert recipe.splits.validation_dataset == ("refcoco" if combined else None)

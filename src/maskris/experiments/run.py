@@ -64,6 +64,7 @@ def build_trainer(
         seed=config.seed,
         referents_per_image=config.referents_per_image,
         cache_images=config.cache_images,
+        masks=strategy.needs_masks,
         augment=recipe.augmentations,
         reduced_decoding=recipe.reduced_decoding,
     )

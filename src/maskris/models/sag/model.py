@@ -4,7 +4,6 @@ A mask is the share of each patch that the gathered slots have. Nothing is train
 image that it was written about better than others, and slots must be able to draw the image again.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -19,6 +18,7 @@ from maskris.models.encoders.sources import Source, build_tokenizer
 from maskris.models.encoders.text import TextEncoder
 from maskris.models.encoders.tokenizers import default_tokenizer
 from maskris.models.optimizer_groups import Part, parameter_groups
+from maskris.models.pairs import Comparison, SlotBatch
 from maskris.models.sag.slots import EntityDiscovery, Gathering, SlotDecoder
 from maskris.models.sag.vit import build_vit
 from maskris.utils.rng import KeyedRandom
@@ -27,17 +27,6 @@ SAG_INPUT = Preprocess(384, 384, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 """Photos stretched to 384 x 384."""
 
 _EDGE = 1e-6  # logits of 0 and 1 would be infinite
-
-
-@dataclass(frozen=True)
-class SlotBatch(Batch):
-    """A batch whose images come with the noise that their slots are drawn with; `SaG` then compares all pairs.
-
-    Attributes:
-        noise: ``[I, S, D]`` float32, standard normal.
-    """
-
-    noise: Tensor | None = None
 
 
 class SlotFeatures(NamedTuple):
@@ -49,26 +38,6 @@ class SlotFeatures(NamedTuple):
     """``[I, S, D]``."""
     shares: Tensor
     """Of each patch that slots have, ``[I, S, h, w]``."""
-
-
-class Comparison(NamedTuple):
-    """What training compares, of `N` sentences and `I` images; `pack` makes one tensor of it, as models return one."""
-
-    similarity: Tensor
-    """``[N, I]``, of each sentence, through which no gradient flows here, and what it gathers from each image."""
-    error: Tensor
-    """``[N]``, mean squared error of the reconstruction of the sentence's image."""
-    map: Tensor
-    """``[N, h * w]`` from 0 to 1, what the sentence's slots have of its own image, between its lowest and highest."""
-
-    def pack(self) -> Tensor:
-        """``[N, I + 1 + h * w]``."""
-        return torch.cat([self.similarity, self.error[:, None], self.map], dim=1)
-
-    @classmethod
-    def unpack(cls, packed: Tensor, images: int) -> "Comparison":
-        """The inverse of `pack` for `images` images."""
-        return cls(packed[:, :images], packed[:, images], packed[:, images + 1 :])
 
 
 class SaG(RISModel):
