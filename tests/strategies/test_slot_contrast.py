@@ -147,18 +147,21 @@ def test_what_makes_no_sense_is_refused():
 
 
 def test_sentences_find_their_images():
-    """Four images and their sentences, which nothing but the contrast tells apart, are learned by heart."""
-    model, some, strategy = still(), batch(), SlotContrast(warmup_steps=0, reconstruction=0.0)
+    """Two images and their sentences, which nothing but the contrast tells apart, are learned by heart."""
+    model, some = still(), batch(count=2)
+    strategy = SlotContrast(warmup_steps=0, reconstruction=0.0)
+    with torch.no_grad():
+        model.text_proj.weight.mul_(4)  # what is gathered has length 1: short sentences can't be sure
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     values = []
-    for step in range(100):
+    for step in range(60):
         (loss,) = strategy.losses(model, some, Random(step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         values.append(loss.item())
-    assert values[0] > 1
-    assert np.mean(values[-5:]) < 0.3
+    assert values[0] == pytest.approx(np.log(2), abs=0.05)
+    assert np.mean(values[-5:]) < 0.2
 
 
 def test_a_run_needs_no_masks_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
