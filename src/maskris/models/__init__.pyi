@@ -11,6 +11,7 @@ from .folder import model_folder as model_folder
 from .lavt import LAVT as LAVT
 from .loading import load_model as load_model
 from .object_ris import ObjectRIS as ObjectRIS
+from .sag import SaG as SaG
 from .weights.convert import ConversionReport as ConversionReport
 from .weights.convert import convert_checkpoint as convert_checkpoint
 from .weights.convert import load_official as load_official
