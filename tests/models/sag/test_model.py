@@ -2,15 +2,19 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from models.small_sag import VISION, golden_case, golden_sag, our_name, small_sag
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from maskris.batch import Batch
 from maskris.evaluation.binarization import binarize
+from maskris.evaluation.evaluator import evaluate
 from maskris.evaluation.protocol import Protocol
+from maskris.inference.predictor import Predictor
 from maskris.models.base import foreground_logit
 from maskris.models.layers.attention import sine_encoding
 from maskris.models.loading import load_model
@@ -173,6 +177,34 @@ def test_a_saved_model_comes_back(tmp_path):
     with torch.no_grad():
         assert again(batch()).equal(model(batch()))
         assert not SaG.from_pretrained(tmp_path, noise_seed=5)(batch()).equal(model(batch()))
+
+
+def test_it_is_evaluated_in_one_step_from_its_patches(table):
+    """Under its protocol: resized to the photo at once, cut in the middle of the range. Other draws, other masks."""
+    model = small_sag(tokenizer=["red", "green", "blue", "the", "one", "thing", "left", "of"])
+    rows = evaluate(model, table, "sag", batch_size=3, progress=False).rows.to_pylist()
+    by_hand = []
+    for row in range(len(table)):
+        image = model.preprocess.image(Image.open(table.image_path(row)))
+        for text in table.row(row).expressions:
+            tokens = model.tokenizer([text])
+            with torch.no_grad():
+                one = Batch(image[None], tokens.input_ids, tokens.attention_mask, torch.zeros(1, dtype=torch.long))
+                maps = F.interpolate(model(one).sigmoid(), table.size(row), mode="bilinear")[0, 0]
+            mask = (maps - maps.min()) / (maps.max() - maps.min()) >= 0.5
+            by_hand.append((int(mask.sum()), int((mask.numpy() & table.mask(row)).sum())))
+    found = [(row["prediction_pixels"], row["intersection"]) for row in rows]
+    assert np.abs(np.subtract(found, by_hand)).max() <= 1  # the rounding of batches
+    other = small_sag(tokenizer=model.tokenizer.tokenizer, noise_seed=1)
+    other.load_state_dict(model.state_dict())
+    assert evaluate(other, table, "sag", progress=False).rows["intersection"].to_pylist() != [one for _, one in found]
+
+
+def test_predictions_are_found_in_every_photo(table):
+    model = small_sag(tokenizer=["red", "thing"])
+    prediction = Predictor(model).predict("red thing", table.image_path(0))
+    assert 0 < prediction.mask.mean() < 1
+    assert prediction.probability.max() > 0.9
 
 
 def test_groups_of_parameters():
