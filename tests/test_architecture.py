@@ -136,6 +136,7 @@ ABSTRACT = ("training", "evaluation", "strategies", "inference", "robustness")
 CONTRACTS = ("maskris.models.base", "maskris.models.folder", "maskris.models.loading", "maskris.strategies.base")
 # What judges and never learns is no network that a method trains.
 CONTRACTS += ("maskris.models.clip.scorer", "maskris.models.encoders.sources")
+CONTRACTS += ("maskris.models.pairs",)  # between networks with slots and what trains them
 
 
 @pytest.mark.parametrize("module", sorted(name for name in IMPORTS if package_of(name) in ABSTRACT))

@@ -45,6 +45,7 @@ def test_short_names() -> None:
         "etris",
         "lavt",
         "object_ris",
+        "sag",
         "tris",
         "tris_localizer",
     ]
@@ -72,7 +73,7 @@ def test_classes_of_ones_own(folder: Path) -> None:
         (
             "Bright",
             ValueError,
-            r"There is no model 'Bright'; there are caris, clipseg, cris, etris, lavt, object_ris, tris, tris_local",
+            r"There is no model 'Bright'; there are caris, clipseg, cris, etris, lavt, object_ris, sag, tris",
         ),
         ("Bright", ValueError, r"needs the module too, such as my_module\.Bright"),
         ("LAVD", ValueError, r"There is no model 'LAVD'; did you mean lavt\?"),

@@ -18,6 +18,7 @@ from .models.object_ris import ObjectRIS as ObjectRIS
 from .models.cris import CRIS as CRIS
 from .models.etris import ETRIS as ETRIS
 from .models.clipseg import CLIPSeg as CLIPSeg
+from .models.sag import SaG as SaG
 from .models.tris import TRIS as TRIS
 from .models.tris_localizer import TRISLocalizer as TRISLocalizer
 from .models.loading import load_model as load_model
@@ -31,6 +32,7 @@ from .strategies.ema_teacher import EMATeacher as EMATeacher
 from .strategies.aml import AML as AML
 from .strategies.masked_augmentation import MaskedAugmentation as MaskedAugmentation
 from .strategies.text_supervised import TextSupervised as TextSupervised
+from .strategies.slot_contrast import SlotContrast as SlotContrast
 from .strategies.masking import ImageMasking as ImageMasking
 from .strategies.masking import TextMasking as TextMasking
 from .strategies.masking import mask_batch as mask_batch

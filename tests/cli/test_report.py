@@ -129,7 +129,8 @@ def test_a_report_on_a_run_folder_alone(maskris, run, tmp_path):
     assert (run / "recipe.yaml").read_text().strip() in [pre.text for pre in root.all("pre")]
 
 
-def test_the_pictures_show_what_the_predictor_finds(twins, table):
+@pytest.mark.parametrize("rule", [{"binarization": "threshold", "threshold": 0.4}, {"binarization": "peak"}])
+def test_the_pictures_show_what_the_predictor_finds(twins, table, rule):
     from maskris.evaluation.evaluator import evaluate
     from maskris.evaluation.protocol import Protocol
     from maskris.reporting.html.contents import Report, Subject
@@ -137,8 +138,8 @@ def test_the_pictures_show_what_the_predictor_finds(twins, table):
     from maskris.training.run_record import read_run
 
     data = open_tables([table]).split("val")
-    # At the photo's size, so that masks and rows must agree; and with a threshold of its own.
-    protocol = Protocol("own", resolution="original", binarization="threshold", threshold=0.4)
+    # At the photo's size, so that masks and rows must agree; and with a rule of its own.
+    protocol = Protocol("own", resolution="original", **rule)
     subjects = [
         Subject(run.name, read_run(run), evaluate(load_model(run), data, protocol, progress=False)) for run in twins
     ]

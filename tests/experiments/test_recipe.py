@@ -35,11 +35,13 @@ TINY = {  # what a recipe would load from the Hub, by the class of its model
     "LAVT": {"vision": SWIN, "text": BERT},
     "TRIS": {"clip": CLIP_RESNET, "widths": [4, 4, 4, 4]},
     "TRISLocalizer": {"clip": CLIP_RESNET, "width": 8},
+    "SaG": {"vision": {"width": 8, "layers": 1, "heads": 2, "patch_size": 16, "grid": 4}, "text": BERT, "width": 8},
 }
 PUBLISHED_SWIN = "microsoft/swin-base-patch4-window7-224-in22k"
+SAG_VIT = "timm/vit_small_patch16_384.augreg_in21k_ft_1k"
 LAVT_SWIN = "microsoft/swin-base-patch4-window12-384-in22k"
 SIZES = {"CARIS": (448, 448), "CLIPSeg": (352, 352), "CRIS": (416, 416), "ETRIS": (416, 416), "LAVT": (480, 480)}
-SIZES |= {"TRIS": (320, 320), "TRISLocalizer": (320, 320)}
+SIZES |= {"TRIS": (320, 320), "TRISLocalizer": (320, 320), "SaG": (384, 384)}
 # By network; what stands here in no line is the default of `TrainingConfig`.
 NO_WARMUP = {"warmup_steps": 0}
 CLIP_BASED = {
@@ -67,10 +69,15 @@ PUBLISHED = {
         **{"epochs": 30, "batch_size": 64, "lr": 1e-3, "min_lr": 1e-4, "schedule": "cosine", "precision": "fp16"},
         **NO_WARMUP | {"protocol": "lavt"},
     },
+    "SaG": {
+        **{"steps": 188_500, "batch_size": 32, "lr": 1e-5, "weight_decay": 1e-4, "schedule": "cosine"},
+        **{"decay_after": 5000, "max_grad_norm": 0.1, "precision": "fp16", "evaluate_every": 3770},
+        **NO_WARMUP | {"protocol": "sag", "best_metric": "mIoU"},
+    },
 }
-RATES = {"TRIS": {0.1, 1.0}, "TRISLocalizer": {0.1, 1.0}, "CRIS": {0.1, 1.0}}  # of the parts over `lr`
+RATES = {"TRIS": {0.1, 1.0}, "TRISLocalizer": {0.1, 1.0}, "CRIS": {0.1, 1.0}, "SaG": {0.1, 1.0}}  # of the parts
 RATES |= {"ETRIS": {1.0}}  # a first epoch at the full rate changes none
-TEXTS = {"CARIS": "sent", "CRIS": "sent", "ETRIS": "sent", "LAVT": "raw", "CLIPSeg": None}
+TEXTS = {"CARIS": "sent", "CRIS": "sent", "ETRIS": "sent", "LAVT": "raw", "CLIPSeg": None, "SaG": "sent"}
 TEXTS |= {"TRIS": "sent", "TRISLocalizer": "sent"}
 METHODS = {
     "maskris": "MaskRIS",
@@ -117,7 +124,9 @@ def test_all_published_settings_are_shipped():
 def test_recipes_begin_with_the_published_swin(name):
     """All published runs of CARIS and MaskRIS have windows of 7 pixels, those of LAVT windows of 12."""
     model = read_recipe(name)["model"]
-    expected = {"maskris.CARIS": PUBLISHED_SWIN, "maskris.LAVT": LAVT_SWIN}.get(model["class_path"])
+    expected = {"maskris.CARIS": PUBLISHED_SWIN, "maskris.LAVT": LAVT_SWIN, "maskris.SaG": SAG_VIT}.get(
+        model["class_path"]
+    )
     if name.startswith("photos-"):
         assert model["init_args"]["vision"].removeprefix(PREFIX) in PACKAGED
         assert model["init_args"]["text"].removeprefix(PREFIX) in PACKAGED
@@ -132,7 +141,7 @@ def test_text_encoders_are_run_as_published(name):
     """CARIS, LAVT and TRIS were trained on cut sentences without their end, LAVT without dropout in BERT."""
     model = read_recipe(name)["model"]
     kind = model["class_path"]
-    keeps = kind in ("maskris.CRIS", "maskris.ETRIS", "maskris.CLIPSeg")
+    keeps = kind in ("maskris.CRIS", "maskris.ETRIS", "maskris.CLIPSeg", "maskris.SaG")
     assert model["init_args"].get("keep_end_token", True) is keeps
     assert model["init_args"].get("text_dropout") is (False if kind == "maskris.LAVT" else None)
 
@@ -154,14 +163,19 @@ def test_every_shipped_recipe_can_be_built(name):
     unnamed = "ObjectRIS" if "shapes-" in name else "CARIS"
     named = name.startswith(kind.lower().removesuffix("localizer"))
     assert named is (kind != unnamed), f"{unnamed} is the network that isn't named"
-    assert type(strategy).__name__ == METHODS[name.split("-")[-1]]
+    method = METHODS[name.split("-")[-1]]
+    assert type(strategy).__name__ == ("SlotContrast" if kind == "SaG" else method)
+    if kind == "SaG":
+        assert strategy.masks is (method == "MaskRIS")
     if not is_ours(name):
         assert model.preprocess.size == SIZES[kind]
         if kind in RATES:
             assert {group["lr"] for group in model.parameter_groups(1.0, 0.0)} == RATES[kind]
-        assert recipe.training == TrainingConfig(**PUBLISHED[kind], evaluate_every="epoch")
+        assert recipe.training == TrainingConfig(**{"evaluate_every": "epoch"} | PUBLISHED[kind])
         clips_words = 22 if "refcocog" in name else 17
-        assert model.tokenizer.max_length == {"CRIS": clips_words, "ETRIS": clips_words, "CLIPSeg": 77}.get(kind, 20)
+        assert model.tokenizer.max_length == {"CRIS": clips_words, "ETRIS": clips_words, "CLIPSeg": 77, "SaG": 64}.get(
+            kind, 20
+        )
     combined = name.startswith("combined")
     assert recipe.splits.exclude_overlap is combined
     assert recipe.splits.validation_dataset == ("refcoco" if combined else None)

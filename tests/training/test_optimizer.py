@@ -64,6 +64,22 @@ def test_the_cosine_goes_down_to_the_least_rate_and_the_constant_stays():
     assert learning_rate(1, 10, 1.0, schedule="constant", warmup_steps=2, warmup_ratio=0.0) == 0.5
 
 
+def test_a_decay_that_begins_later_counts_over_the_whole_run():
+    """As published for SaG: the cosine is stepped from step 5,000 on, and its period is that of all steps."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)
+    for step in range(10):
+        for schedule in ("cosine", "poly"):
+            ours = learning_rate(step, 10, 1.0, schedule=schedule, decay_after=3)
+            undelayed = learning_rate(max(0, step - 3), 10, 1.0, schedule=schedule)
+            assert ours == pytest.approx(undelayed)
+            assert schedule == "poly" or ours == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step >= 3:
+            theirs.step()
+
+
 def test_adam_takes_its_decay_into_the_gradient():
     config = toy_config(optimizer="adam", weight_decay=0.5, lr=0.1, steps=10)
     model = toy_model()

@@ -12,5 +12,6 @@ from .masking import ImageMasking as ImageMasking
 from .masking import TextMasking as TextMasking
 from .masking import mask_batch as mask_batch
 from .maskris import MaskRIS as MaskRIS
+from .slot_contrast import SlotContrast as SlotContrast
 from .supervised import Supervised as Supervised
 from .text_supervised import TextSupervised as TextSupervised

@@ -42,6 +42,8 @@ class TrainingConfig:
         first_epoch_full_rate: Train every part of the model at `lr` in the first epoch, pretrained encoders too, as the
             official code of CRIS does.
         schedule: Decay after the warm-up: poly (CARIS, LAVT), step (CRIS, ETRIS), cosine or constant.
+        decay_after: Steps before the decay begins, which then still counts over the length of the whole run and doesn't
+            reach its end (SaG: 5,000).
         power: Exponent of the polynomial decay.
         lr_milestones: Shares of the run at which the step schedule applies `gamma` (0.7: epoch 35 of 50).
         gamma: Factor of each drop of the step schedule.
@@ -85,6 +87,7 @@ class TrainingConfig:
     first_step_full_rate: bool = False
     first_epoch_full_rate: bool = False
     schedule: Schedule = "poly"
+    decay_after: int = 0
     power: float = 0.9
     lr_milestones: tuple[float, ...] = (0.7,)
     gamma: float = 0.1
@@ -122,7 +125,7 @@ class TrainingConfig:
         every = self.evaluate_every
         holds = every is None or (every >= 1 if isinstance(every, int) else every == "epoch")
         self._check("evaluate_every", holds, "epoch, at least 1, or null")
-        for key in ("weight_decay", "warmup_steps", "min_lr", "workers", "power"):
+        for key in ("weight_decay", "warmup_steps", "decay_after", "min_lr", "workers", "power"):
             self._check(key, getattr(self, key) >= 0, "at least 0")
         self._check("lr", self.lr > 0, "positive")
         self._check("warmup_ratio", 0 <= self.warmup_ratio <= 1, "between 0 and 1")

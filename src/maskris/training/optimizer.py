@@ -14,7 +14,8 @@ def learning_rate(step: int, total: int, base: float, config: TrainingConfig) ->
     Warm-up of W steps, while ``step <= W``: ``b (1 - (1 - step / W)(1 - warmup_ratio))``. Decay: ``"poly"``:
     ``(b - min_lr) (1 - step / T)^power + min_lr``; ``"cosine"``: ``(b - min_lr) (1 + cos(pi step / T)) / 2 + min_lr``;
     ``"step"``: b times `gamma` for every one of `lr_milestones` that is past; ``"constant"``: b. It counts from step 0,
-    so that the rate drops a little right after the warm-up, as in the official code.
+    so that the rate drops a little right after the warm-up, as in the official code; poly and cosine count from
+    `decay_after`.
 
     Args:
         step: Number of the step, from 0.
@@ -32,7 +33,7 @@ def learning_rate(step: int, total: int, base: float, config: TrainingConfig) ->
     if config.schedule == "step":
         # Rounded, because 0.7 * 50 epochs may lie a hair above 35.
         return base * config.gamma ** sum(step >= round(share * total) for share in config.lr_milestones)
-    done = min(1.0, step / total)
+    done = min(1.0, max(0, step - config.decay_after) / total)
     remaining: float = (1 - done) ** config.power if config.schedule == "poly" else (1 + math.cos(math.pi * done)) / 2
     return (base - config.min_lr) * remaining + config.min_lr
 
