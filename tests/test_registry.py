@@ -38,7 +38,16 @@ def test_a_strategy_in_any_spelling(name: str) -> None:
 
 
 def test_short_names() -> None:
-    assert short_names("model", RISModel) == ["caris", "clipseg", "cris", "etris", "lavt", "object_ris"]
+    assert short_names("model", RISModel) == [
+        "caris",
+        "clipseg",
+        "cris",
+        "etris",
+        "lavt",
+        "object_ris",
+        "tris",
+        "tris_localizer",
+    ]
     assert {"aml", "ema_teacher", "maskris", "masked_augmentation", "supervised"} <= {
         *short_names("strategy", Strategy)
     }
@@ -63,7 +72,7 @@ def test_classes_of_ones_own(folder: Path) -> None:
         (
             "Bright",
             ValueError,
-            r"There is no model 'Bright'; there are caris, clipseg, cris, etris, lavt, object_ris\.",
+            r"There is no model 'Bright'; there are caris, clipseg, cris, etris, lavt, object_ris, tris, tris_local",
         ),
         ("Bright", ValueError, r"needs the module too, such as my_module\.Bright"),
         ("LAVD", ValueError, r"There is no model 'LAVD'; did you mean lavt\?"),

@@ -18,6 +18,8 @@ from .models.object_ris import ObjectRIS as ObjectRIS
 from .models.cris import CRIS as CRIS
 from .models.etris import ETRIS as ETRIS
 from .models.clipseg import CLIPSeg as CLIPSeg
+from .models.tris import TRIS as TRIS
+from .models.tris_localizer import TRISLocalizer as TRISLocalizer
 from .models.loading import load_model as load_model
 from .models.weights.released import released_models as released_models
 from .models.weights.convert import convert_checkpoint as convert_checkpoint
@@ -28,10 +30,12 @@ from .strategies.maskris import MaskRIS as MaskRIS
 from .strategies.ema_teacher import EMATeacher as EMATeacher
 from .strategies.aml import AML as AML
 from .strategies.masked_augmentation import MaskedAugmentation as MaskedAugmentation
+from .strategies.text_supervised import TextSupervised as TextSupervised
 from .strategies.masking import ImageMasking as ImageMasking
 from .strategies.masking import TextMasking as TextMasking
 from .strategies.masking import mask_batch as mask_batch
 from .strategies.criteria.masks import MaskCriterion as MaskCriterion
+from .strategies.criteria.deep_masks import DeepMaskCriterion as DeepMaskCriterion
 from .utils.rng import Random as Random
 from .training.trainer import Trainer as Trainer
 from .training.config import TrainingConfig as TrainingConfig

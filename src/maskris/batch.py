@@ -20,6 +20,8 @@ class Batch:
             ground truth.
         expression_id: ``[N, 2]`` int64, the row of the table and the number of the expression in it, for reports;
             ``None`` where the batch does not come from a table.
+        negatives: ``[N, K, L']`` int64 token ids of `K` expressions for each that don't fit it, padded at the right as
+            CLIP's are; ``None`` where a method has no use for them.
     """
 
     images: Tensor
@@ -28,6 +30,7 @@ class Batch:
     image_index: Tensor
     masks: Tensor | None = None
     expression_id: Tensor | None = None
+    negatives: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit together.
@@ -52,6 +55,8 @@ class Batch:
                 f"expression_id must be [{n}, 2], row and number of each expression, "
                 f"not {list(self.expression_id.shape)}"
             )
+        if self.negatives is not None and (self.negatives.ndim != 3 or len(self.negatives) != n):
+            raise ValueError(f"negatives must be [{n}, K, L], some per expression, not {list(self.negatives.shape)}")
         # Values are looked at on the CPU alone: elsewhere that would wait for the device.
         if n and self.image_index.device.type == "cpu":
             low, high = (int(value) for value in self.image_index.aminmax())

@@ -261,7 +261,9 @@ def test_the_claims_are_listed_as_the_page_of_results_shows_them(maskris, monkey
     code, out, _ = maskris("reproduce", "--list", "--released", "all")
     assert (code, out.count("\n")) == (0, 2 + 17 + 18 + 3)
     assert out.strip() in page
-    assert "| tris-stage2-refcoco | refcoco unc val | – | 31.17 |" in out  # noqa: RUF001
+    assert (
+        "| tris-stage2-refcoco | refcoco unc val | – | 31.17 | – | – | – | – | – | – | tris | sent | not run |" in out
+    )
     some = maskris("reproduce", "refcocog", "--list", "--released", "caris-refcoco-combined")[1]
     assert "| caris-refcoco-combined | refcocog umd test | 69.75 | maskris | sent | not run |" in some
     assert some.count("caris") == 2

@@ -22,6 +22,7 @@ def made_up(protocol="maskris", n=40, seed=0, **columns):
         "intersection": intersection, "union": prediction + target - intersection, "prediction_pixels": prediction,
         "target_pixels": target, "box_intersection": intersection, "box_union": prediction + target - intersection,
         "iou": intersection / (prediction + target - intersection), "box_iou": np.zeros(n), "score": np.zeros(n),
+        "peak_on_mask": pa.nulls(n, pa.bool_()), "peak_in_box": pa.nulls(n, pa.bool_()),
         **columns,
     }  # fmt: skip
     return Evaluation(

@@ -20,9 +20,26 @@ def test_presets_are_what_the_papers_did():
     assert ours.resolution == "original"
     assert {name: tuple(given) for name, given in PUBLISHED_INPUTS.items()} == {
         "maskris": (448, "sent"), "lavt": (480, "raw"), "cris": (None, "sent"), "grefcoco": (480, "raw"),
+        "tris": (None, "sent"),
     }  # fmt: skip
     for name, published in PUBLISHED_INPUTS.items():
         assert (Protocol.of(name).resolution == "input") is (published.size is not None)
+
+
+def test_weakly_supervised_presets_are_what_is_published():
+    tris, honest, sag, peak = (Protocol.of(name) for name in ("tris", "tris-empty", "sag", "peak"))
+    assert {one.resolution for one in (tris, honest, sag, peak)} == {"original"}
+    assert (tris.map, tris.binarization, tris.align_corners, tris.all_negative) == ("score", "argmax", True, "whole")
+    assert replace(honest, name="tris", all_negative="whole") == tris
+    assert (sag.map, sag.binarization, sag.threshold, sag.enlarge) == ("probability", "range", 0.5, "direct")
+    assert (peak.map, peak.binarization, peak.threshold) == ("probability", "peak", 0.5)
+    assert [one.pointing for one in (tris, honest, sag, peak)] == [True, True, False, True]
+    assert "aligned corners, score > 0, all-negative maps count as the whole photo" in tris.describe()
+    assert "all-negative maps count as empty" in honest.describe()
+    assert "in one step from the model's stride, probability >= 0.5 of the way from its lowest" in sag.describe()
+    assert "probability > 0.5 of its peak" in peak.describe()
+    assert "masks as given" in tris.describe(given=True)
+    assert "corners" not in tris.describe(given=True)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -50,6 +67,12 @@ def test_names_round_trips_and_describes_itself(name):
         ({"thresholds": (0.5, 0.5)}, "twice"),
         ({"thresholds": (1 / 3,)}, "six decimals"),
         ({"minimum_pixels": -1}, "negative"),
+        ({"map": "logit"}, "map must be one of probability, score, not 'logit'"),
+        ({"align_corners": True}, "the original size"),
+        ({"enlarge": "direct"}, "the original size"),
+        ({"binarization": "threshold", "map": "score"}, "a threshold cuts probabilities"),
+        ({"all_negative": "whole"}, "needs the map 'score'"),
+        ({"all_negative": "whole", "map": "score", "binarization": "range"}, "cut by argmax or peak"),
     ],
 )
 def test_wrong_values_are_refused(values, message):

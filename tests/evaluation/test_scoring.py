@@ -17,6 +17,7 @@ from maskris.data.masks import encode
 from maskris.data.preprocess import Preprocess
 from maskris.data.readers.validation import InvalidData
 from maskris.data.table import ReferringTable
+from maskris.evaluation.bootstrap import paired_intervals
 from maskris.evaluation.evaluator import evaluate
 from maskris.evaluation.metrics import Counts, count
 from maskris.evaluation.protocol import PRESETS, Protocol
@@ -24,6 +25,7 @@ from maskris.evaluation.result import COUNTS, Evaluation, align
 from maskris.evaluation.scoring import score
 from maskris.inference.batch import predict_batch
 from maskris.inference.predictor import Predictor
+from maskris.reporting import to_markdown
 
 SIZES = ((9, 7), (1, 12), (8, 8))
 PHRASES = ("the left one", "man", "red", "the left one")  # the last is a phrase that a referent has twice
@@ -126,7 +128,37 @@ def test_every_form_gives_what_a_direct_computation_gives(tmp_path_factory, seed
     assert sum(result.settings["forms"].values()) == len(masks)
 
 
-@pytest.mark.parametrize("preset", [name for name, one in PRESETS.items() if one.resolution == "original"])
+CUT_ANYWHERE = [
+    name
+    for name, one in PRESETS.items()
+    if one.resolution == "original" and one.map == "probability" and one.binarization in ("argmax", "threshold")
+]
+
+
+def test_masks_have_no_peaks(tmp_path, toy_table, color_model):
+    """Under a protocol that measures peaks, masks are compared without; against a model, by what both have."""
+    table = toy_table(tmp_path)
+    table.save(tmp_path / "table.parquet")
+    model = color_model()
+    predict_batch(Predictor(model), tmp_path / "table.parquet", tmp_path / "out", progress=False)
+    scored, evaluated = score(tmp_path / "out", table, "peak"), evaluate(model, table, "peak", progress=False)
+    assert {"PointM", "PointIt"} & scored.metrics.keys() == set()
+    assert {"PointM", "PointIt"} <= evaluated.metrics.keys()
+    assert scored.notes == [
+        "the masks were cut at a probability of 0.5, not relative to each map",
+        "masks have no peaks, so PointM and PointIt were not measured",
+    ]
+    assert "PointM |" not in to_markdown(scored)
+    assert "PointM |" in to_markdown(evaluated)
+    for pair in ((scored, evaluated), (evaluated, scored)):
+        found = paired_intervals(*pair, resamples=10)
+        assert "mIoU" in found
+        assert "PointM" not in found
+    with pytest.raises(ValueError, match="no metric PointM"):
+        paired_intervals(evaluated, scored, ["PointM"], resamples=10)
+
+
+@pytest.mark.parametrize("preset", CUT_ANYWHERE)
 def test_predictions_of_our_models_give_the_numbers_of_evaluate(tmp_path, toy_table, color_model, preset):
     """From a table to predictions to scores: the same rows as those of the evaluation, of two models and their pair."""
     table = toy_table(tmp_path, splits=("val", "testA", "train"), empty_every=4)

@@ -86,8 +86,8 @@ def test_the_shipped_claims_name_what_is_there():
     content = yaml.safe_load(shipped_claims().read_text(encoding="utf-8"))
     used = {name for entry in content["claims"] for name in entry["uncertain"]} | set(content["always"])
     assert used == set(content["notes"])
-    assert {claim.protocol for claim in claims if claim.recipe} == {"maskris", "lavt", "cris"}
-    assert {claim.recipe for claim in claims if claim.method in ("TRIS", "SaG + MaskRIS", "CGFormer")} == {None}
+    assert {claim.protocol for claim in claims if claim.recipe} == {"maskris", "lavt", "cris", "tris"}
+    assert {claim.recipe for claim in claims if claim.method in ("SaG", "SaG + MaskRIS", "CGFormer")} == {None}
     (val,) = (c for c in claims if (c.recipe, c.metric, c.split) == ("refcoco-maskris", "oIoU", "val"))
     assert (val.expressions, val.data) == (10_834, "refcoco unc val")
 

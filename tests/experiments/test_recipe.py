@@ -33,17 +33,26 @@ TINY = {  # what a recipe would load from the Hub, by the class of its model
     "CRIS": {"clip": CLIP_RESNET, "fpn_out": [8, 16, 8]},
     "ETRIS": {"clip": CLIP_RESNET},
     "LAVT": {"vision": SWIN, "text": BERT},
+    "TRIS": {"clip": CLIP_RESNET, "widths": [4, 4, 4, 4]},
+    "TRISLocalizer": {"clip": CLIP_RESNET, "width": 8},
 }
 PUBLISHED_SWIN = "microsoft/swin-base-patch4-window7-224-in22k"
 LAVT_SWIN = "microsoft/swin-base-patch4-window12-384-in22k"
 SIZES = {"CARIS": (448, 448), "CLIPSeg": (352, 352), "CRIS": (416, 416), "ETRIS": (416, 416), "LAVT": (480, 480)}
+SIZES |= {"TRIS": (320, 320), "TRISLocalizer": (320, 320)}
 # By network; what stands here in no line is the default of `TrainingConfig`.
 NO_WARMUP = {"warmup_steps": 0}
 CLIP_BASED = {
     **{"optimizer": "adam", "weight_decay": 0.0, "schedule": "step", "lr_milestones": (0.7,), "gamma": 0.1},
     **{"max_grad_norm": None, "precision": "fp16", "protocol": "cris", "best_metric": "mIoU"},
 }
+TRIS = {
+    **{"epochs": 15, "batch_size": 48, "lr": 5e-5, "weight_decay": 1e-2, "max_grad_norm": None, "precision": "fp32"},
+    **NO_WARMUP | {"protocol": "tris", "best_metric": "mIoU"},
+}
 PUBLISHED = {
+    "TRIS": TRIS | {"schedule": "constant"},
+    "TRISLocalizer": TRIS | {"schedule": "poly", "power": 0.9, "seed": 1234},
     "CARIS": {
         **{"epochs": 50, "batch_size": 16, "lr": 1e-4, "weight_decay": 1e-2, "power": 0.9, "max_grad_norm": 1.0},
         **{"warmup_steps": 1500, "warmup_ratio": 1e-3, "first_step_full_rate": True, "precision": "fp16"},
@@ -59,14 +68,17 @@ PUBLISHED = {
         **NO_WARMUP | {"protocol": "lavt"},
     },
 }
-RATES = {"CRIS": {0.1, 1.0}, "ETRIS": {1.0}}  # of the parts over `lr`: a first epoch at the full rate changes no ETRIS
+RATES = {"TRIS": {0.1, 1.0}, "TRISLocalizer": {0.1, 1.0}, "CRIS": {0.1, 1.0}}  # of the parts over `lr`
+RATES |= {"ETRIS": {1.0}}  # a first epoch at the full rate changes none
 TEXTS = {"CARIS": "sent", "CRIS": "sent", "ETRIS": "sent", "LAVT": "raw", "CLIPSeg": None}
+TEXTS |= {"TRIS": "sent", "TRISLocalizer": "sent"}
 METHODS = {
     "maskris": "MaskRIS",
     "supervised": "Supervised",
     "aml": "AML",
     "ema": "EMATeacher",
     "augmentation": "MaskedAugmentation",
+    "localize": "TextSupervised",
 }
 NAMES = [f"{data}-{method}" for data in ("refcoco", "refcoco+", "refcocog-umd", "refcocog-google", "combined")
          for method in ("supervised", "maskris")]  # fmt: skip
@@ -117,10 +129,11 @@ def test_recipes_begin_with_the_published_swin(name):
 
 @pytest.mark.parametrize("name", [name for name in shipped() if not is_ours(name)])
 def test_text_encoders_are_run_as_published(name):
-    """CARIS and LAVT were trained on cut sentences without their end, LAVT without dropout in BERT."""
+    """CARIS, LAVT and TRIS were trained on cut sentences without their end, LAVT without dropout in BERT."""
     model = read_recipe(name)["model"]
     kind = model["class_path"]
-    assert model["init_args"].get("keep_end_token", True) is (kind not in ("maskris.CARIS", "maskris.LAVT"))
+    keeps = kind in ("maskris.CRIS", "maskris.ETRIS", "maskris.CLIPSeg")
+    assert model["init_args"].get("keep_end_token", True) is keeps
     assert model["init_args"].get("text_dropout") is (False if kind == "maskris.LAVT" else None)
 
 
@@ -139,7 +152,8 @@ def test_every_shipped_recipe_can_be_built(name):
     model, strategy = recipe.instantiate()
     assert type(model).__name__ == kind
     unnamed = "ObjectRIS" if "shapes-" in name else "CARIS"
-    assert name.startswith(kind.lower()) is (kind != unnamed), f"{unnamed} is the network that isn't named"
+    named = name.startswith(kind.lower().removesuffix("localizer"))
+    assert named is (kind != unnamed), f"{unnamed} is the network that isn't named"
     assert type(strategy).__name__ == METHODS[name.split("-")[-1]]
     if not is_ours(name):
         assert model.preprocess.size == SIZES[kind]
@@ -180,9 +194,10 @@ def test_the_updates_of_combined_data_follow_from_published_sizes():
 
 ALL = ["refcoco", "refcoco+", "refcocog-umd"]
 DATA = {"": [*ALL, "refcocog-google", "combined"], "clipseg-": ["refcoco"]}
+DATA |= {"tris-": ["refcoco"]}
 DATA |= dict.fromkeys(("cris-", "cris-r101-", "etris-", "lavt-"), ALL)
 TEST = {"refcocog-umd": ["val", "test"], "refcocog-google": ["val"], "combined": ["val", "testA", "testB", "test"]}
-CLIPS = {"cris-": "RN50", "cris-r101-": "RN101", "etris-": "RN101"}
+CLIPS = {"tris-": "RN50", "cris-": "RN50", "cris-r101-": "RN101", "etris-": "RN101"}
 
 
 @pytest.mark.parametrize("network", DATA)
@@ -321,8 +336,9 @@ def test_methods_are_trained_alike():
         ours, theirs = Recipe(f"{name}-maskris"), Recipe(f"{name}-supervised")
         assert (ours.training, ours.splits) == (theirs.training, theirs.splits)
     shapes = [yaml.safe_load(Recipe(name).to_yaml()) for name in shipped() if name.startswith("shapes-")]
-    assert len(shapes) == len(METHODS)
-    assert len({values.pop("strategy")["class_path"] for values in shapes}) == len(METHODS)
+    methods = len(METHODS) - 1  # all but the one that localizes
+    assert len(shapes) == methods
+    assert len({values.pop("strategy")["class_path"] for values in shapes}) == methods
     assert all(values == shapes[0] for values in shapes)
 
 

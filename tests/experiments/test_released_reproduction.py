@@ -100,7 +100,7 @@ def index(printed, converted, monkeypatch):
         "tiny": replace(ENTRY, results=tiny),
         "typed": replace(ENTRY, name="typed", text="raw", results=(result("oIoU", val=of["oIoU"]["val"]),)),
         "gone": replace(ENTRY, name="gone", results=(result("oIoU", val=10), result("Pr@0.5", testA=20))),
-        "weak": replace(ENTRY, name="weak", network="tris", protocol=None, results=(result("mIoU", val=30),)),
+        "weak": replace(ENTRY, name="weak", network="none", protocol=None, results=(result("mIoU", val=30),)),
         "without": replace(ENTRY, name="without"),
     }
     loaded = []
@@ -174,7 +174,7 @@ def test_several_go_on_where_one_can_not_be_had(index, scenes, tmp_path):
     assert {key: text for key, text in verdicts(made).items() if key[0] != "tiny"} == {
         ("gone", "val", "oIoU"): missing,
         ("gone", "testA", "Pr@0.5"): "not run: left out by --splits",
-        ("weak", "val", "mIoU"): "not runnable: maskris has no network tris",
+        ("weak", "val", "mIoU"): "not runnable: maskris has no network none",
     }
     assert verdicts(made)["tiny", "val", "oIoU"] == "reproduced"
     assert made.failed == {"gone": "gone is not here yet\nA browser may get it"}

@@ -279,5 +279,5 @@ def _describe_recipe(parser: Parser) -> None:
         "--strategy.image.ratio 0.5; --strategy maskris.Supervised changes the class. --data.train and "
         "--data.validation name the splits to train and to evaluate on; null for no validation. --data.augment is a "
         "list of augmentations, none by default, and --data.reduced_decoding true decodes large JPEGs faster "
-        "(docs/data.md).",
+        "(docs/data.md); --data.negatives 3 draws three expressions for each that don't fit it.",
     )

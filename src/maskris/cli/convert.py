@@ -22,8 +22,8 @@ def convert(
         source: The `.pth` or `.safetensors` file, hf:owner/name/path/file.pth for one on the Hub, or a name of
             `maskris models` to convert with other options than published.
         out: The folder to write.
-        kind: maskris for MaskRIS or CARIS, lavt, cris, etris, or swin for ImageNet weights of a Swin; auto looks at the
-            names in it.
+        kind: maskris for MaskRIS or CARIS, lavt, cris, etris, tris-localizer and tris for the two stages of TRIS, or
+            swin for ImageNet weights of a Swin; auto looks at the names in it.
         options: What leaves no trace in the shapes.
     """
     from maskris.models.weights.convert import convert_checkpoint

@@ -22,7 +22,7 @@ from maskris.data.sampler import EvaluationItem, TrainingItem
 from maskris.data.table import ReferringTable
 from maskris.data.tokenizer import ExpressionTokenizer
 from maskris.utils.process import usable_workers
-from maskris.utils.rng import seed_of
+from maskris.utils.rng import KeyedRandom, seed_of
 
 T = TypeVar("T")
 
@@ -36,12 +36,14 @@ class LoadedItem:
         expressions: ``n`` sentences.
         masks: ``[n, H, W]`` bool, or ``None`` with ``masks=False``.
         expression_id: ``[n, 2]`` int64, row of the table and number of the expression in it.
+        negatives: For each expression as many others that don't fit it.
     """
 
     image: Tensor
     expressions: tuple[str, ...]
     masks: Tensor | None
     expression_id: Tensor
+    negatives: tuple[tuple[str, ...], ...] = ()
 
 
 class ReferringDataset(Dataset[LoadedItem]):
@@ -71,10 +73,13 @@ class ReferringDataset(Dataset[LoadedItem]):
         augment: Augmentations in training, see `maskris.data.augment`; all expressions of an item share their draws.
         reduced_decoding: Decode JPEGs at a half, a quarter or an eighth of their size, where that is not below the
             model's input (COCO's 640 x 480 at 448 are never reduced). Faster for large photos; pixels differ slightly.
+        negatives: Expressions drawn in training for each that don't fit it: of the photo's other referents in the table
+            if there are any, else of any referent, and different from it. Drawn with replacement.
 
     Raises:
         ValueError: If the table is empty, a row has no expression, one that is to be trained on has no mask, or there
-            are augmentations without training or without masks; a weight is not positive.
+            are augmentations without training or without masks, negatives without training or with augmentations, or a
+            weight is not positive.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class ReferringDataset(Dataset[LoadedItem]):
         cache_images: bool = False,
         augment: Sequence[Augmentation] = (),
         reduced_decoding: bool = False,
+        negatives: int = 0,
     ) -> None:
         if referents_per_image < 1:
             raise ValueError(f"referents_per_image must be at least 1, not {referents_per_image}")
@@ -105,9 +111,11 @@ class ReferringDataset(Dataset[LoadedItem]):
         self.augment = tuple(augment)
         self.reduced_decoding = reduced_decoding
         self.kind_weights = dict(kind_weights or {})
+        self.negatives = negatives
         self._counts: list[int] = table.expressions_per_row.tolist()
         self._images: list[list[int]] = [rows.tolist() for rows in table.by_image()]
         self._image_of = {row: number for number, rows in enumerate(self._images) for row in rows}
+        self._last = np.cumsum(self._counts)  # of each row, how many expressions there are up to it
         self._cache: dict[str, dict[Any, Any]] = {}  # by kind; bounded by the table
         self._weights = self._weigh() if training and self.kind_weights else []
         self._check()
@@ -130,6 +138,10 @@ class ReferringDataset(Dataset[LoadedItem]):
             raise ValueError("The table has no rows; does the split exist that it was reduced to?")
         if (empty := np.flatnonzero(np.array(self._counts) == 0)).size:
             raise ValueError(f"{self._name_rows(empty)} without any expression; remove them")
+        if self.negatives < 0 or (self.negatives and (self.augment or not self.training)):
+            raise ValueError(
+                f"negatives = {self.negatives} needs training and no augmentations, which would have to change them too"
+            )
         if not (self.training and self.masks):
             if self.augment:
                 raise ValueError("Augmentations are for training, and move the masks with the image; leave augment out")
@@ -169,7 +181,9 @@ class ReferringDataset(Dataset[LoadedItem]):
             if not isinstance(key, tuple) or len(key) != 2:
                 raise TypeError(f"A training item is dataset[epoch, i] (see TrainingBatches), not dataset[{key!r}]")
             self._check_item(key[1])
-            return self._augment(self._load(self._draw(*key)), *key)
+            pairs = self._draw(*key)
+            loaded = self._augment(self._load(pairs), *key)
+            return replace(loaded, negatives=self._draw_negatives(pairs, *key)) if self.negatives else loaded
         image, start, stop = key if isinstance(key, tuple) and len(key) == 3 else (key, 0, None)
         if not isinstance(image, (int, np.integer)):
             raise TypeError(f"An evaluation item is dataset[i] (see EvaluationBatches), not dataset[{key!r}]")
@@ -204,6 +218,26 @@ class ReferringDataset(Dataset[LoadedItem]):
         ends = list(accumulate(self._weights[row][n] for row, n in pairs))
         first = rng.random()
         return [pairs[min(bisect(ends, ends[-1] * (first + i) / k), len(pairs) - 1)] for i in range(k)]
+
+    def _draw_negatives(self, pairs: list[tuple[int, int]], epoch: int, item: int) -> tuple[tuple[str, ...], ...]:
+        """Expressions that don't fit those of `pairs`, as many for each."""
+        rng = KeyedRandom(self.seed, "negatives", epoch, int(item))
+        return tuple(
+            tuple(self._draw_negative(rng, row, self._expressions(row)[number]) for _ in range(self.negatives))
+            for row, number in pairs
+        )
+
+    def _draw_negative(self, rng: KeyedRandom, row: int, positive: str) -> str:
+        others = [other for other in self._images[self._image_of[row]] if other != row]
+        if others:
+            return rng.pick([text for other in others for text in self._expressions(other)])
+        for _ in range(1000):
+            number = rng.below(self.num_expressions)
+            other = int(np.searchsorted(self._last, number, side="right"))
+            text = self._expressions(other)[number - int(self._last[other]) + self._counts[other]]
+            if text != positive:
+                return text
+        raise ValueError(f"No expression of the table seems to differ from {positive!r}: there is nothing to contrast")
 
     def _augment(self, loaded: LoadedItem, epoch: int, item: int) -> LoadedItem:
         if not self.augment or loaded.masks is None:
@@ -277,6 +311,7 @@ class ReferringDataset(Dataset[LoadedItem]):
         input_ids, attention_mask = self.tokenizer.pad(self._encode(expressions))
         masks = [item.masks for item in items if item.masks is not None]
         counts = [len(item.expressions) for item in items]
+        negatives = [text for item in items for texts in item.negatives for text in texts]
         return Batch(
             images=torch.stack([item.image for item in items]),  # [I, 3, H, W]
             input_ids=input_ids,  # [N, L]
@@ -284,6 +319,9 @@ class ReferringDataset(Dataset[LoadedItem]):
             image_index=torch.from_numpy(np.repeat(np.arange(len(items)), counts)),  # [N]
             masks=torch.cat(masks) if masks else None,  # [N, H, W]
             expression_id=torch.cat([item.expression_id for item in items]),  # [N, 2]
+            negatives=self.tokenizer.pad(self._encode(negatives))[0].unflatten(0, (-1, self.negatives))
+            if negatives
+            else None,  # [N, K, L']
         )
 
     def count_truncated(self) -> tuple[int, int]:

@@ -143,16 +143,20 @@ class Preprocess:
         std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
         return (images.float().div_(255) - mean) / std
 
-    def restore(self, maps: Tensor, size: Sequence[int]) -> Tensor:
-        """Bring probability maps back to the original photo.
+    def restore(
+        self, maps: Tensor, size: Sequence[int], *, align_corners: bool = False, probabilities: bool = True
+    ) -> Tensor:
+        """Bring maps back to the original photo.
 
         Args:
             maps: ``[N, height, width]`` float, at the model's input size.
             size: Height and width of the photo.
+            align_corners: As for `torch.nn.functional.interpolate`; only where photos are stretched.
+            probabilities: Whether these are probabilities, which are cut to [0, 1] where a resize overshoots.
 
         Returns:
-            ``[N, size[0], size[1]]`` float. After a stretch bilinear (``align_corners=False``); after a letterbox
-            bicubic, by the exact inverse of its geometry, and cut to [0, 1].
+            ``[N, size[0], size[1]]`` float. After a stretch bilinear; after a letterbox bicubic, by the exact inverse
+            of its geometry.
 
         Raises:
             ValueError: If the maps are not at the model's input size (upsample the logits first).
@@ -162,10 +166,11 @@ class Preprocess:
         height, width = size
         if self.resize == "letterbox":
             placement = place((height, width), self.size).inverse
-            return warp(maps, (height, width), placement, maps.new_zeros(len(maps))).clamp_(0, 1)
+            drawn = warp(maps, (height, width), placement, maps.new_zeros(len(maps)))
+            return drawn.clamp_(0, 1) if probabilities else drawn
         if maps.shape[1:] == (height, width):
             return maps
-        return F.interpolate(maps[:, None], size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+        return F.interpolate(maps[:, None], size=(height, width), mode="bilinear", align_corners=align_corners)[:, 0]
 
 
 CLIP_LETTERBOX = Preprocess(416, 416, "letterbox", CLIP_MEAN, CLIP_STD)

@@ -71,7 +71,7 @@ def bootstrap_intervals(
     Raises:
         ValueError: If a metric, the unit or the level is unknown or out of range.
     """
-    keys, values = _chosen(evaluation, metrics), evaluation.metrics
+    keys, values = _chosen([evaluation], metrics), evaluation.metrics
     drawn = _resampled([evaluation], keys, unit, resamples, seed)[:, 0]  # [B, M]
     return {key: percentile_interval(values[key], drawn[:, i], level) for i, key in enumerate(keys)}
 
@@ -109,7 +109,7 @@ def paired_intervals(
     if len(firsts) != len(seconds) or not firsts:
         raise ValueError(f"Give as many evaluations of one as of the other, not {len(firsts)} and {len(seconds)}")
     aligned = align([*firsts, *seconds])
-    keys = _chosen(aligned[0], metrics)
+    keys = _chosen(aligned, metrics)
     of_first, of_second = np.split(_resampled(aligned, keys, unit, resamples, seed), 2, axis=1)  # [B, seeds, M] each
     difference = (of_first - of_second).mean(1)  # [B, M]
     pairs = [(a.metrics, b.metrics) for a, b in zip(firsts, seconds, strict=True)]
@@ -150,8 +150,9 @@ def resample(values: Floats, resamples: int, seed: int) -> Floats:
     return sums
 
 
-def _chosen(evaluation: Evaluation, metrics: Sequence[str] | None) -> list[str]:
-    known = list(evaluation.scores.values)
+def _chosen(evaluations: Sequence[Evaluation], metrics: Sequence[str] | None) -> list[str]:
+    """Keys of metrics that all evaluations have; of masks alone, for example, there are no peaks."""
+    known = [key for key in evaluations[0].scores.values if all(key in one.scores.values for one in evaluations)]
     if unknown := [key for key in metrics or () if key not in known]:
         raise ValueError(f"There is no metric {', '.join(unknown)} in this evaluation, but {', '.join(known)}")
     return known if metrics is None else list(metrics)

@@ -1,7 +1,9 @@
 """`evaluate`: run a model over a table, each image encoded once for all of its expressions."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import groupby
+from math import nan
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+import torch.nn.functional as F
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
@@ -17,10 +20,11 @@ from maskris.data.dataset import ReferringDataset, evaluation_loader
 from maskris.data.preprocess import Preprocess
 from maskris.data.sampler import EvaluationBatches
 from maskris.data.table import ReferringTable
+from maskris.evaluation.binarization import binarize, point
 from maskris.evaluation.metrics import Counts, Floats, Integers, Outcomes, count, metrics_of
 from maskris.evaluation.perturbation import Origin, Perturbation, describe
 from maskris.evaluation.protocol import Protocol
-from maskris.evaluation.result import COUNTS, SCHEMA, Evaluation
+from maskris.evaluation.result import COUNTS, POINTING, SCHEMA, Evaluation
 from maskris.models.base import RISModel, evaluation_mode, foreground_logit
 from maskris.utils.process import Precision
 from maskris.utils.progress import show_progress
@@ -72,9 +76,16 @@ def evaluate(
 
     Raises:
         ValueError: If the protocol or the precision is unknown, `batch_size` is not positive, the mask of some
-            referent is not known, or `perturb` loses expressions.
+            referent is not known, `perturb` loses expressions, or the protocol enlarges maps directly and the model
+            doesn't stretch its photos.
     """
     protocol = Protocol.of(protocol)
+    direct = protocol.enlarge == "direct"
+    if direct and model.preprocess.resize != "stretch":
+        raise ValueError(
+            f"The protocol {protocol.name} brings maps from the model's stride straight to the photo, for models that "
+            f"stretch theirs; this one has a {model.preprocess.resize}: choose another protocol, or enlarge='input'"
+        )
     if precision != "fp32" and precision not in _DTYPES:
         raise ValueError(f"precision must be fp32, bf16 or fp16, not {precision!r}")
     check_truth(table)
@@ -111,12 +122,14 @@ def evaluate(
             with torch.autocast(device.type, _DTYPES.get(precision), enabled=precision != "fp32"):
                 logits = model(batch)
             # What decides each pixel; one map is resized, not two channels.
-            maps = model.upsample(foreground_logit(logits.float())[:, None], model.preprocess.size)[:, 0]  # [N, H, W]
+            maps = foreground_logit(logits.float())  # [N, h, w]
+            if not direct:
+                maps = model.upsample(maps[:, None], model.preprocess.size)[:, 0]  # [N, H, W]
             if at_input:
-                counts, scores = _at_input(protocol, maps, batch)
+                measured = _at_input(protocol, maps, batch)
             else:
-                counts, scores = _at_original(protocol, maps, model.preprocess, table, where[:, 0])
-            parts.append(np.column_stack([where, counts.cpu().numpy(), scores.cpu().numpy()]))
+                measured = _at_original(protocol, maps, model.preprocess, table, where[:, 0])
+            parts.append(np.column_stack([where, *(values.cpu().numpy() for values in measured)]))
             shown.advance()
     settings = {
         "precision": precision,
@@ -137,47 +150,70 @@ def check_truth(table: ReferringTable) -> None:
         )
 
 
-def _at_input(protocol: Protocol, maps: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Counts ``[N, 5]`` and scores ``[N]`` at the model's input size."""
+Measured = tuple[Tensor, Tensor, Tensor]
+"""Of `N` expressions: counts ``[N, 5]``, scores ``[N]``, whether the peak is on the mask and in its box ``[N, 2]``."""
+
+
+def _at_input(protocol: Protocol, scores: Tensor, batch: Batch) -> Measured:
+    """What `_compare` measures at the model's input size, of scores ``[N, H, W]``."""
     assert batch.masks is not None
-    probability = maps.sigmoid()
-    # The sign of the logit, because the sigmoid of a tiny positive number rounds to 0.5.
-    mask = maps > 0 if protocol.binarization == "argmax" else probability > protocol.threshold
-    return _compare(protocol, mask, probability, batch.masks > 0.5)  # a letterbox has masks with soft outlines
+    probability = scores.sigmoid()
+    # The sign of the score, because the sigmoid of a tiny positive number rounds to 0.5.
+    rule = replace(protocol, map="score") if protocol.binarization == "argmax" else protocol
+    mask = binarize(scores if rule.map == "score" else probability, rule)
+    truth = batch.masks > 0.5  # a letterbox has masks with soft outlines
+    return _compare(protocol, mask, probability, truth, scores if protocol.pointing else None)
 
 
 def _at_original(
-    protocol: Protocol, maps: Tensor, preprocess: Preprocess, table: ReferringTable, rows: Integers
-) -> tuple[Tensor, Tensor]:
-    """Counts ``[N, 5]`` and scores ``[N]`` at the size of each expression's photo, against the exact mask."""
-    probability = maps.sigmoid()
-    threshold = 0.5 if protocol.binarization == "argmax" else protocol.threshold
-    counts, scores = [], []
+    protocol: Protocol, scores: Tensor, preprocess: Preprocess, table: ReferringTable, rows: Integers
+) -> Measured:
+    """What `_compare` measures at the size of each expression's photo, against the exact mask."""
+    by_score = protocol.map == "score"
+    maps = scores if by_score else scores.sigmoid()
+    measured: list[Measured] = []
     # The expressions of one referent, neighbors in the batch, share photo and mask.
-    for row, group in groupby(zip(rows.tolist(), probability, strict=True), key=itemgetter(0)):
+    for row, group in groupby(enumerate(rows.tolist()), key=itemgetter(1)):
         target = torch.from_numpy(table.mask(row)).to(maps.device)  # [h, w]
-        for part in torch.stack([one for _, one in group]).split(max(1, _PIXELS_AT_ONCE // target.numel())):
-            photo = preprocess.restore(part, target.shape)  # [n, h, w]
-            pair = _compare(protocol, photo > threshold, photo, target.expand(photo.shape))
-            counts.append(pair[0])
-            scores.append(pair[1])
-    return torch.cat(counts), torch.cat(scores)
+        size = (target.shape[0], target.shape[1])
+        for some in torch.tensor([i for i, _ in group]).split(max(1, _PIXELS_AT_ONCE // target.numel())):
+            some = some.to(maps.device)
+            photo = _enlarge(protocol, maps[some], preprocess, size, probabilities=not by_score)  # [n, h, w]
+            peaks = photo if protocol.pointing else None
+            if protocol.pointing and not by_score:
+                peaks = _enlarge(protocol, scores[some], preprocess, size, probabilities=False)
+            probability = photo.sigmoid() if by_score else photo
+            measured.append(
+                _compare(protocol, binarize(photo, protocol), probability, target.expand(photo.shape), peaks)
+            )
+    counts, found, pointing = zip(*measured, strict=True)
+    return torch.cat(counts), torch.cat(found), torch.cat(pointing)
 
 
-def _compare(protocol: Protocol, mask: Tensor, probability: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _enlarge(
+    protocol: Protocol, maps: Tensor, preprocess: Preprocess, size: tuple[int, int], probabilities: bool
+) -> Tensor:
+    """Maps ``[n, h, w]`` at the photo's size."""
+    if protocol.enlarge == "direct":
+        return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=protocol.align_corners)[:, 0]
+    return preprocess.restore(maps, size, align_corners=protocol.align_corners, probabilities=probabilities)
+
+
+def _compare(protocol: Protocol, mask: Tensor, probability: Tensor, target: Tensor, peaks: Tensor | None) -> Measured:
     if protocol.minimum_pixels:
         mask = mask & (mask.sum((1, 2)) >= protocol.minimum_pixels).view(-1, 1, 1)
     score = (probability * mask).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
-    return count(mask, target), score
+    pointing = score.new_full((len(mask), 2), nan) if peaks is None else point(peaks, target)
+    return count(mask, target), score, pointing
 
 
 def _gather(parts: list[Floats]) -> Floats:
-    """Results of all processes in the table's order ``[N, 8]``: row, number of the expression, counts, score."""
+    """Results of all processes in the table's order ``[N, 10]``: row, number of the expression, what was measured."""
     if (world_size := processes()[1]) > 1:
         everyone: list[Any] = [None] * world_size
         distributed.all_gather_object(everyone, parts)
         parts = [part for some in everyone for part in some]
-    found = np.concatenate([np.zeros((0, 8)), *parts])
+    found = np.concatenate([np.zeros((0, 10)), *parts])
     return found[np.lexsort((found[:, 1], found[:, 0]))]
 
 
@@ -187,8 +223,8 @@ def rows_of(table: ReferringTable, protocol: Protocol, measured: Floats) -> pa.T
     Args:
         table: What was evaluated on.
         protocol: How predictions were compared.
-        measured: ``[N, 8]`` in the table's order: row, number of the expression, the five `Counts`, and the score, NaN
-            where there is none.
+        measured: ``[N, 10]`` in the table's order: row, number of the expression, the five `Counts`, the score, and
+            whether the peak is on the mask and in its box; NaN where there is no score or peak.
 
     Raises:
         RuntimeError: If these are not all expressions of the table.
@@ -217,6 +253,7 @@ def rows_of(table: ReferringTable, protocol: Protocol, measured: Floats) -> pa.T
         "iou": pa.array(iou, mask=averaged == 0),
         "box_iou": counts.box_iou,
         "score": pa.array(measured[:, 7], from_pandas=True),
+        **{name: pa.array(measured[:, 8 + i], from_pandas=True) for i, name in enumerate(POINTING)},
     }
     return pa.table(columns).select(SCHEMA.names).cast(SCHEMA)
 

@@ -109,13 +109,13 @@ def count(prediction: Tensor, target: Tensor) -> Tensor:
             f"Prediction {list(prediction.shape)} and target {list(target.shape)} must both be [N, h, w] of one size"
         )
     pixels = [m.sum((1, 2)) for m in (prediction & target, prediction, target)]  # bool sums are int64
-    a, b = _boxes(prediction), _boxes(target)
+    a, b = tight_boxes(prediction), tight_boxes(target)
     overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(1)
     union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - overlap
     return torch.stack([*pixels, overlap, union], dim=1)
 
 
-def _boxes(masks: Tensor) -> Tensor:
+def tight_boxes(masks: Tensor) -> Tensor:
     """Tight boxes ``[N, 4]`` int64: left, top, right, bottom (exclusive); zeros for an empty mask."""
     sides = []
     for axis in (1, 2):  # the columns, then the rows that the mask occupies
@@ -135,11 +135,15 @@ class Outcomes:
         counts: Of the expressions.
         exists: ``[N]`` bool, whether there is a referent at all.
         protocol: How expressions without a referent and equal IoUs count.
+        on_mask: ``[N]`` bool, whether the peak of the map lies on the true mask; ``None`` where that was not measured.
+        in_box: ``[N]`` bool, whether it lies in the mask's tight box.
     """
 
     counts: Counts
     exists: Bools
     protocol: Protocol
+    on_mask: Bools | None = None
+    in_box: Bools | None = None
 
     @property
     def found(self) -> Bools:
@@ -176,6 +180,7 @@ class Metric:
         numerator: What is summed above.
         denominator: What is summed below.
         needs_empty: Whether it is left out where every expression has a referent.
+        pointing: Whether it needs `Outcomes.on_mask` and `Outcomes.in_box`: left out where they were not measured.
     """
 
     key: str
@@ -183,6 +188,7 @@ class Metric:
     numerator: Column
     denominator: Column
     needs_empty: bool = False
+    pointing: bool = False
 
     def columns(self, outcomes: Outcomes) -> tuple[Floats, Floats]:
         """Numerators and denominators, each ``[N]``."""
@@ -208,6 +214,8 @@ METRICS: tuple[Metric | Callable[[float], Metric], ...] = (
     Metric(
         "box_accuracy", "box acc.", lambda o: 2 * o.counts.box_intersection > o.counts.box_union, lambda o: o.referents
     ),
+    Metric("PointM", "PointM", lambda o: _measured(o.on_mask), lambda o: o.referents, pointing=True),
+    Metric("PointIt", "PointIt", lambda o: _measured(o.in_box), lambda o: o.referents, pointing=True),
     Metric("gIoU", "gIoU", lambda o: o.counts.iou + o.rejected, lambda o: np.ones_like(o.exists), needs_empty=True),
     Metric("N-acc", "N-acc", lambda o: o.rejected, lambda o: ~o.exists, needs_empty=True),
     Metric("T-acc", "T-acc", lambda o: o.exists & o.found, lambda o: o.exists, needs_empty=True),
@@ -216,11 +224,11 @@ METRICS: tuple[Metric | Callable[[float], Metric], ...] = (
 
 
 def metrics_of(protocol: Protocol) -> dict[str, Metric]:
-    """The metrics under a protocol by their keys, Pr@X at each of its thresholds."""
+    """The metrics under a protocol by their keys, Pr@X at each of its thresholds, peaks only where it measures them."""
     metrics: list[Metric] = []
     for entry in METRICS:
         metrics += [entry] if isinstance(entry, Metric) else map(entry, protocol.thresholds)
-    return {metric.key: metric for metric in metrics}
+    return {metric.key: metric for metric in metrics if protocol.pointing or not metric.pointing}
 
 
 def labels(protocol: Protocol) -> dict[str, str]:
@@ -240,7 +248,7 @@ class Scores:
         n: Number of expressions.
         n_empty: How many of them have no referent.
         values: All of them by the keys of `metrics_of`, in their order, as JSON types; those that need expressions
-            without a referent are left out where there are none.
+            without a referent, or peaks of maps, are left out where there are none.
         protocol: The protocol that these numbers follow.
     """
 
@@ -254,7 +262,12 @@ class Scores:
         """The scores of some expressions; without any, all values are ``None``."""
         n_empty = int((~outcomes.exists).sum())
         metrics = metrics_of(outcomes.protocol).values()
-        values = {one.key: one.value(outcomes) for one in metrics if n_empty or not one.needs_empty}
+        peaks = outcomes.on_mask is not None
+        values = {
+            one.key: one.value(outcomes)
+            for one in metrics
+            if (n_empty or not one.needs_empty) and (peaks or not one.pointing)
+        }
         return cls(len(outcomes.counts), n_empty, values, outcomes.protocol)
 
     def __getitem__(self, key: str) -> float | None:
@@ -323,6 +336,12 @@ class Metrics:
         """The metrics so far; without any expression all are ``None``."""
         *counts, exists = np.concatenate([np.zeros((0, 6), dtype=np.int64), *self._parts]).T
         return Scores.of(Outcomes(Counts(*counts), exists > 0, self.protocol))
+
+
+def _measured(column: Bools | None) -> Bools:
+    if column is None:
+        raise ValueError("The peaks of these predictions were not measured; evaluate a model under a pointing protocol")
+    return column
 
 
 def _exact_sum(values: npt.NDArray[Any]) -> int:

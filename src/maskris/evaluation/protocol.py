@@ -1,4 +1,4 @@
-"""`Protocol`: the five decisions behind a published number, on which the literature disagrees.
+"""`Protocol`: the decisions behind a published number, on which the literature disagrees.
 
 This module is light: it imports neither torch nor pyarrow, so that the command line can list the presets at once.
 """
@@ -8,7 +8,10 @@ from fractions import Fraction
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 Resolution = Literal["input", "original"]
-Binarization = Literal["argmax", "threshold"]
+Binarization = Literal["argmax", "threshold", "peak", "range"]
+Map = Literal["probability", "score"]
+Enlargement = Literal["input", "direct"]
+AllNegative = Literal["empty", "whole"]
 Comparison = Literal[">=", ">"]
 EmptyTarget = Literal["miss", "hit", "exclude"]
 
@@ -17,23 +20,40 @@ EmptyTarget = Literal["miss", "hit", "exclude"]
 class Protocol:
     """How predictions become numbers; printed in every report, because without it a number means nothing.
 
+    What is cut into a mask is the *map* of an expression. Of the foreground logit s (of two channels the difference, of
+    one the channel itself), the map is ``sigmoid(s)`` or s itself, brought to `resolution`. Its *peak* is its highest
+    value, of equal ones the first in reading order.
+
     Attributes:
         name: Name of the preset, or your own.
         resolution: ``"input"`` compares at the model's input size against the target resized to the nearest pixel
             (distorted where the model stretches its images); ``"original"`` brings the probabilities back to the
             photo's size and compares with the mask as annotated.
         binarization: ``"argmax"`` takes a pixel where the referent is likelier than the background (a tie is
-            background); ``"threshold"`` where its probability is above `threshold`.
-        threshold: Probability in (0, 1); only used by ``"threshold"``.
+            background), which is a score above 0; ``"threshold"`` where its probability is above `threshold`;
+            ``"peak"`` where the map is above this share of its peak; ``"range"`` where it is at least this far from its
+            lowest to its highest value, ``(m - min) / (max - min + 1e-9) >= threshold``.
+        threshold: In (0, 1); not used by ``"argmax"``.
         comparison: Whether an IoU of exactly X counts for Pr@X.
         empty_target: Expressions that refer to nothing. ``"miss"``: their IoU is 0 whatever is predicted.
             ``"hit"`` (gRefCOCO): an empty prediction has IoU 1, any other 0, and Pr@X and box accuracy are taken over
             the expressions with a referent. ``"exclude"``: they are left out of every number but N-acc.
         thresholds: The X of Pr@X.
         minimum_pixels: A prediction of fewer pixels counts as empty (50 for gRefCOCO).
+        map: ``"probability"``, sigmoid(s) in (0, 1), means the same for every model. ``"score"``, s itself, is for
+            networks whose output is an unbounded similarity, of which a sigmoid would flatten the peaks; ``"peak"``
+            then cuts ReLU(s), since a share of a positive peak is positive.
+        enlarge: How maps come to the photo's size. ``"input"``: first to the model's input as the model does it, then
+            to the photo; ``"direct"``: from the model's stride in one bilinear step, for models that stretch photos.
+        align_corners: Whether the step to the photo aligns the corners; after a letterbox it doesn't matter.
+        all_negative: What a score map without any value above 0 becomes under ``"argmax"`` and ``"peak"``:
+            ``"empty"``, or with a peak below -1e-5 the ``"whole"`` photo, as where a map is divided by its own peak.
+        pointing: Whether PointM and PointIt are measured: whether the peak of the score, enlarged like the map, lies on
+            the mask and in its tight box (border included). Of the score, because the probabilities of a sure model
+            are 1.0 over whole areas.
 
     Raises:
-        ValueError: If a value is unknown or out of range.
+        ValueError: If a value is unknown or out of range, or doesn't go with another.
     """
 
     name: str = "custom"
@@ -44,6 +64,11 @@ class Protocol:
     empty_target: EmptyTarget = "miss"
     thresholds: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
     minimum_pixels: int = 0
+    map: Map = "probability"
+    enlarge: Enlargement = "input"
+    align_corners: bool = False
+    all_negative: AllNegative = "empty"
+    pointing: bool = False
 
     def __post_init__(self) -> None:
         """Check the values (they may come from a command line)."""
@@ -60,6 +85,14 @@ class Protocol:
             raise ValueError(f"Protocol {self.name!r}: thresholds {self.thresholds} name a value twice")
         if self.minimum_pixels < 0:
             raise ValueError(f"Protocol {self.name!r}: minimum_pixels must not be negative, not {self.minimum_pixels}")
+        if self.resolution == "input" and (self.enlarge != "input" or self.align_corners):
+            raise ValueError(
+                f"Protocol {self.name!r}: enlarge and align_corners say how maps come to the original size"
+            )
+        if self.map == "score" and self.binarization == "threshold":
+            raise ValueError(f"Protocol {self.name!r}: a threshold cuts probabilities; cut scores by argmax or peak")
+        if self.all_negative == "whole" and (self.map != "score" or self.binarization not in ("argmax", "peak")):
+            raise ValueError(f"Protocol {self.name!r}: all_negative needs the map 'score', cut by argmax or peak")
 
     @classmethod
     def of(cls, protocol: "Protocol | str") -> "Protocol":
@@ -85,7 +118,18 @@ class Protocol:
         where = "original size" if self.resolution == "original" else "model input size"
         if size is not None and self.resolution == "input":
             where = f"{where} {size[0]} x {size[1]}"
-        how = "argmax" if self.binarization == "argmax" else f"probability > {self.threshold:g}"
+        if self.enlarge == "direct" and not given:
+            where += " in one step from the model's stride"
+        if self.align_corners and not given:
+            where += " with aligned corners"
+        how = {
+            "argmax": "argmax" if self.map == "probability" else "score > 0",
+            "threshold": f"probability > {self.threshold:g}",
+            "peak": f"{self.map} > {self.threshold:g} of its peak",
+            "range": f"{self.map} >= {self.threshold:g} of the way from its lowest to its highest value",
+        }[self.binarization]
+        if self.map == "score" and self.binarization in ("argmax", "peak"):
+            how += f", all-negative maps count as {'the whole photo' if self.all_negative == 'whole' else 'empty'}"
         how = "masks as given" if given else how
         empty = {
             "miss": "expressions without referent count as misses",
@@ -130,8 +174,18 @@ PRESETS: dict[str, Protocol] = {
     # gRefCOCO (GRES): gIoU, cIoU, N-acc and T-acc; fewer than 50 pixels are no target. Published at 480 px.
     "grefcoco": Protocol("grefcoco", empty_target="hit", thresholds=(0.7, 0.8, 0.9), minimum_pixels=50),
 }
+# TRIS, both stages: every expression, map / (peak + 1e-5) > 1e-9. That is a score above 0, except that a map without
+# any turns its sign and becomes the whole photo.
+PRESETS["tris"] = Protocol(
+    "tris", resolution="original", map="score", align_corners=True, all_negative="whole", pointing=True
+)
+PRESETS["tris-empty"] = replace(PRESETS["tris"], name="tris-empty", all_negative="empty")
+# SaG: the relevance-weighted map, resized from its 24 x 24 patches and stretched to [0, 1].
+PRESETS["sag"] = Protocol("sag", resolution="original", binarization="range", enlarge="direct")
+# Half of the peak, usual for localizers, and in no paper that is compared with here.
+PRESETS["peak"] = Protocol("peak", resolution="original", binarization="peak", pointing=True)
 PRESETS["grefcoco-original"] = replace(PRESETS["grefcoco"], name="grefcoco-original", resolution="original")
-"""The published protocols and gRefCOCO's at the photo's size; `docs/evaluation.md` compares them."""
+"""The published protocols, and variants of them for comparison; `docs/evaluation.md` lists all."""
 
 
 class PublishedInput(NamedTuple):
@@ -148,5 +202,6 @@ PUBLISHED_INPUTS = {
     "lavt": PublishedInput(480, "raw"),
     "cris": PublishedInput(None, "sent"),
     "grefcoco": PublishedInput(480, "raw"),
+    "tris": PublishedInput(None, "sent"),
 }
 """By preset: model and data decide what an evaluation really reads; `Evaluation.notes` names the differences."""

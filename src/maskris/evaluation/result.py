@@ -22,6 +22,9 @@ from maskris.utils.files import atomic_file
 COUNTS = ("intersection", "prediction_pixels", "target_pixels", "box_intersection", "box_union")
 """Columns in the order of the fields of `Counts`."""
 
+POINTING = ("peak_on_mask", "peak_in_box")
+"""Columns that are null where a protocol doesn't measure peaks, and of masks, which have none."""
+
 SCHEMA = pa.schema(
     [
         ("dataset", pa.string()),
@@ -46,6 +49,8 @@ SCHEMA = pa.schema(
         ("iou", pa.float64()),  # what mIoU averages: null where the protocol leaves the expression out
         ("box_iou", pa.float64()),
         ("score", pa.float64()),  # mean probability inside the predicted mask, 0 where it is empty
+        ("peak_on_mask", pa.bool_()),
+        ("peak_in_box", pa.bool_()),  # the true mask's tight box
     ]
 )
 """Columns of `Evaluation.rows`."""
@@ -113,9 +118,18 @@ class Evaluation:
             side = published.size
             if side is not None and size and (list(size), resize) != ([side, side], "stretch"):
                 notes.append(f"the published evaluation is at {side} x {side}, stretched")
+        relative = self.protocol.binarization in ("peak", "range")
         wanted = self.protocol.threshold if self.protocol.binarization == "threshold" else 0.5
-        if cuts := [f"{cut:g}" for cut in self.settings.get("cut_at", ()) if cut != wanted]:
-            notes.append(f"the masks were cut at a probability of {' and '.join(cuts)}, not at {wanted:g}")
+        if cuts := [f"{cut:g}" for cut in self.settings.get("cut_at", ()) if relative or cut != wanted]:
+            rule = "relative to each map" if relative else f"at {wanted:g}"
+            notes.append(f"the masks were cut at a probability of {' and '.join(cuts)}, not {rule}")
+        if self.protocol.pointing and "forms" in self.settings:
+            notes.append("masks have no peaks, so PointM and PointIt were not measured")
+        if self.protocol.name == "sag":
+            notes.append(
+                "every expression counts once; the published evaluation takes exactly 10,000 in the order of its "
+                "files: of RefCOCO val these of 10,834, of a smaller split some twice (Evaluation.listed)"
+            )
         if missing := self.settings.get("missing"):
             notes.append(f"{missing:,} expressions without a prediction count as misses")
         return [note for note in notes if note]
@@ -124,12 +138,27 @@ class Evaluation:
     def outcomes(self) -> Outcomes:
         """What the metrics of all rows are computed from."""
         counts = Counts(*(self._column(name) for name in COUNTS))
-        return Outcomes(counts, self._column("target_area") > 0, self.protocol)
+        exists = self._column("target_area") > 0
+        if not self.protocol.pointing or any(self.rows[name].null_count for name in POINTING):
+            return Outcomes(counts, exists, self.protocol)
+        return Outcomes(counts, exists, self.protocol, *(self._column(name) for name in POINTING))
 
     @cached_property
     def scores(self) -> Scores:
         """The metrics of all rows together."""
         return Scores.of(self.outcomes)
+
+    def listed(self, count: int) -> "Evaluation":
+        """Exactly `count` expressions: the first of the table, and from the first again where there are fewer.
+
+        The rule of SaG's evaluation with 10,000, up to the order of its files, which nobody published.
+
+        Raises:
+            ValueError: If there is no expression, or `count` is not positive.
+        """
+        if count < 1 or not len(self):
+            raise ValueError(f"Can't list {count} expressions of {len(self)}")
+        return replace(self, rows=self.rows.take(pa.array(np.arange(count) % len(self))))
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -42,7 +42,8 @@ def score(
     may be one prediction, or two. Other keys are passed over, but for ``score`` and ``threshold``, ``error`` (a
     prediction that failed is missing), and those of `mask_of`.
 
-    Under a protocol at the photo's size the result is that of `evaluate` for a model that predicts these masks.
+    Under a protocol at the photo's size the result is that of `evaluate` for a model that predicts these masks. A mask
+    has no peak: what a protocol measures of peaks is left out, and how it cuts maps doesn't matter.
 
     Args:
         predictions: What `read_predictions` reads.
@@ -243,12 +244,12 @@ def _score_of(row: GivenRow) -> float:
 
 
 def _measure(found: _Matches, table: ReferringTable, protocol: Protocol, size: tuple[int, int] | None) -> Floats:
-    """What `rows_of` takes: pixel counts and scores of all expressions ``[N, 8]``."""
+    """What `rows_of` takes: pixel counts and scores of all expressions ``[N, 10]``; masks have no peaks."""
     resize = None if size is None else Preprocess(*size)
     places: dict[int, list[int]] = defaultdict(list)
     for place, row in enumerate(found.index.rows.tolist()):
         places[row].append(place)
-    measured = np.zeros((len(found.index), 8))
+    measured = np.full((len(found.index), 10), nan)
     measured[:, 0], measured[:, 1] = found.index.rows, found.index.numbers
     for row, own in places.items():
         height, width = table.size(row)
@@ -261,12 +262,12 @@ def _measure(found: _Matches, table: ReferringTable, protocol: Protocol, size: t
         for place in own:
             if (one := found.taken.get(place)) is not None:
                 counts = _count(one.mask, target, truth, height, width, protocol.minimum_pixels)
-                measured[place, 2:] = *counts, one.score if counts[1] or one.score != one.score else 0
+                measured[place, 2:8] = *counts, one.score if counts[1] or one.score != one.score else 0
             else:
                 # Nothing was found; where that would be right, the smallest mask that is wrong.
                 wrong = 0 if exists else max(1, protocol.minimum_pixels)
                 box = truth[1][2] * truth[1][3] if truth[0] else wrong
-                measured[place, 2:] = 0, wrong, truth[0], 0, box, nan
+                measured[place, 2:8] = 0, wrong, truth[0], 0, box, nan
     return measured
 
 

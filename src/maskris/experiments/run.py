@@ -68,7 +68,9 @@ def build_trainer(
         referents_per_image=config.referents_per_image,
         kind_weights=config.kind_weights,
         cache_images=config.cache_images,
+        masks=strategy.needs_masks,
         augment=recipe.augmentations,
+        negatives=recipe.negatives,
         reduced_decoding=recipe.reduced_decoding,
     )
     files = {RECIPE: recipe.to_yaml()}

@@ -1,5 +1,6 @@
 from .base import RISModel as RISModel
 from .caris import CARIS as CARIS
+from .clip.scorer import CLIPScorer as CLIPScorer
 from .clip.towers import CLIP as CLIP
 from .clipseg import CLIPSeg as CLIPSeg
 from .cris import CRIS as CRIS
@@ -11,6 +12,8 @@ from .folder import model_folder as model_folder
 from .lavt import LAVT as LAVT
 from .loading import load_model as load_model
 from .object_ris import ObjectRIS as ObjectRIS
+from .tris import TRIS as TRIS
+from .tris_localizer import TRISLocalizer as TRISLocalizer
 from .weights.convert import ConversionReport as ConversionReport
 from .weights.convert import convert_checkpoint as convert_checkpoint
 from .weights.convert import load_official as load_official

@@ -42,6 +42,8 @@ def scores_table(groups: Mapping[str, Scores], title: str = "", heading: str = "
     some = next(iter(groups.values()), None)
     metrics = metrics_of(some.protocol) if some else {}
     headings = labels(some.protocol) if some else {}
+    if not any(metrics[key].pointing and key in scores.values for key in metrics for scores in groups.values()):
+        headings = {key: label for key, label in headings.items() if not metrics[key].pointing}
     columns: dict[str, Callable[[Scores], str]] = {"N": lambda scores: f"{scores.n:,}"}
     columns |= {label: _cell(key) for key, label in headings.items() if not metrics[key].needs_empty}
     if any(scores.n_empty for scores in groups.values()):

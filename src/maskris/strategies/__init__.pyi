@@ -1,6 +1,7 @@
 from .aml import AML as AML
 from .base import Strategy as Strategy
 from .criteria.base import Criterion as Criterion
+from .criteria.deep_masks import DeepMaskCriterion as DeepMaskCriterion
 from .criteria.masks import MaskCriterion as MaskCriterion
 from .ema_teacher import EMATeacher as EMATeacher
 from .losses import hard_cross_entropy as hard_cross_entropy
@@ -12,3 +13,4 @@ from .masking import TextMasking as TextMasking
 from .masking import mask_batch as mask_batch
 from .maskris import MaskRIS as MaskRIS
 from .supervised import Supervised as Supervised
+from .text_supervised import TextSupervised as TextSupervised

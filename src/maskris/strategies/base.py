@@ -15,9 +15,11 @@ class Strategy(ABC):
 
     Attributes:
         terms: The names of the losses that one step yields, in their order, for the log.
+        needs_masks: Whether it learns from masks; if not, training data needs none.
     """
 
     terms: tuple[str, ...] = ("loss",)
+    needs_masks: bool = True
 
     @property
     def passes(self) -> int:

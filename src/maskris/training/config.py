@@ -60,7 +60,7 @@ class TrainingConfig:
         evaluate_every: Steps between evaluations on the validation data, or epoch for once after every epoch; null
             evaluates only at the end.
         evaluate_at_end: Evaluate after the last step.
-        protocol: Evaluation protocol: maskris, lavt, original, cris, grefcoco or grefcoco-original.
+        protocol: Evaluation protocol: maskris, lavt, original, cris, grefcoco, tris, sag, peak, … (docs/evaluation.md).
         evaluation_batch_size: Expressions in one batch of the evaluation.
         best_metric: The metric whose highest value makes a checkpoint `best`.
         save_every: Steps between writings of the checkpoint `last`; it is always written at the end.

@@ -200,13 +200,15 @@ def identity_of(
     """Everything that determines the results of a run, under names for messages.
 
     The number of processes is among them, because each draws masks and dropout of its own; of the training data, its
-    length, augmentations and decoding.
+    length, augmentations, decoding and negatives.
     """
     settings = _settings("strategy", strategy)
     for i, augmentation in enumerate(getattr(train, "augment", ())):
         settings |= _settings(f"augment.{i}", augmentation)
     if getattr(train, "reduced_decoding", False):
         settings["reduced_decoding"] = True
+    if getattr(train, "negatives", 0):
+        settings["negatives"] = train.negatives
     return {
         **config.identity(),
         "items": len(train),

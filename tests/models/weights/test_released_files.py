@@ -1,7 +1,6 @@
 """Released checkpoints by name, from a server in the place of the Hub and of Google Drive."""
 
 import json
-import re
 import shutil
 import threading
 from dataclasses import replace
@@ -12,10 +11,13 @@ import pytest
 import torch
 from fake_hub import FakeHub
 from models.published import write_caris, write_lavt
+from models.small_tris import WORDS
 from models.test_clipseg import small_clipseg
+from models.weights.test_tris import published as tris_file
 
 from maskris.models.base import weights_sha256
 from maskris.models.clipseg import CLIPSeg
+from maskris.models.encoders.tokenizers import build_clip_tokenizer
 from maskris.models.loading import load_model
 from maskris.models.weights import released_files
 from maskris.models.weights.convert import convert_checkpoint
@@ -340,13 +342,24 @@ def test_clipseg_by_its_name(hub: FakeHub, tmp_path: Path) -> None:
         released_folder("clipseg", source=folder, say=[].append)
 
 
-@pytest.mark.parametrize("name", [name for name, entry in released_models().items() if entry.network == "tris"])
-def test_a_network_that_is_not_here_is_said(hub: FakeHub, name: str) -> None:
+@pytest.mark.parametrize(("stage", "kind"), [(1, "tris-localizer"), (2, "tris")])
+def test_both_stages_of_tris_from_an_address_of_their_own(
+    hub: FakeHub, shared: Path, tmp_path: Path, stage: int, kind: str
+) -> None:
+    entry = released_models()[f"tris-stage{stage}-refcoco"]
+    assert entry.network == kind
+    entry = replace(entry, url=f"{hub.address}/download?id=tris")
+    build_clip_tokenizer(WORDS).save_pretrained(tmp_path / "clip")
+    hub.repositories["openai/clip-vit-base-patch32"] = tmp_path / "clip"
     with pytest.raises(
-        ValueError, match=f"{re.escape(name)} can't be loaded: its network, TRIS, is not part of maskris"
+        DownloadError, match=rf"download the file, and give it: maskris models {entry.name} --from FILE"
     ):
-        load_model(name)
-    assert hub.asked == []
+        released_folder(entry, say=[].append)  # a web page came instead
+    torch.save({"model": tris_file(shared, kind)}, tmp_path / "tris.pth")
+    hub.drive["tris"] = tmp_path / "tris.pth"
+    folder = released_folder(entry, say=[].append)
+    assert type(load_model(folder)).__name__ == {1: "TRISLocalizer", 2: "TRIS"}[stage]
+    assert json.loads((folder / "released.json").read_text())["license"] == "MIT"
 
 
 def test_a_name_that_does_not_exist() -> None:
@@ -378,7 +391,6 @@ def test_published_files_by_any_address(hub: FakeHub, published: Path, tmp_path:
         ("hf:saliu/CARIS/none.pth", "saliu/CARIS/none.pth can't be had from the Hub .*: there is no such file in it"),
         ("hf:nobody/nothing/a.pth", "can't be had from the Hub .*: there is no such repository, or you have no access"),
         ("clipseg", "needs no conversion"),
-        ("tris-stage2-refcoco", "TRIS, is not part of maskris"),
     ],
 )
 def test_addresses_that_lead_nowhere(hub: FakeHub, source: str, message: str) -> None:

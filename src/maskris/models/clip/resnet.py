@@ -14,10 +14,17 @@ class ModifiedResNet(nn.Module):
     Whole: ``c3, c4, c5 = resnet(images)`` of strides 8, 16 and 32. Step by step: `stem` (stride 4), `layer1` (4),
     `layer2` (8), `layer3` (16), `layer4` (32) and `attnpool`. The stem has `width` channels, the stages have 4, 8, 16
     and 32 times as many. Positions of the attention pool are stored for images with sides of `image_resolution`.
+    Without `attention_pool` there is no `attnpool` and no `forward`: `stages` gives all there is.
     """
 
     def __init__(
-        self, layers: Sequence[int], output_dim: int, heads: int, image_resolution: int = 224, width: int = 64
+        self,
+        layers: Sequence[int],
+        output_dim: int,
+        heads: int,
+        image_resolution: int = 224,
+        width: int = 64,
+        attention_pool: bool = True,
     ) -> None:
         super().__init__()
         half = width // 2
@@ -31,7 +38,8 @@ class ModifiedResNet(nn.Module):
         self.layer2 = _stage(width * 4, width * 2, layers[1], stride=2)
         self.layer3 = _stage(width * 8, width * 4, layers[2], stride=2)
         self.layer4 = _stage(width * 16, width * 8, layers[3], stride=2)
-        self.attnpool = AttentionPool2d(image_resolution // 32, width * 32, heads, output_dim)
+        if attention_pool:
+            self.attnpool = AttentionPool2d(image_resolution // 32, width * 32, heads, output_dim)
 
     def stem(self, images: Tensor) -> Tensor:
         """Normalized images ``[I, 3, H, W]`` to ``[I, width, H / 4, W / 4]``."""
@@ -39,11 +47,17 @@ class ModifiedResNet(nn.Module):
         x = F.relu(self.bn2(self.conv2(x)))
         return F.avg_pool2d(F.relu(self.bn3(self.conv3(x))), 2)
 
+    def stages(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Normalized images ``[I, 3, H, W]`` to the four maps ``[I, c, h, w]`` at strides 4, 8, 16 and 32, unpooled."""
+        first = self.layer1(self.stem(images))
+        second = self.layer2(first)
+        third = self.layer3(second)
+        return first, second, third, self.layer4(third)
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalized images ``[I, 3, H, W]`` to C3, C4 and the pooled C5 ``[I, c, h, w]`` at strides 8, 16 and 32."""
-        c3 = self.layer2(self.layer1(self.stem(images)))
-        c4 = self.layer3(c3)
-        return c3, c4, self.attnpool(self.layer4(c4))
+        _, c3, c4, last = self.stages(images)
+        return c3, c4, self.attnpool(last)
 
 
 class Bottleneck(nn.Module):

@@ -144,6 +144,8 @@ class CLIP(nn.Module):
         transformer_layers: Blocks of the text encoder.
         vision_heads: Heads of the attention pool or of the vision transformer; by default one for every 64 channels.
         transformer_heads: Heads of the text encoder; by default one for every 64 channels.
+        attention_pool: Whether a ResNet has CLIP's attention pool behind its last stage; a network that reads the
+            stages alone has no use for its parameters.
 
     Attributes:
         config: The arguments; ``CLIP(**config)`` builds the same architecture.
@@ -169,6 +171,7 @@ class CLIP(nn.Module):
         transformer_layers: int = 12,
         vision_heads: int | None = None,
         transformer_heads: int | None = None,
+        attention_pool: bool = True,
     ) -> None:
         super().__init__()
         if isinstance(vision_layers, int) != (vision_patch_size is not None):
@@ -188,6 +191,7 @@ class CLIP(nn.Module):
             "transformer_layers": transformer_layers,
             "vision_heads": vision_heads or max(1, vision_width * (32 if vision_patch_size is None else 1) // 64),
             "transformer_heads": transformer_heads or max(1, transformer_width // 64),
+            "attention_pool": attention_pool,
         }
         heads = self.config["vision_heads"]
         if isinstance(vision_layers, int):
@@ -198,7 +202,8 @@ class CLIP(nn.Module):
         elif len(vision_layers) != 4:
             raise ValueError(f"A ResNet has four stages; vision_layers is {vision_layers}")
         else:
-            self.visual = ModifiedResNet(vision_layers, embed_dim, heads, image_resolution, vision_width)
+            pool = attention_pool
+            self.visual = ModifiedResNet(vision_layers, embed_dim, heads, image_resolution, vision_width, pool)
         heads = self.config["transformer_heads"]
         self.text = CLIPTextTransformer(
             embed_dim, context_length, vocab_size, transformer_width, heads, transformer_layers

@@ -26,7 +26,7 @@ def load_official(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     """Load the weights of a published implementation, under its own names, into our model.
 
     Args:
-        model: `CARIS` (weights of the official MaskRIS or CARIS), `LAVT`, `CRIS` or `ETRIS`.
+        model: `CARIS` (weights of the official MaskRIS or CARIS), `LAVT`, `CRIS`, `ETRIS`, `TRISLocalizer` or `TRIS`.
         state_dict: Bare weights, without ``module.`` in front; `maskris.models.weights.checkpoint` reads whole files.
 
     Raises:
@@ -47,7 +47,8 @@ class ConversionReport:
     Attributes:
         source: The published file.
         out: The folder that was written.
-        kind: ``"maskris"``, ``"lavt"``, ``"cris"``, ``"etris"`` (whole networks) or ``"swin"`` (a vision encoder).
+        kind: ``"maskris"``, ``"lavt"``, ``"cris"``, ``"etris"``, ``"tris-localizer"``, ``"tris"`` (whole networks) or
+            ``"swin"`` (a vision encoder).
         parameters: How many numbers the converted model learns.
         configuration: The arguments of the model, as read off the shapes.
         dropped: Published names that were left behind, under the reason.
@@ -83,9 +84,9 @@ def convert_checkpoint(
 ) -> ConversionReport:
     """Turn a published checkpoint file into a safetensors folder.
 
-    The official MaskRIS, CARIS, LAVT, CRIS or ETRIS becomes a folder for ``from_pretrained``, with tokenizer and
-    preprocessing; a Swin trained on ImageNet one for ``CARIS(vision=...)`` and `transformers.AutoBackbone`. The
-    configuration is read off the shapes. Nothing in the file is executed.
+    The official MaskRIS, CARIS, LAVT, CRIS, ETRIS or TRIS (either stage) becomes a folder for ``from_pretrained``, with
+    tokenizer and preprocessing; a Swin trained on ImageNet one for ``CARIS(vision=...)`` and
+    `transformers.AutoBackbone`. The configuration is read off the shapes. Nothing in the file is executed.
 
     Args:
         source: The ``.pth`` or ``.safetensors`` file.

@@ -120,8 +120,10 @@ _OPENAI = {
     "RN50": "timm/resnet50_clip.openai",
     "RN101": "timm/resnet101_clip.openai",
     "ViT-B/16": "openai/clip-vit-base-patch16",
+    "ViT-B/32": "openai/clip-vit-base-patch32",
 }
 _LAYOUTS = (("open_clip_model.safetensors", "open_clip_config.json"), ("model.safetensors", "config.json"))
+_NO_POOL = Dropped("the attention pool, whose output is not used")
 _TRANSPOSED = ("text_projection.weight", "visual_projection.weight")
 
 
@@ -129,9 +131,9 @@ def read_clip(source: str | Path) -> dict[str, Tensor]:
     """The weights of a published CLIP under their own names, on the CPU, in the precision of the file.
 
     Args:
-        source: ``"RN50"``, ``"RN101"`` or ``"ViT-B/16"``; OpenAI's TorchScript archive (``RN50.pt``), of which no code
-            is run; a state dict as ``.pt``, ``.pth`` or ``.safetensors``; or a folder or Hub id in the format of
-            transformers (``CLIPModel``) or OpenCLIP.
+        source: ``"RN50"``, ``"RN101"``, ``"ViT-B/16"`` or ``"ViT-B/32"``; OpenAI's TorchScript archive (``RN50.pt``),
+            of which no code is run; a state dict as ``.pt``, ``.pth`` or ``.safetensors``; or a folder or Hub id in the
+            format of transformers (``CLIPModel``) or OpenCLIP.
 
     Raises:
         FileNotFoundError: If there is nothing of this name, or no weights in it.
@@ -147,7 +149,10 @@ def read_clip(source: str | Path) -> dict[str, Tensor]:
 
 
 def build_clip(
-    source: Source, tokenizer: ExpressionTokenizer | None = None, image_resolution: int | None = None
+    source: Source,
+    tokenizer: ExpressionTokenizer | None = None,
+    image_resolution: int | None = None,
+    attention_pool: bool = True,
 ) -> CLIP:
     """A CLIP with published or random weights, in fp32.
 
@@ -156,6 +161,7 @@ def build_clip(
         tokenizer: What will be used with it; checked against the vocabulary and the length of its sentences.
         image_resolution: Side of the images for which the positions of a vision transformer are stored; published
             ones are resized to it.
+        attention_pool: Whether a ResNet keeps its attention pool, see `CLIP`.
 
     Raises:
         FileNotFoundError: See `read_clip`.
@@ -163,7 +169,8 @@ def build_clip(
     """
     if isinstance(source, dict):
         try:
-            clip = CLIP(**source | ({"image_resolution": image_resolution} if image_resolution else {}))
+            changes = {"image_resolution": image_resolution} if image_resolution else {}
+            clip = CLIP(**source | changes | ({} if attention_pool else {"attention_pool": False}))
         except TypeError as error:  # a missing or misspelt key
             raise ValueError(f"This is no configuration of CLIP: {error}") from error
     else:
@@ -173,7 +180,11 @@ def build_clip(
             rules = _TRANSFORMERS_RULES
             weights = {name: value.T if name in _TRANSPOSED else value for name, value in weights.items()}
         try:
-            clip = CLIP(**clip_config(weights, rules))
+            config = clip_config(weights, rules)
+            if not attention_pool:
+                rules = [(r"visual\.attnpool\..+", _NO_POOL), *rules]
+                config["attention_pool"] = False
+            clip = CLIP(**config)
             # OpenAI's files lack the branch that CRIS adds to the attention pool, and some the numbers of batches.
             load_mapped(clip, weights, rules, optional=r".+\.connect\..+|.+\.num_batches_tracked")
         except ValueError as error:
@@ -287,11 +298,14 @@ def clip_config(weights: Mapping[str, Tensor], rules: list[Rule] = CLIP_RULES) -
             "vision_patch_size": patch,
             "image_resolution": _side(weights, "visual.positional_embedding") * patch,
         }
+    pooled = any(name.startswith("visual.attnpool.") for name in weights)
     return common | {
         "vision_layers": [count(weights, rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)],
         "vision_width": shape(weights, "visual.conv3.weight", 4)[0],
         "vision_patch_size": None,
-        "image_resolution": _side(weights, "visual.attnpool.positional_embedding") * 32,
+        # The resolution is that of the positions of the pool, without which a ResNet has none.
+        "image_resolution": _side(weights, "visual.attnpool.positional_embedding") * 32 if pooled else 224,
+        "attention_pool": pooled,
     }
 
 

@@ -12,18 +12,23 @@ from maskris.models.caris.model import CARIS
 from maskris.models.cris.model import CRIS
 from maskris.models.etris.model import ETRIS
 from maskris.models.lavt import LAVT
+from maskris.models.tris.model import TRIS
+from maskris.models.tris_localizer import TRISLocalizer
 from maskris.models.weights.caris import CARIS_RULES, caris_config
 from maskris.models.weights.cris import CRIS_RULES, cris_config
 from maskris.models.weights.etris import ETRIS_RULES, etris_config
 from maskris.models.weights.lavt import LAVT_RULES, lavt_config
 from maskris.models.weights.options import ConversionOptions, Kind
 from maskris.models.weights.rules import Rule
+from maskris.models.weights.tris import TRIS_LOCALIZER_RULES, TRIS_RULES, tris_config, tris_localizer_config
 
 _MARKS: dict[Kind, tuple[str, str]] = {
     "maskris": ("backbone.vis_encoder.", "pixel_decoder."),
     "lavt": ("classifier.conv1_4.weight", "backbone.layers.0.fusion."),
     "cris": ("neck.f1_v_proj.0.weight", "backbone.token_embedding.weight"),
     "etris": ("neck.f3_proj.0.weight", "bridger."),
+    "tris-localizer": ("attn_fusion.v_proj1.", "lan_project.weight"),
+    "tris": ("attention2.Wq.weight", "final_seg1."),
     "swin": ("patch_embed.proj.weight", "layers.0.blocks."),
 }
 """Beginnings of names that occur together in the weights of one kind only."""
@@ -59,6 +64,11 @@ NETWORKS: dict[str, Network] = {
     "lavt": Network("LAVT", LAVT, LAVT_RULES, lavt_config, Preprocess(480, 480), _BERT, 20),
     "cris": Network("CRIS", CRIS, CRIS_RULES, cris_config, CLIP_LETTERBOX, _CLIP, 17),
     "etris": Network("ETRIS", ETRIS, ETRIS_RULES, etris_config, CLIP_LETTERBOX, _CLIP, 17),
+    "tris-localizer": Network(
+        *("TRIS (first stage)", TRISLocalizer, TRIS_LOCALIZER_RULES, tris_localizer_config, Preprocess(320, 320)),
+        *(_CLIP, 20),
+    ),
+    "tris": Network("TRIS (second stage)", TRIS, TRIS_RULES, tris_config, Preprocess(320, 320), _CLIP, 20),
 }
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["maskris", "lavt", "cris", "etris", "swin"]
+Kind = Literal["maskris", "lavt", "cris", "etris", "tris-localizer", "tris", "swin"]
 """The published networks whose weights can be converted, and a Swin trained on ImageNet."""
 
 

@@ -33,8 +33,8 @@ class Released:
     Attributes:
         name: By which `load_model` and every command know it.
         title: What it is, in a phrase.
-        network: Kind of its weights: one of those that are converted (``"maskris"``, ``"lavt"``), ``"clipseg"``, or
-            ``"tris"``.
+        network: Kind of its weights: one of those that are converted (``"maskris"``, ``"lavt"``, ``"tris"``, ...), or
+            ``"clipseg"``.
         license: SPDX identifier.
         page: Where its authors describe it.
         size: Of the file in bytes, rounded as published; ``None`` if unknown.

@@ -138,11 +138,6 @@ def size_text(released: Released) -> str:
 @contextmanager
 def _work_on(released: Released, say: Say) -> Iterator[Path]:
     """A folder for the work on a released checkpoint, for one process at a time."""
-    if released.network == "tris":
-        raise ValueError(
-            f"{released.name} can't be loaded: its network, TRIS, is not part of maskris, which lists it for its "
-            f"numbers. The weights are at {released.url}"
-        )
     work = cache_folder() / "models" / "work" / released.name
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -171,7 +166,7 @@ def _fetched(released: Released, work: Path, say: Say, *, as_published: bool) ->
     if as_published:
         _require_vocabulary(released, _elsewhere(released))
     own = work / "files"
-    file = _from_hub(released, own) if released.hub else _from_drive(released, own)
+    file = _from_hub(released, own) if released.hub else _from_page(released, own)
     try:
         sha256 = _checked(released, file)
         yield file, sha256
@@ -228,16 +223,18 @@ def _elsewhere(released: Released) -> str:
     )
 
 
-def _from_drive(released: Released, folder: Path) -> Path:
-    page = DRIVE_PAGE.format(released.drive)
-    hint = (
-        "Google Drive refuses files that are fetched often, and some networks; a browser is still served: open "
-        f"{page}, download the file, and give it: maskris models {released.name} --from FILE"
-    )
+def _from_page(released: Released, folder: Path) -> Path:
+    """The file from Google Drive or another address."""
+    page, url = address(released), str(released.url)
+    hint = f"Open {page} in a browser, download the file, and give it: maskris models {released.name} --from FILE"
+    if released.drive:
+        url = DRIVE.format(released.drive)
+        hint = (
+            "Google Drive refuses files that are fetched often, and some networks; a browser is still served: open "
+            f"{page}, download the file, and give it: maskris models {released.name} --from FILE"
+        )
     file = folder / f"{released.name}.pth"
-    return download_file(
-        [DRIVE.format(released.drive)], file, size=None, sha256=released.sha256, label=released.name, hint=hint
-    )
+    return download_file([url], file, size=None, sha256=released.sha256, label=released.name, hint=hint)
 
 
 def _check_space(released: Released, folder: Path) -> None:

@@ -1,13 +1,16 @@
 """The pictures of a report: what the models find for the expressions that were chosen."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 
 from maskris.data.table import ReferringTable
+from maskris.evaluation.binarization import binarize
 from maskris.evaluation.protocol import Protocol
 from maskris.inference.image import load_image
 from maskris.inference.predictor import Predictor
@@ -89,13 +92,14 @@ def _predict(
     predictor: Predictor, table: ReferringTable, asked: Mapping[int, _Asked], protocol: Protocol
 ) -> dict[int, np.ndarray]:
     """Masks ``[h, w]`` at the photos' size under the protocol's rule, by row; each photo is encoded once."""
-    threshold = protocol.threshold if protocol.binarization == "threshold" else 0.5
+    rule = replace(protocol, map="probability", all_negative="empty")  # of scores, an argmax or a share of the peak too
     masks, current = {}, None
     for row, one in sorted(asked.items(), key=lambda item: str(table.image_path(item[1].place))):
         photo = table.image_path(one.place)
-        found = predictor.predict(one.expression, None if photo == current else photo, threshold=threshold)
+        found = predictor.predict(one.expression, None if photo == current else photo)
         current = photo
-        masks[row] = found.mask & (found.mask.sum() >= protocol.minimum_pixels)
+        mask = binarize(torch.from_numpy(found.probability)[None], rule)[0].numpy()
+        masks[row] = mask & (mask.sum() >= protocol.minimum_pixels)
     return masks
 
 
