@@ -33,8 +33,6 @@ class PairLocalizer(RISModel):
         ValueError: If `width` is not a multiple of 16.
     """
 
-    scores_are_unbounded = True
-
     def __init__(
         self,
         width: int = 96,
@@ -73,8 +71,8 @@ class PairLocalizer(RISModel):
     def segment(self, features: Tensor, input_ids: Tensor, attention_mask: Tensor, image_index: Tensor) -> Tensor:
         """Scores ``[N, 1, H / 4, W / 4]``, in ``[-scale, scale]``."""
         phrases = self.encode_text(input_ids, attention_mask)  # [N, D]
-        scores = phrases[:, None] @ features.flatten(2)[image_index]  # [N, 1, h w]
-        return self.scale * scores.unflatten(2, features.shape[2:])
+        scores: Tensor = self.scale * phrases[:, None] @ features.flatten(2)[image_index]  # [N, 1, h w]
+        return scores.unflatten(2, features.shape[2:])
 
     def forward(self, batch: Batch) -> Tensor:
         """In training the scores of all pairs ``[I, N, h, w]``, else those of each phrase in its image."""
@@ -82,7 +80,8 @@ class PairLocalizer(RISModel):
             return super().forward(batch)
         features = self.encode_image(self.preprocess.normalize(batch.images))
         phrases = self.encode_text(batch.input_ids, batch.attention_mask)
-        return self.scale * (phrases @ features.flatten(2)).unflatten(2, features.shape[2:])
+        scores: Tensor = self.scale * phrases @ features.flatten(2)
+        return scores.unflatten(2, features.shape[2:])
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """All parameters at one rate; norms, embeddings and single vectors without decay."""

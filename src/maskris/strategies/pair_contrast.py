@@ -1,4 +1,4 @@
-"""Learning to localize from which phrase belongs to which picture, by InfoNCE (van den Oord et al., arXiv 1807.03748)."""
+"""Learning to localize from which phrase belongs to which picture, by InfoNCE (Oord et al., arXiv 1807.03748)."""
 
 from collections.abc import Iterator
 
