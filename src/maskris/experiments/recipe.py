@@ -22,6 +22,7 @@ from maskris.utils.imports import working_folder
 
 if TYPE_CHECKING:
     from maskris.data.augment import Augmentation
+    from maskris.data.corruption import Corruption
     from maskris.models.base import RISModel
     from maskris.strategies.base import Strategy
 
@@ -241,6 +242,21 @@ class Recipe:
             raise self._error(f"data.augment: {simplify(str(error))}") from error
         return tuple(built.augment)
 
+    @property
+    def corruption(self) -> "Corruption | None":
+        """How the masks that are trained on are made worse; ``None`` leaves them as they are.
+
+        Raises:
+            RecipeError: If a value is out of range.
+        """
+        from maskris.data.corruption import Corruption
+
+        values = self._values.data.corrupt
+        try:
+            return None if values is None else Corruption(**values.as_dict())
+        except ValueError as error:
+            raise self._error(f"data.corrupt: {error}") from error
+
     def to_yaml(self) -> str:
         """The resolved recipe, every default written out; `Recipe` reads it again."""
         values = self._values.clone()
@@ -251,6 +267,7 @@ class Recipe:
 
 def _parser() -> ArgumentParser:
     from maskris.data.augment import Augmentation
+    from maskris.data.corruption import Corruption
     from maskris.models.base import RISModel
     from maskris.strategies.base import Strategy
 
@@ -262,6 +279,7 @@ def _parser() -> ArgumentParser:
     parser.add_class_arguments(Splits, "data", instantiate=False)
     parser.add_argument("--data.augment", type=list[Augmentation], default=[])
     parser.add_argument("--data.reduced_decoding", type=bool, default=False)
+    parser.add_argument("--data.corrupt", type=Corruption | None, default=None)
     parser.add_argument("--data.negatives", type=int, default=0)
     return parser
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from maskris.data.combine import joined_referents
+from maskris.data.corruption import corrupt_masks
 from maskris.data.dataset import ReferringDataset
 from maskris.data.table import ReferringTable, choose_splits, open_tables
 from maskris.evaluation.result import pseudo_note
@@ -53,6 +54,8 @@ def build_trainer(
             validation = _of_dataset(validation, only)
     if splits.exclude_overlap and (others := [name for name in table.splits if name != splits.train]):
         chosen = chosen.without_images_of(table.split(others))
+    if recipe.corruption is not None:
+        chosen = corrupt_masks(chosen, recipe.corruption)
     if is_first_process():
         _warn(recipe, chosen, validation)
     model, strategy = recipe.instantiate()
