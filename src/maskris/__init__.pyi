@@ -31,6 +31,7 @@ from .strategies.masked_augmentation import MaskedAugmentation as MaskedAugmenta
 from .strategies.masking import ImageMasking as ImageMasking
 from .strategies.masking import TextMasking as TextMasking
 from .strategies.masking import mask_batch as mask_batch
+from .strategies.criteria.boxes import BoxCriterion as BoxCriterion
 from .strategies.criteria.masks import MaskCriterion as MaskCriterion
 from .utils.rng import Random as Random
 from .training.trainer import Trainer as Trainer
