@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import toy, toy_batch
+ import toy, toy_batch
 
 from maskris.strategies.criteria.boxes import BoxCriterion, tight_boxes
 from maskris.strategies.supervised import Supervised
@@ -39,5 +39,5 @@ def test_a_student_equal_to_its_teacher_has_no_gradient() -> None:
 
 @pytest.mark.parametrize("wrong", [{"ramp": -1}, {"pairwise": -0.1}, {"threshold": 0.0}])
 def test_impossible_values_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="negative|threshold"):
+    with pytest.raises(ValueError, match=r"negative|threshold"):
         BoxCriterion(**wrong)  # type: ignore[arg-type]
