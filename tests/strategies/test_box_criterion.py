@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
- import toy, toy_batch
+from strategies.toys import toy, toy_batch
 
 from maskris.strategies.criteria.boxes import BoxCriterion, tight_boxes
 from maskris.strategies.supervised import Supervised
