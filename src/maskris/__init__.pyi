@@ -36,6 +36,7 @@ from .strategies.slot_contrast import SlotContrast as SlotContrast
 from .strategies.masking import ImageMasking as ImageMasking
 from .strategies.masking import TextMasking as TextMasking
 from .strategies.masking import mask_batch as mask_batch
+from .strategies.criteria.boxes import BoxCriterion as BoxCriterion
 from .strategies.criteria.masks import MaskCriterion as MaskCriterion
 from .strategies.criteria.deep_masks import DeepMaskCriterion as DeepMaskCriterion
 from .utils.rng import Random as Random

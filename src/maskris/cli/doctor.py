@@ -111,7 +111,7 @@ def _train(device: str, steps: int) -> str:
                 batch = data.collate([data[0, i] for i in range(min(4, len(data)))]).to(device)
                 batch = replace(batch, images=model.preprocess.normalize(batch.images))
                 loss = torch.zeros((), device=device)
-                for term in strategy.losses(model, batch, Random(0, step)):
+                for term in strategy.losses(model, batch, Random(0, step, step=step)):
                     term.backward()
                     loss += term.detach()
                 optimizer.step()

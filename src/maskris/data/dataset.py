@@ -1,5 +1,6 @@
 """Referents of a table as images, expressions and masks, and their batches."""
 
+import math
 import os
 import random
 import warnings
@@ -7,7 +8,7 @@ from bisect import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, cycle, islice, zip_longest
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -68,6 +69,7 @@ class ReferringDataset(Dataset[LoadedItem]):
         kind_weights: In training, how often expressions of a kind are drawn relative to the others; 1 where a kind
             isn't named.
         masks: Load the ground truth.
+        supervision: ``"boxes"`` gives the referents' boxes, filled, in place of their masks, which are not read then.
         cache_images: Keep resized images, masks and token ids in memory, which forked workers share. It takes ``3 H W``
             bytes per image and ``H W`` per referent (four times as much for soft outlines).
         augment: Augmentations in training, see `maskris.data.augment`; all expressions of an item share their draws.
@@ -93,6 +95,7 @@ class ReferringDataset(Dataset[LoadedItem]):
         referents_per_image: int = 1,
         kind_weights: Mapping[str, float] | None = None,
         masks: bool = True,
+        supervision: Literal["masks", "boxes"] = "masks",
         cache_images: bool = False,
         augment: Sequence[Augmentation] = (),
         reduced_decoding: bool = False,
@@ -107,6 +110,7 @@ class ReferringDataset(Dataset[LoadedItem]):
         self.seed = seed
         self.referents_per_image = referents_per_image
         self.masks = masks
+        self.supervision = supervision
         self.cache_images = cache_images
         self.augment = tuple(augment)
         self.reduced_decoding = reduced_decoding
@@ -145,10 +149,15 @@ class ReferringDataset(Dataset[LoadedItem]):
         if not (self.training and self.masks):
             if self.augment:
                 raise ValueError("Augmentations are for training, and move the masks with the image; leave augment out")
-        elif (without := np.flatnonzero(np.array(self.table.column("mask_source")) == "none")).size:
+            return
+        without = np.array(self.table.column("mask_source")) == "none"
+        if self.supervision == "boxes":
+            without &= [min(width, height) <= 0 for _, _, width, height in self.table.column("box")]
+        if (rows := np.flatnonzero(without)).size:
+            need = "box" if self.supervision == "boxes" else "mask"
             raise ValueError(
-                f"{self._name_rows(without)} without a mask (mask_source 'none'), which training needs; "
-                "give them masks, remove these rows, or pass masks=False"
+                f"{self._name_rows(rows)} without a {need} (mask_source 'none'), which training needs; "
+                "give them one, remove these rows, or pass masks=False"
             )
 
     def _name_rows(self, rows: np.ndarray) -> str:
@@ -268,7 +277,16 @@ class ReferringDataset(Dataset[LoadedItem]):
         return self._cached("image", self._image_of[row], lambda: self.preprocess.image(self._decode(row)))
 
     def _mask(self, row: int) -> Tensor:
-        return self._cached("mask", row, lambda: self.preprocess.mask(self.table.mask(row)))
+        mask = self._box if self.supervision == "boxes" else self.table.mask
+        return self._cached("mask", row, lambda: self.preprocess.mask(mask(row)))
+
+    def _box(self, row: int) -> np.ndarray:
+        """The box of a row, filled: ``[h, w]`` bool; every pixel that it touches belongs to it."""
+        x, y, width, height = self.table.arrow["box"][row].as_py()
+        filled = np.zeros(self.table.size(row), dtype=bool)
+        top, left = max(0, math.floor(y)), max(0, math.floor(x))
+        filled[top : math.ceil(y + height), left : math.ceil(x + width)] = True
+        return filled
 
     def _expressions(self, row: int) -> Sequence[str]:
         return self._cached("expressions", row, lambda: self.table.expressions(row))

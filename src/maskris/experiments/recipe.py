@@ -169,6 +169,7 @@ class Recipe:
         splits: Which splits serve for what.
         model_class: The import path of the model's class.
         reduced_decoding: Whether JPEGs are decoded at a reduced size where they are large, see `ReferringDataset`.
+        supervision: Whether masks or boxes are trained on.
         negatives: Expressions drawn for each that don't fit it (3 for TRIS), see `ReferringDataset`.
 
     Raises:
@@ -199,6 +200,7 @@ class Recipe:
         self.splits = Splits(**{key: self._values.data[key] for key in Splits.__dataclass_fields__})
         self.model_class = str(self._values.model.class_path)
         self.reduced_decoding = bool(self._values.data.reduced_decoding)
+        self.supervision: Literal["masks", "boxes"] = self._values.data.supervision
         self.negatives = int(self._values.data.negatives)
         if self.negatives < 0:
             raise self._error(f"data.negatives must be at least 0, not {self.negatives}")
@@ -279,6 +281,7 @@ def _parser() -> ArgumentParser:
     parser.add_class_arguments(Splits, "data", instantiate=False)
     parser.add_argument("--data.augment", type=list[Augmentation], default=[])
     parser.add_argument("--data.reduced_decoding", type=bool, default=False)
+    parser.add_argument("--data.supervision", type=Literal["masks", "boxes"], default="masks")
     parser.add_argument("--data.corrupt", type=Corruption | None, default=None)
     parser.add_argument("--data.negatives", type=int, default=0)
     return parser

@@ -67,6 +67,7 @@ def build_trainer(
         seed=config.seed,
         referents_per_image=config.referents_per_image,
         kind_weights=config.kind_weights,
+        supervision=recipe.supervision,
         cache_images=config.cache_images,
         masks=strategy.needs_masks,
         augment=recipe.augmentations,

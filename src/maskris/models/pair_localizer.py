@@ -72,7 +72,7 @@ class PairLocalizer(RISModel):
         """Scores ``[N, 1, H / 4, W / 4]``, in ``[-scale, scale]``."""
         phrases = self.encode_text(input_ids, attention_mask)  # [N, D]
         scores: Tensor = self.scale * phrases[:, None] @ features.flatten(2)[image_index]  # [N, 1, h w]
-        return scores.unflatten(2, features.shape[2:])
+        return scores.view(len(scores), 1, *features.shape[2:])
 
     def forward(self, batch: Batch) -> Tensor:
         """In training the scores of all pairs ``[I, N, h, w]``, else those of each phrase in its image."""
@@ -81,7 +81,7 @@ class PairLocalizer(RISModel):
         features = self.encode_image(self.preprocess.normalize(batch.images))
         phrases = self.encode_text(batch.input_ids, batch.attention_mask)
         scores: Tensor = self.scale * phrases @ features.flatten(2)
-        return scores.unflatten(2, features.shape[2:])
+        return scores.view(*scores.shape[:2], *features.shape[2:])
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """All parameters at one rate; norms, embeddings and single vectors without decay."""

@@ -1,6 +1,7 @@
 from .aml import AML as AML
 from .base import Strategy as Strategy
 from .criteria.base import Criterion as Criterion
+from .criteria.boxes import BoxCriterion as BoxCriterion
 from .criteria.deep_masks import DeepMaskCriterion as DeepMaskCriterion
 from .criteria.masks import MaskCriterion as MaskCriterion
 from .ema_teacher import EMATeacher as EMATeacher

@@ -74,9 +74,9 @@ class AML(Strategy):
         """
         masked = self.mask(model, batch, rng)
         rng.seed_dropout(0)
-        yield self.clean_weight * self.criterion(model, model(batch), batch)
+        yield self.clean_weight * self.criterion.at(rng.step)(model, model(batch), batch)
         rng.seed_dropout(1)
-        yield (1 - self.clean_weight) * self.criterion(model, model(masked), batch)
+        yield (1 - self.clean_weight) * self.criterion.at(rng.step)(model, model(masked), batch)
 
     def mask(self, model: RISModel, batch: Batch, rng: Random) -> Batch:
         """The batch with a random part of its poorly aligned patches at zero."""

@@ -49,6 +49,6 @@ class MaskedAugmentation(Strategy):
         masked = mask_batch(batch, model.tokenizer, self.image, self.text, rng)
         if self.clean_weight:
             rng.seed_dropout(0)
-            yield self.clean_weight * self.criterion(model, model(batch), batch)
+            yield self.clean_weight * self.criterion.at(rng.step)(model, model(batch), batch)
         rng.seed_dropout(1)
-        yield (1 - self.clean_weight) * self.criterion(model, model(masked), batch)
+        yield (1 - self.clean_weight) * self.criterion.at(rng.step)(model, model(masked), batch)

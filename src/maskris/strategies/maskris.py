@@ -95,11 +95,11 @@ class MaskRIS(Strategy):
         if self.single_forward:
             clean_logits, distorted_logits = self.both(model, batch, distorted)
             taught = self.criterion.soft(model, distorted_logits, clean_logits.detach() if teacher is None else teacher)
-            clean = self.criterion(model, clean_logits, batch)
+            clean = self.criterion.at(rng.step)(model, clean_logits, batch)
             yield self.clean_weight * clean + (1 - self.clean_weight) * taught
         else:
             logits = model(batch)
-            yield self.clean_weight * self.criterion(model, logits, batch)
+            yield self.clean_weight * self.criterion.at(rng.step)(model, logits, batch)
             teacher = logits.detach() if teacher is None else teacher
             del logits  # frees the graph of the clean pass before the second pass
             rng.seed_dropout(1)

@@ -27,4 +27,4 @@ class Supervised(Strategy):
     def losses(self, model: RISModel, batch: Batch, rng: Random) -> Iterator[Tensor]:
         """Yield the criterion's loss."""
         rng.seed_dropout(0)
-        yield self.criterion(model, model(batch), batch)
+        yield self.criterion.at(rng.step)(model, model(batch), batch)

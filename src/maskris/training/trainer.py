@@ -229,7 +229,7 @@ class Trainer:
             with self.accelerator.autocast():
                 self.strategy.prepare(self.model, batch)
             self._prepared = True
-        rng = Random(self.config.seed, "step", self.state.step, self.rank, part)
+        rng = Random(self.config.seed, "step", self.state.step, self.rank, part, step=self.state.step)
         losses = self.strategy.losses(cast(RISModel, parallel), batch, rng)
         values = []
         for number in range(self.strategy.passes):

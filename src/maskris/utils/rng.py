@@ -114,18 +114,22 @@ class KeyedRandom:
 class Random:
     """The beginning of a key, such as ``(seed, step, rank)``; a strategy appends a component for each of its draws.
 
+    Args:
+        key: The components.
+        step: Number of the training step, from 0, for what depends on it without being drawn.
+
     Example:
         >>> rng = Random(0, 17)
         >>> rng.generator("image mask").initial_seed() == generator(0, 17, "image mask").initial_seed()
         True
     """
 
-    def __init__(self, *key: Key) -> None:
-        self.key = key
+    def __init__(self, *key: Key, step: int = 0) -> None:
+        self.key, self.step = key, step
 
     def child(self, *key: Key) -> "Random":
         """The same beginning with `key` appended."""
-        return Random(*self.key, *key)
+        return Random(*self.key, *key, step=self.step)
 
     def generator(self, *key: Key, device: "torch.device | str" = "cpu") -> "torch.Generator":
         """A PyTorch generator for ``(*self.key, *key)``; see `generator`."""

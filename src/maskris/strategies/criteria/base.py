@@ -14,6 +14,10 @@ class Criterion(ABC):
     A class and not a protocol, so that recipes can name one.
     """
 
+    def at(self, step: int) -> "Criterion":
+        """The criterion as it is in a step, counted from 0; weights that grow are functions of the step alone."""
+        return self
+
     @abstractmethod
     def __call__(self, model: RISModel, logits: Tensor, batch: Batch) -> Tensor:
         """Scalar loss of the clean pass.
