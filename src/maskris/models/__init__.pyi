@@ -1,5 +1,6 @@
 from .base import RISModel as RISModel
 from .caris import CARIS as CARIS
+from .clip.scorer import CLIPScorer as CLIPScorer
 from .clip.towers import CLIP as CLIP
 from .clipseg import CLIPSeg as CLIPSeg
 from .cris import CRIS as CRIS

@@ -319,7 +319,7 @@ def test_what_is_no_clip_is_named(clip: CLIP, tmp_path: Path) -> None:
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no file .*none\.pt"):
         read_clip(tmp_path / "none.pt")
-    with pytest.raises(FileNotFoundError, match="There is no CLIP RN52: give RN50, RN101, ViT-B/16, a file"):
+    with pytest.raises(FileNotFoundError, match="There is no CLIP RN52: give RN50, RN101, ViT-B/16, ViT-B/32, a file"):
         read_clip("RN52")
     with pytest.raises(FileNotFoundError, match=r"holds no CLIP: there is no open_clip_model\.safetensors with"):
         read_clip(tmp_path)

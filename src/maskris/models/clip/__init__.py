@@ -1,1 +1,1 @@
-"""CLIP (Radford et al., 2021) as CRIS and ETRIS use it."""
+"""CLIP (Radford et al., 2021) as CRIS, ETRIS and TRIS use it."""

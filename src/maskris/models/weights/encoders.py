@@ -120,6 +120,7 @@ _OPENAI = {
     "RN50": "timm/resnet50_clip.openai",
     "RN101": "timm/resnet101_clip.openai",
     "ViT-B/16": "openai/clip-vit-base-patch16",
+    "ViT-B/32": "openai/clip-vit-base-patch32",
 }
 _LAYOUTS = (("open_clip_model.safetensors", "open_clip_config.json"), ("model.safetensors", "config.json"))
 _TRANSPOSED = ("text_projection.weight", "visual_projection.weight")
@@ -129,9 +130,9 @@ def read_clip(source: str | Path) -> dict[str, Tensor]:
     """The weights of a published CLIP under their own names, on the CPU, in the precision of the file.
 
     Args:
-        source: ``"RN50"``, ``"RN101"`` or ``"ViT-B/16"``; OpenAI's TorchScript archive (``RN50.pt``), of which no code
-            is run; a state dict as ``.pt``, ``.pth`` or ``.safetensors``; or a folder or Hub id in the format of
-            transformers (``CLIPModel``) or OpenCLIP.
+        source: ``"RN50"``, ``"RN101"``, ``"ViT-B/16"`` or ``"ViT-B/32"``; OpenAI's TorchScript archive (``RN50.pt``),
+            of which no code is run; a state dict as ``.pt``, ``.pth`` or ``.safetensors``; or a folder or Hub id in the
+            format of transformers (``CLIPModel``) or OpenCLIP.
 
     Raises:
         FileNotFoundError: If there is nothing of this name, or no weights in it.
