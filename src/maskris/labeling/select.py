@@ -18,9 +18,9 @@ from maskris.models.clip.scorer import CLIPScorer
 Selection = Literal["prms", "mean", "score", "agreement"]
 """How one map is made of several.
 
-``"mean"`` averages them; ``"score"`` takes that of the expression of which the teacher is surest; ``"agreement"`` the one
-most similar to the others; ``"prms"`` the one below which the photo fits all expressions best, as a CLIP sees it
-(positive response map selection; TRIS, Liu et al., ICCV 2023, section 3.4).
+``"mean"`` averages them; ``"score"`` takes that of the expression of which the teacher is surest; ``"agreement"`` the
+one most similar to the others; ``"prms"`` the one below which the photo fits all expressions best, as a CLIP sees it
+(positive response map selection; TRIS, Liu et al., ICCV 2023).
 """
 
 Map = npt.NDArray[np.float32]
