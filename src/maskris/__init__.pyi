@@ -48,6 +48,7 @@ from .inference.predictor import Prediction as Prediction
 from .inference.batch import predict_batch as predict_batch
 from .inference.visualize import overlay as overlay
 from .robustness.benchmark import run_robustness as run_robustness
+from .labeling.label import label_table as label_table
 from .experiments.study_runner import run_study as run_study
 from .reporting.html.report import write_report as write_report
 from .experiments.reproduction import reproduce as reproduce

@@ -82,7 +82,8 @@ def label_table(
 
     Raises:
         FileNotFoundError: If there is no such teacher or photo.
-        ValueError: If an argument is none, nothing was found for any referent, or a work folder is that of another call.
+        ValueError: If an argument is none, nothing was found for any referent, or the work folder is that of another
+            call.
         FolderInUseError: If another process labels to the same file.
     """
     out = Path(out)
@@ -110,7 +111,10 @@ def label_table(
     store = LabelStore(out.with_name(f"{out.name}.work"), manifest)
     with store.lock():
         store.claim()
-        made = _label(labeler, photos, store, photos_at_once, photos_per_shard, progress)
+        made = _label(
+            labeler, photos, store, at_once=photos_at_once, per_shard=photos_per_shard, scored=min_score is not None,
+            progress=progress,
+        )  # fmt: skip
         origin = labeler.origin + (f"; score at least {min_score:g}" if min_score is not None else "")
         result, report = _assemble(table, made, out, origin, min_score, missing == "keep")
         result.save(out)
@@ -143,9 +147,16 @@ def _judge(scorer: Source | ResponseMapScorer, device: str | None) -> ResponseMa
 
 
 def _label(
-    labeler: PhotoLabeler, photos: Sequence[PhotoRows], store: LabelStore, at_once: int, per_shard: int, progress: bool
+    labeler: PhotoLabeler,
+    photos: Sequence[PhotoRows],
+    store: LabelStore,
+    *,
+    at_once: int,
+    per_shard: int,
+    scored: bool,
+    progress: bool,
 ) -> list[Made]:
-    """The masks of all photos, those of earlier calls read."""
+    """The masks of all photos, those of earlier calls read; `scored` ones must have a score."""
     shards = [photos[start : start + per_shard] for start in range(0, len(photos), per_shard)]
     earlier = [store.read(number) for number in range(len(shards))]
     done = sum(len(shard) for shard, found in zip(shards, earlier, strict=True) if found is not None)
@@ -158,6 +169,8 @@ def _label(
                 for start in range(0, len(shard), at_once):
                     some = shard[start : start + at_once]
                     found += labeler.label(some)
+                    if scored and any(one.score is None for one in found):
+                        raise ValueError("This teacher doesn't say how sure it is: leave out min_score (--min-score)")
                     bar.advance(len(some))
                 store.write(number, found)
             made += found
@@ -205,8 +218,8 @@ def _assemble(
     for name in ("mask", "area", "box", "mask_source", "mask_origin"):
         field = SCHEMA.field(name)
         before = arrow[name].to_pylist()
-        values = [changed[row][name] if row in changed else before[row] for row in range(len(table))]
-        arrow = arrow.set_column(SCHEMA.get_field_index(name), field, pa.array(values, field.type))
+        column = [changed[row][name] if row in changed else before[row] for row in range(len(table))]
+        arrow = arrow.set_column(SCHEMA.get_field_index(name), field, pa.array(column, field.type))
     result = ReferringTable(arrow, table.images_root).take(np.array(rows, dtype=np.int64))
     return result, LabelReport(out, origin, labels, keep, len(table) - len(made))
 

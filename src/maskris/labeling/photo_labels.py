@@ -109,7 +109,7 @@ class PhotoLabeler:
 
     def _judge(self, photo: Image.Image, referent: Wanted) -> Callable[[Sequence[Map]], npt.NDArray[np.float64]] | None:
         judge = self.judge
-        return judge and (lambda maps: judge.scores(photo, maps, referent.expressions))
+        return None if judge is None else lambda maps: judge.scores(photo, maps, referent.expressions)
 
 
 def _queries(one: PhotoRows, turn: int) -> list[Query]:
