@@ -181,7 +181,7 @@ def test_what_is_wrong_is_said(table, tmp_path):
         ({"missing": "forget"}, "drop or keep"),
         ({"min_score": 50}, r"score in \[0, 1\]"),
         ({"photos_per_shard": 0}, "photos_per_shard must be at least 1"),
-        ({"selection": "best"}, "mean, score, agreement or prms"),
+        ({"selection": "best"}, "one of prms, mean, score, agreement, not"),
     ):
         with pytest.raises(ValueError, match=message):
             label(table, tmp_path, **options)

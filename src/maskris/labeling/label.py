@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -92,6 +92,8 @@ def label_table(
             raise ValueError(f"{name} must be at least 1, not {value}")
     if superpixels < 0 or superpixels == 1:
         raise ValueError(f"There are at least 2 superpixels, or 0 for none, not {superpixels}")
+    if selection not in get_args(Selection):
+        raise ValueError(f"The selection is one of {', '.join(get_args(Selection))}, not {selection!r}")
     if missing not in ("drop", "keep"):
         raise ValueError(f"missing is drop or keep, not {missing!r}")
     if min_score is not None and not 0 <= min_score <= 1:

@@ -38,7 +38,9 @@ class LabelStore:
         return self.store.lock()
 
     def claim(self) -> None:
-        """Begin or go on; raises `OtherRunError` if the folder is that of another labeling."""
+        """Begin or go on; raises `OtherRunError` if the folder holds masks of another labeling."""
+        if not any(self.store.folder.glob("shard-*.parquet")):
+            self.store.file.unlink(missing_ok=True)
         self.store.claim()
 
     def read(self, shard: int) -> list[Made] | None:

@@ -13,8 +13,8 @@ from maskris.data.masks import Box, area_of, encode
 from maskris.data.orientation import turn_box, turn_mask
 from maskris.inference.image import load_image, orientation_of
 from maskris.labeling.refine.rules import Rule
-from maskris.labeling.refine.superpixels import average, superpixels
-from maskris.labeling.select import Map, ResponseMapScorer, Selection, resize, select
+from maskris.labeling.refine.superpixels import average, divide
+from maskris.labeling.select import Map, ResponseMapScorer, Selection, resize, select_map
 from maskris.labeling.teachers.base import Finding, Query, Teacher
 
 
@@ -94,13 +94,13 @@ class PhotoLabeler:
         return made
 
     def _of_photo(self, one: PhotoRows, photo: Image.Image, turn: int, findings: Sequence[Finding]) -> list[Made]:
-        regions = superpixels(photo, self.superpixels) if self.superpixels else None
+        regions = divide(photo, self.superpixels) if self.superpixels else None
         made, start = [], 0
         for referent in one.referents:
             own = findings[start : start + len(referent.expressions)]
             start += len(own)
             relative = self.teacher.rule.startswith("peak")
-            chosen, score = select(own, self.selection, relative=relative, judge=self._judge(photo, referent))
+            chosen, score = select_map(own, self.selection, relative=relative, judge=self._judge(photo, referent))
             values = resize(chosen, photo.height, photo.width)
             mask = self.rule.mask(values if regions is None else average(values, regions))
             counts, height, width = turn_mask(encode(mask), photo.height, photo.width, turn, back=True)

@@ -72,7 +72,7 @@ def response_scores(scorer: CLIPScorer, image: Tensor, maps: Sequence[Tensor], i
     return similar.sum(1)
 
 
-def select(
+def select_map(
     findings: Sequence[Finding],
     how: Selection,
     *,
@@ -93,7 +93,7 @@ def select(
         the teacher gives none.
 
     Raises:
-        ValueError: If the selection is unknown, or by a score that the teacher doesn't give.
+        ValueError: If the selection is by a score that the teacher doesn't give, or by a judge that is missing.
     """
     maps = [np.asarray(one.map, dtype=np.float32) for one in findings]
     scores = [one.score for one in findings]
@@ -106,12 +106,10 @@ def select(
         best = int(np.argmax(known))
     elif how == "agreement":
         best = int(np.argmax(agreement(maps, relative)))
-    elif how == "prms":
+    else:
         if judge is None:
             raise ValueError("prms needs a judge of the maps")
         best = int(np.argmax(judge(maps))) if len(maps) > 1 else 0
-    else:
-        raise ValueError(f"The selection is mean, score, agreement or prms, not {how!r}")
     return maps[best], scores[best]
 
 

@@ -13,7 +13,7 @@ _PIXELS = 400_000  # of the photo in which they are looked for, about 630 x 630;
 _COMPACTNESS = (10.0, 30.0, 100.0, 1000.0)  # each makes them more like the squares of a grid
 
 
-def superpixels(photo: Image.Image, count: int) -> npt.NDArray[np.int64]:
+def divide(photo: Image.Image, count: int) -> npt.NDArray[np.int64]:
     """Divide a photo into regions by SLIC (Achanta et al., 2012).
 
     Where color alone leaves less than half of the regions asked for, as on a photo of hardly any contrast, place
