@@ -31,7 +31,7 @@ def test_the_scale_of_a_map_means_nothing_to_its_peak():
 
 
 @pytest.mark.parametrize(
-    "text", ["0.5", "peak", "peak:", "peak:half", "otsu:0.5", "threshold:-1", "peak:0.5;", "peak:1e-3"]
+    "text", ["0.5", "peak", "peak:", "peak:half", "otsu-2:0.5", "threshold:-1", "peak:0.5;", "peak:1e-3"]
 )
 def test_what_is_no_rule(text):
     with pytest.raises(ValueError, match=r"threshold:T or peak:F, such as peak:0\.5"):
