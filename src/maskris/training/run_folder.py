@@ -200,13 +200,16 @@ def identity_of(
     """Everything that determines the results of a run, under names for messages.
 
     The number of processes is among them, because each draws masks and dropout of its own; of the training data, its
-    length, augmentations and decoding.
+    length, augmentations and decoding, and which models made its pseudo masks.
     """
     settings = _settings("strategy", strategy)
     for i, augmentation in enumerate(getattr(train, "augment", ())):
         settings |= _settings(f"augment.{i}", augmentation)
     if getattr(train, "reduced_decoding", False):
         settings["reduced_decoding"] = True
+    if pseudo := train.table.column("mask_source").count("pseudo") if hasattr(train, "table") else 0:
+        settings["pseudo_masks"] = pseudo
+        settings["mask_origins"] = sorted(set(train.table.column("mask_origin")) - {""})
     return {
         **config.identity(),
         "items": len(train),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskris.labeling.teachers.base import Finding, Query, Teacher
 from maskris.models.base import RISModel, evaluation_mode, foreground_logit, weights_sha256
-from maskris.models.folder import BEST, LAST
+from maskris.models.folder import called
 from maskris.models.loading import load_model
 from maskris.utils.process import fastest_device
 
@@ -46,7 +46,7 @@ class RISModelTeacher(Teacher):
             self.name = name or type(model).__name__
         else:
             self.model = load_model(model).to(device or fastest_device())
-            self.name = name or _short(str(model))
+            self.name = name or called(model)
         self.batch_size = batch_size
         self.unbounded = self.model.maps == "score"
         self.rule = "peak:0.5" if self.unbounded else "threshold:0.5"
@@ -93,12 +93,3 @@ class RISModelTeacher(Teacher):
         # Digits after the sixth depend on the batch.
         score = round(float(values[inside].mean(dtype=np.float64)), 6) if inside.any() else 0.0
         return Finding(values, score)
-
-
-def _short(source: str) -> str:
-    """``"a"`` of ``"runs/a/best"``; a released name or Hub id as it is."""
-    path = Path(source)
-    if not path.is_dir():
-        return source
-    path = path.resolve()
-    return path.parent.name if path.name in (BEST, LAST) else path.name
