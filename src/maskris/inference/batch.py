@@ -113,8 +113,9 @@ def predict_batch(
             raise ValueError(f"{name} must be at least 1, not {value}")
     rows = inputs if isinstance(inputs, Rows) else read_rows(inputs, images=images)
     start = time.perf_counter()
+    sha256 = weights_sha256(predictor.model)
     run = {
-        "model": predictor.name, "model_sha256": weights_sha256(predictor.model), "precision": predictor.precision,
+        "model": predictor.name, "model_sha256": sha256, "precision": predictor.precision,
         "threshold": threshold, "input": rows.source, "input_sha256": rows.sha256,
         "rows": len(rows), "maskris": version("maskris"),
     }  # fmt: skip
@@ -131,7 +132,7 @@ def predict_batch(
     with store.lock():
         results = BatchResults(store, len(rows), keep)
         before = int(results.done.sum())
-        origin = f"{called(predictor.name)} {run['model_sha256'][:12]}; threshold:{threshold:g}"
+        origin = f"{called(predictor.name)} {sha256[:12]}; threshold:{threshold:g}"
         job = _Job(predictor, rows, results, store.folder, threshold, masks, overlays, origin)
         with (
             ThreadPoolExecutor(workers) as pool,

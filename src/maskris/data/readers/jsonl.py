@@ -20,8 +20,8 @@ def read_jsonl(source: str | Path, images: str | Path | None = None, *, dataset:
     polygons; ``"no_target": true`` instead stands for an expression without a referent in the image. Optional
     are ``category``, ``image_id``, ``ref_id``, ``kinds``, ``mask_source``, ``mask_origin`` (of pseudo masks: what made
     them), ``height`` and ``width``. With ``"mask_source": "none"`` there need be no mask: `maskris label` makes one.
-    Lines of ``results.jsonl`` from `maskris predict` have the RLE under ``segmentation``, and an ``orientation`` by which
-    it is turned back to the pixels of the photo's file.
+    Lines of ``results.jsonl`` from `maskris predict` have the RLE under ``segmentation``, and an ``orientation`` by
+    which it is turned back to the pixels of the photo's file.
 
     Args:
         source: The JSON Lines file. Masks are relative to its folder.
