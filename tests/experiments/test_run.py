@@ -75,12 +75,12 @@ def test_a_run_on_pseudo_masks_says_so(recipe, table, tmp_path):
     data = ReferringTable.from_rows(rows("a 01; mean; threshold:0.5"), opened.images_root)
     options = {"progress": False, "log": said.append}
     train(Recipe(recipe, ["--training.steps=1"]), data, tmp_path / "run", **options)
-    assert "Training: the masks of 24 of 24 referents are pseudo masks, made by a model (a 01; mean" in "".join(said)
+    assert "Training: the masks of 12 of 12 referents are pseudo masks, made by a model (a 01; mean" in "".join(said)
     record = read_run(tmp_path / "run")
-    assert record.state["run"]["pseudo_masks"] == 24
+    assert record.state["run"]["pseudo_masks"] == 12
     assert record.state["run"]["mask_origins"] == ["a 01; mean; threshold:0.5"]
     page = compose(Report([Subject("A", record)], resamples=5))
-    assert "24 by a 01; mean; threshold:0.5" in page
+    assert "12 by a 01; mean; threshold:0.5" in page
     other = ReferringTable.from_rows(rows("b 02; mean; threshold:0.5"), opened.images_root)
     with pytest.raises(OtherRunError, match=r"mask_origins: a 01; .* there, b 02; .* now"):
         train(Recipe(recipe, ["--training.steps=1"]), other, tmp_path / "run", **options)

@@ -1,39 +1,43 @@
 """Pseudo masks as a table: how many referents got one, how large they are, and how sure the teacher was."""
 
+from collections.abc import Callable
+
 from maskris.labeling.report import FULL, TINY, LabelReport, Quartiles
 from maskris.reporting.tables import NOTHING, Table, percent
 
 
 def tables(report: LabelReport) -> list[Table]:
-    """One table with a row for each split that was labeled."""
-    rows = [
-        [
-            one.split,
-            f"{one.referents:,}",
-            f"{one.labeled:,}",
-            percent(one.coverage, 1),
-            f"{one.nothing:,}",
-            f"{one.unsure:,}",
-            f"{one.tiny:,}",
-            f"{one.full:,}",
-            _shares(one.areas),
-            NOTHING if one.scores is None else " / ".join(f"{score:.2f}" for score in one.scores),
-        ]
-        for one in report.splits
-    ]
-    headings = ["split", "referents", "with a mask", "%", "nothing found", "unsure"]
-    headings += [f"< {100 * TINY:g} %", f"> {100 * FULL:g} %", "area, %", "score"]
-    rest = "are in the table with masks of source none" if report.kept else "are left out"
-    notes = [
-        "Areas are shares of the photo; areas and scores by their quartiles (25 / 50 / 75 % of the masks are below).",
-        f"Masks by {report.origin}.",
-    ]
+    """One table with a column for each split that was labeled."""
+    notes = [f"Masks by {report.origin}."]
     if any(one.labeled < one.referents for one in report.splits):
+        rest = "are in the table with masks of source none" if report.kept else "are left out"
         notes.append(f"Referents without a mask {rest}.")
     if report.others:
         notes.append(f"{report.others:,} row(s) of other splits are in the table as they were.")
-    return [Table(headings, rows, "pseudo masks", "\n".join([*notes, f"Written: {report.out}"]))]
+    table = counts_table(report)
+    return [Table(table.headings, table.rows, "pseudo masks", "\n".join([*notes, f"Written: {report.out}"]))]
 
 
-def _shares(areas: Quartiles | None) -> str:
-    return NOTHING if areas is None else " / ".join(percent(area, 1) for area in areas)
+def counts_table(report: LabelReport) -> Table:
+    """The numbers alone."""
+    rows = {
+        "referents": [f"{one.referents:,}" for one in report.splits],
+        "with a mask": [f"{one.labeled:,}" for one in report.splits],
+        "of all, %": [percent(one.coverage, 1) for one in report.splits],
+        "nothing found": [f"{one.nothing:,}" for one in report.splits],
+        "too unsure": [f"{one.unsure:,}" for one in report.splits],
+        f"masks below {100 * TINY:g} % of the photo": [f"{one.tiny:,}" for one in report.splits],
+        f"masks above {100 * FULL:g} %": [f"{one.full:,}" for one in report.splits],
+    }
+    quarters = ("a quarter", "half", "three quarters")
+    for i, share in enumerate(quarters):
+        name = f"{share} of the masks cover less than, %" if i == 0 else f"{share}, %"
+        rows[name] = [_at(one.areas, i, percent) for one in report.splits]
+    for i, share in enumerate(quarters):
+        name = f"{share} of the scores are below" if i == 0 else f"{share} below"
+        rows[name] = [_at(one.scores, i, "{:.2f}".format) for one in report.splits]
+    return Table(["", *(one.split for one in report.splits)], [[name, *cells] for name, cells in rows.items()])
+
+
+def _at(values: Quartiles | None, i: int, written: Callable[[float], str]) -> str:
+    return NOTHING if values is None else written(values[i])

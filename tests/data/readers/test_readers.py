@@ -246,7 +246,7 @@ def test_json_lines_without_masks(lines):
     [
         (
             {"mask_origin": "a model"},
-            "mask_origin 'a model' says what made a pseudo mask, but mask_source is 'annotated'",
+            "'a model' says what made a pseudo mask, but mask_source is 'annotated'",
         ),
         ({"mask_source": "pseudo", "mask_origin": 3}, "mask_origin must be a string, not 3"),
         ({"mask_source": "guessed"}, "mask_source must be one of"),

@@ -15,7 +15,7 @@ from maskris.labeling.report import Label, LabelReport
 from maskris.reporting.html.contents import Example, Gallery, Picture
 from maskris.reporting.html.examples import enlarge, jpeg
 from maskris.reporting.html.template import render
-from maskris.reporting.labels import tables
+from maskris.reporting.labels import counts_table
 from maskris.reporting.plots import SERIES
 from maskris.utils.files import atomic_file
 from maskris.utils.rng import KeyedRandom
@@ -46,7 +46,7 @@ def write_label_gallery(report: LabelReport, labeled: ReferringTable, path: str 
         examples = [_example(label, labeled, result) for label in labels]
         if examples:
             galleries.append((name.lower().replace(" ", "-"), name, Gallery(caption, examples)))
-    table = tables(report)[0]
+    table = counts_table(report)
     made = sum(one.labeled for one in report.splits)
     lead = f"{made:,} of {len(report.labels):,} referents have a mask. Masks by {report.origin}."
     notes = [
@@ -55,7 +55,10 @@ def write_label_gallery(report: LabelReport, labeled: ReferringTable, path: str 
         "parts instead of the whole, and for masks of the whole photo; another rule, another selection, superpixels "
         "or a least score may help."
     ]
-    page = render("labels.html.jinja", title=report.out.name, lead=lead, notes=notes, table=table, galleries=galleries)
+    page = render(
+        "labels.html.jinja", title=report.out.name, lead=lead, notes=notes, table=table,
+        galleries=galleries,
+    )  # fmt: skip
     path = Path(path)
     with atomic_file(path) as file:
         file.write(page)
