@@ -32,7 +32,7 @@ def counts_table(report: LabelReport) -> Table:
     quarters = ("a quarter", "half", "three quarters")
     for i, share in enumerate(quarters):
         name = f"{share} of the masks cover less than, %" if i == 0 else f"{share}, %"
-        rows[name] = [_at(one.areas, i, percent) for one in report.splits]
+        rows[name] = [_at(one.areas, i, lambda share: percent(share, 1)) for one in report.splits]
     for i, share in enumerate(quarters):
         name = f"{share} of the scores are below" if i == 0 else f"{share} below"
         rows[name] = [_at(one.scores, i, "{:.2f}".format) for one in report.splits]
