@@ -200,24 +200,30 @@ def identity_of(
     """Everything that determines the results of a run, under names for messages.
 
     The number of processes is among them, because each draws masks and dropout of its own; of the training data, its
-    length, augmentations and decoding, and which models made its pseudo masks.
+    length, augmentations and decoding.
     """
     settings = _settings("strategy", strategy)
     for i, augmentation in enumerate(getattr(train, "augment", ())):
         settings |= _settings(f"augment.{i}", augmentation)
     if getattr(train, "reduced_decoding", False):
         settings["reduced_decoding"] = True
-    if pseudo := train.table.column("mask_source").count("pseudo") if hasattr(train, "table") else 0:
-        settings["pseudo_masks"] = pseudo
-        settings["mask_origins"] = sorted(set(train.table.column("mask_origin")) - {""})
     return {
         **config.identity(),
         "items": len(train),
         "processes": processes,
+        **_pseudo_masks(train),
         "model": type(model).__name__,
         **{f"model.{key}": value for key, value in getattr(model, "config", {}).items()},
         **settings,
     }
+
+
+def _pseudo_masks(train: ReferringDataset) -> dict[str, Any]:
+    """How many masks of the training data were made by models, and by which; nothing where there are none."""
+    table = getattr(train, "table", None)
+    if table is None or not (made := table.column("mask_source").count("pseudo")):
+        return {}
+    return {"pseudo_masks": made, "mask_origins": sorted(set(table.column("mask_origin")) - {""})}
 
 
 def _settings(name: str, value: Any, depth: int = 2) -> dict[str, Any]:
