@@ -105,10 +105,12 @@ def test_a_judge_sees_all_expressions_below_every_map(judge):
 
 def test_golden_selection_of_response_maps(shared, tmp_path):
     """Official maps of each expression, weights of the official scorer, the indices that the official code selected."""
-    localizer = pytest.importorskip("models.test_tris_localizer", reason="there is no TRISLocalizer yet")
+    pytest.importorskip("maskris.models.tris_localizer", reason="there is no TRISLocalizer yet")
+    from models.small_tris import tiny_localizer
+
     case = golden(shared, "tris_case.safetensors")
     save_file(golden(shared, "tris_scorer_state.safetensors"), tmp_path / "scorer.safetensors")
-    model, scorer = localizer.tiny_localizer(shared), CLIPScorer(str(tmp_path / "scorer.safetensors"))
+    model, scorer = tiny_localizer(shared), CLIPScorer(str(tmp_path / "scorer.safetensors"))
     selected = []
     for image in range(3):
         ids, photo = case[f"val{image}_word_ids"], case[f"val{image}_img"]
