@@ -5,13 +5,19 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from labeling.fake_teacher import ColorTeacher
+from models.clip.test_towers import TEXT, VIT
 from PIL import Image
 
 from maskris.data import masks
 from maskris.data.orientation import turn_mask
 from maskris.data.table import SCHEMA, ReferringTable
+from maskris.data.tokenizer import ExpressionTokenizer
 from maskris.labeling.label import label_table
+from maskris.labeling.select import ResponseMapScorer
+from maskris.models.clip.scorer import CLIPScorer
+from maskris.models.encoders.tokenizers import build_clip_tokenizer
 from maskris.utils.runstore import OtherRunError
 
 
@@ -205,3 +211,15 @@ def test_a_teacher_that_breaks_its_contract(table, tmp_path):
         label(table, tmp_path, Forgetful())
     with pytest.raises(ValueError, match=r"Negative\.find returned no map for .* at least 0, not .* from -1 to"):
         label(table, tmp_path, Negative())
+
+
+def test_a_clip_selects_and_is_named(table, tmp_path):
+    torch.manual_seed(0)
+    words = ["red", "green", "blue", "the", "one", "thing", "left", "of", "someone"]
+    tokenizer = ExpressionTokenizer(build_clip_tokenizer(words), 10)
+    judge = ResponseMapScorer(CLIPScorer({**VIT, **TEXT}, tokenizer), tokenizer)
+    report, result = label(table, tmp_path, selection="prms", scorer=judge)
+    assert report.origin == f"colors 0123456789ab; prms by {judge.origin}; threshold:0.5"
+    assert np.array_equal(result.mask(0), drawn(table, 0))
+    with pytest.raises(FileNotFoundError, match="There is no CLIP|needs a CLIP with its tokenizer"):
+        label(table, tmp_path, selection="prms", scorer=str(tmp_path / "nothing"))

@@ -144,7 +144,13 @@ def _judge(scorer: Source | ResponseMapScorer, device: str | None) -> ResponseMa
         return scorer
     # OpenAI's CLIPs share a tokenizer; a folder of another one has its own.
     own = isinstance(scorer, str | Path) and (Path(scorer) / "tokenizer_config.json").is_file()
-    tokenizer = ExpressionTokenizer(build_clip_tokenizer(str(scorer) if own else OPENAI), _SCORER_TOKENS)
+    try:
+        tokenizer = ExpressionTokenizer(build_clip_tokenizer(str(scorer) if own else OPENAI), _SCORER_TOKENS)
+    except OSError as error:
+        raise FileNotFoundError(
+            "The selection prms needs a CLIP with its tokenizer, which is not here and can't be had from the Hub: name a "
+            f"folder that holds both (--scorer), or select by mean or agreement. {error}"
+        ) from error
     return ResponseMapScorer(CLIPScorer(scorer, tokenizer).to(device or fastest_device()), tokenizer)
 
 
