@@ -221,5 +221,5 @@ def test_a_clip_selects_and_is_named(table, tmp_path):
     report, result = label(table, tmp_path, selection="prms", scorer=judge)
     assert report.origin == f"colors 0123456789ab; prms by {judge.origin}; threshold:0.5"
     assert np.array_equal(result.mask(0), drawn(table, 0))
-    with pytest.raises(FileNotFoundError, match="There is no CLIP|needs a CLIP with its tokenizer"):
+    with pytest.raises(FileNotFoundError, match=r"There is no CLIP|needs a CLIP with its tokenizer"):
         label(table, tmp_path, selection="prms", scorer=str(tmp_path / "nothing"))

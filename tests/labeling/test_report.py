@@ -36,8 +36,9 @@ def test_tables():
     assert rows["of all, %"] == ["71.4", "0.0"]
     assert rows["masks below 0.1 % of the photo"] == ["1", "0"]
     assert rows["masks above 90 %"] == ["1", "0"]
-    assert rows["half, %"] == ["20.0", NOTHING]
-    assert rows["three quarters below"] == ["0.80", NOTHING]
+    assert rows["area: median"] == ["20.0", NOTHING]
+    assert rows["score: upper quartile"] == ["0.80", NOTHING]
+    assert rows["area of the masks, % of the photo: lower quartile"] == ["10.0", NOTHING]
     text = to_markdown(report())
     assert "Masks by a 01; mean; threshold:0.5." in text
     assert "Referents without a mask are left out." in text

@@ -148,8 +148,8 @@ def _judge(scorer: Source | ResponseMapScorer, device: str | None) -> ResponseMa
         tokenizer = ExpressionTokenizer(build_clip_tokenizer(str(scorer) if own else OPENAI), _SCORER_TOKENS)
     except OSError as error:
         raise FileNotFoundError(
-            "The selection prms needs a CLIP with its tokenizer, which is not here and can't be had from the Hub: name a "
-            f"folder that holds both (--scorer), or select by mean or agreement. {error}"
+            "The selection prms needs a CLIP with its tokenizer, which is not here and can't be had from the Hub: name "
+            f"a folder that holds both (--scorer), or select by mean or agreement. {error}"
         ) from error
     return ResponseMapScorer(CLIPScorer(scorer, tokenizer).to(device or fastest_device()), tokenizer)
 

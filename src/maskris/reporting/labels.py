@@ -29,13 +29,13 @@ def counts_table(report: LabelReport) -> Table:
         f"masks below {100 * TINY:g} % of the photo": [f"{one.tiny:,}" for one in report.splits],
         f"masks above {100 * FULL:g} %": [f"{one.full:,}" for one in report.splits],
     }
-    quarters = ("a quarter", "half", "three quarters")
-    for i, share in enumerate(quarters):
-        name = f"{share} of the masks cover less than, %" if i == 0 else f"{share}, %"
-        rows[name] = [_at(one.areas, i, lambda share: percent(share, 1)) for one in report.splits]
-    for i, share in enumerate(quarters):
-        name = f"{share} of the scores are below" if i == 0 else f"{share} below"
-        rows[name] = [_at(one.scores, i, "{:.2f}".format) for one in report.splits]
+    quartiles = ("lower quartile", "median", "upper quartile")
+    for i, name in enumerate(quartiles):
+        rows[f"area of the masks, % of the photo: {name}" if i == 0 else f"area: {name}"] = [
+            _at(one.areas, i, lambda share: percent(share, 1)) for one in report.splits
+        ]
+    for i, name in enumerate(quartiles):
+        rows[f"score: {name}"] = [_at(one.scores, i, "{:.2f}".format) for one in report.splits]
     return Table(["", *(one.split for one in report.splits)], [[name, *cells] for name, cells in rows.items()])
 
 
