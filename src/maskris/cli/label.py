@@ -7,7 +7,7 @@ from maskris.cli.common import check_output, say, show
 
 
 def label(
-    data: list[Path],
+    tables: list[Path],
     *,
     teacher: str,
     out: Path,
@@ -19,16 +19,16 @@ def label(
     missing: Literal["drop", "keep"] = "drop",
     scorer: str = "ViT-B/32",
     device: str | None = None,
-    batch_size: int = 16,
+    batch_size: int = 32,
     gallery: bool = True,
 ) -> None:
     """Let a teacher say where in each photo its phrases are, and write that as pseudo masks to a table to train on.
 
-    Masks of the data are never read: there need be none. Rows of other splits stay as they are, so that a model can
+    Masks of the tables are never read: there need be none. Rows of other splits stay as they are, so that a model can
     learn from pseudo masks and be validated on annotated ones. A killed call goes on where it stopped.
 
     Args:
-        data: Parquet files written by `maskris prepare`.
+        tables: Parquet files written by `maskris prepare`.
         teacher: A model folder or run, a released model such as caris-refcoco-combined, or another teacher by its name.
         out: The Parquet file to write.
         select: How a referent with several phrases gets one map; mean averages them, score takes that of the surest,
@@ -40,14 +40,14 @@ def label(
         missing: Whether referents without a mask are left out, or kept with masks of source none.
         scorer: CLIP that judges maps for prms.
         device: Such as cuda or cpu; the fastest by default.
-        batch_size: Most phrases at once.
+        batch_size: Most expressions at once.
         gallery: Write an HTML page beside the output, with a sample of the masks and the extremes, to look through.
     """
-    check_output(out, data, ".parquet")
+    check_output(out, tables, ".parquet")
     from maskris.data.table import TRAIN, open_tables
     from maskris.labeling.label import label_table
 
-    table = open_tables(data)
+    table = open_tables(tables)
     report = label_table(
         table, teacher, out, selection=select, rule=rule, superpixels=superpixels, splits=splits or [TRAIN],
         min_score=min_score, missing=missing, scorer=scorer, device=device, batch_size=batch_size,

@@ -45,7 +45,7 @@ def label_table(
     missing: Literal["drop", "keep"] = "drop",
     scorer: Source | ResponseMapScorer = "ViT-B/32",
     device: str | None = None,
-    batch_size: int = 16,
+    batch_size: int = 32,
     photos_at_once: int = 8,
     photos_per_shard: int = 64,
     progress: bool = True,

@@ -97,7 +97,7 @@ def test_teachers_by_name(monkeypatch, tmp_path):
     monkeypatch.setitem(names.TEACHERS, "named", f"{__name__}.Named")
     monkeypatch.setattr(names, "load_by_path", lambda path: {f"{__name__}.Named": Named}[path])
     assert find_teacher("named", device="cpu", batch_size=3).given == ("default", "cpu", 3)
-    assert find_teacher("named:my/folder").given == ("my/folder", None, 16)
+    assert find_teacher("named:my/folder").given == ("my/folder", None, 32)
     with pytest.raises(FileNotFoundError, match=r"There is no folder nmaed; .*; other teachers are .*named"):
         find_teacher("nmaed")
 

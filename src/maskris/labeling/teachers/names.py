@@ -11,7 +11,7 @@ TEACHERS: dict[str, str] = {}
 ``batch_size`` by name."""
 
 
-def find_teacher(name: str, *, device: str | None = None, batch_size: int = 16) -> Teacher:
+def find_teacher(name: str, *, device: str | None = None, batch_size: int = 32) -> Teacher:
     """The teacher that a name stands for.
 
     Args:

@@ -37,7 +37,7 @@ class RISModelTeacher(Teacher):
     """
 
     def __init__(
-        self, model: RISModel | str | Path, *, device: str | None = None, batch_size: int = 16, name: str | None = None
+        self, model: RISModel | str | Path, *, device: str | None = None, batch_size: int = 32, name: str | None = None
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
