@@ -51,7 +51,7 @@ def test_from_phrases_to_a_trained_model(maskris, run, recipe, maskless, tmp_pat
 def test_options(maskris, run, maskless, tmp_path):
     pytest.importorskip("skimage")
     words = ["label", maskless, "--teacher", run, "--out", tmp_path / "pseudo.parquet", "--device", "cpu"]
-    words += ["--rule", "peak:0.5", "--superpixels", 20, "--select", "agreement", "--no-gallery"]
+    words += ["--rule", "peak:0.5", "--superpixels", 20, "--select", "agreement", "--no-page"]
     code, text, err = maskris(*words, "--min-score", 0.5, "--missing", "keep", "--splits", "train", "val")
     assert code == 0, err
     assert "agreement; 20 superpixels, peak:0.5; score at least 0.5" in " ".join(text.split())

@@ -20,7 +20,7 @@ def label(
     scorer: str = "ViT-B/32",
     device: str | None = None,
     batch_size: int = 32,
-    gallery: bool = True,
+    page: bool = True,
 ) -> None:
     """Let a teacher say where in each photo its phrases are, and write that as pseudo masks to a table to train on.
 
@@ -41,7 +41,7 @@ def label(
         scorer: CLIP that judges maps for prms.
         device: Such as cuda or cpu; the fastest by default.
         batch_size: Most expressions at once.
-        gallery: Write an HTML page beside the output, with a sample of the masks and the extremes, to look through.
+        page: Write an HTML page beside the output, with a sample of the masks and the extremes, to look through.
     """
     check_output(out, tables, ".parquet")
     from maskris.data.table import TRAIN, open_tables
@@ -53,8 +53,8 @@ def label(
         min_score=min_score, missing=missing, scorer=scorer, device=device, batch_size=batch_size,
     )  # fmt: skip
     show(report)
-    if gallery:
+    if page:
         from maskris.reporting.html.label_gallery import write_label_gallery
 
-        page = out.with_suffix(".html")
-        say(f"Look through them before training: {write_label_gallery(report, table, page)}")
+        file = out.with_suffix(".html")
+        say(f"Look through them before training: {write_label_gallery(report, table, file)}")
