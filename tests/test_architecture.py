@@ -36,7 +36,19 @@ HEAVY = ("torch", "transformers", "pyarrow", "accelerate", "torchvision", "PIL",
 LIGHT = ["maskris", "maskris.utils.rng", "maskris.training.config", "maskris.cli", "maskris.cli.main"]
 
 # Extras of pyproject.toml and their parts: imported only inside functions, which can say what to install.
-OPTIONAL = {"timm", "tensorboard", "gradio", "fastapi", "uvicorn", "onnx", "onnxruntime", "ray", "matplotlib", "psutil"}
+OPTIONAL = {
+    "timm",
+    "skimage",
+    "tensorboard",
+    "gradio",
+    "fastapi",
+    "uvicorn",
+    "onnx",
+    "onnxruntime",
+    "ray",
+    "matplotlib",
+    "psutil",
+}
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
 
 

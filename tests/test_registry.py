@@ -45,6 +45,7 @@ def test_short_names() -> None:
         "etris",
         "lavt",
         "object_ris",
+        "pair_localizer",
         "sag",
         "tris",
         "tris_localizer",
@@ -73,7 +74,7 @@ def test_classes_of_ones_own(folder: Path) -> None:
         (
             "Bright",
             ValueError,
-            r"There is no model 'Bright'; there are caris, clipseg, cris, etris, lavt, object_ris, sag, tris",
+            r"There is no model 'Bright'; there are caris, clipseg, cris, etris, lavt, object_ris, pair_localizer, sag",
         ),
         ("Bright", ValueError, r"needs the module too, such as my_module\.Bright"),
         ("LAVD", ValueError, r"There is no model 'LAVD'; did you mean lavt\?"),

@@ -21,6 +21,7 @@ from .models.clipseg import CLIPSeg as CLIPSeg
 from .models.sag import SaG as SaG
 from .models.tris import TRIS as TRIS
 from .models.tris_localizer import TRISLocalizer as TRISLocalizer
+from .models.pair_localizer import PairLocalizer as PairLocalizer
 from .models.loading import load_model as load_model
 from .models.weights.released import released_models as released_models
 from .models.weights.convert import convert_checkpoint as convert_checkpoint
@@ -32,6 +33,7 @@ from .strategies.ema_teacher import EMATeacher as EMATeacher
 from .strategies.aml import AML as AML
 from .strategies.masked_augmentation import MaskedAugmentation as MaskedAugmentation
 from .strategies.text_supervised import TextSupervised as TextSupervised
+from .strategies.pair_contrast import PairContrast as PairContrast
 from .strategies.slot_contrast import SlotContrast as SlotContrast
 from .strategies.masking import ImageMasking as ImageMasking
 from .strategies.masking import TextMasking as TextMasking
@@ -55,6 +57,7 @@ from .inference.predictor import Prediction as Prediction
 from .inference.batch import predict_batch as predict_batch
 from .inference.visualize import overlay as overlay
 from .robustness.benchmark import run_robustness as run_robustness
+from .labeling.label import label_table as label_table
 from .experiments.study_runner import run_study as run_study
 from .reporting.html.report import write_report as write_report
 from .experiments.reproduction import reproduce as reproduce

@@ -78,6 +78,7 @@ DIFFERENT = {  # what means another thing in some commands, or is another thing 
     "scenes": "a study has a number of its own",
     "splits": "a study compares on one split",
     "protocol": "a report takes that of the runs",
+    "missing": "expressions without a prediction, or referents without a mask",
     "metric": "a study compares by the mean",
     "text": "sentences of annotations, or the text encoder of a checkpoint",
     "threads": "those of a study's runs",
@@ -110,7 +111,8 @@ def test_models_come_first_and_data_by_an_option():
         arguments = arguments_of(cli.commands()[command].function(command))
         positional = [argument.name for argument in arguments if argument.positional]
         names = [argument.name for argument in arguments]
-        if "batch_size" in names and command != "reproduce":  # which trains one, unless --checkpoint names another
+        # One trains a model, unless --checkpoint names another; one has a --teacher, which need be no model of ours.
+        if "batch_size" in names and command not in ("reproduce", "label"):
             assert positional[0] in ("checkpoint", "checkpoints", "runs"), command
         assert "data" not in positional, command
 

@@ -206,7 +206,8 @@ def test_other_weights_are_evaluated_again(maskris, run, recipe, table, tmp_path
 
 def test_masks_that_a_model_made_verify_nothing(maskris, run, recipe, table, tmp_path):
     rows = ReferringTable.open(table)
-    pseudo = [row | {"mask_source": "pseudo"} for row in rows.split("val").to_pylist()]
+    made = {"mask_source": "pseudo", "mask_origin": "a 01; threshold:0.5"}
+    pseudo = [row | made for row in rows.split("val").to_pylist()]
     ReferringTable.from_rows(pseudo, rows.images_root).save(tmp_path / "pseudo.parquet")
     entry = {
         "method": "T",
@@ -220,7 +221,7 @@ def test_masks_that_a_model_made_verify_nothing(maskris, run, recipe, table, tmp
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"claims": [entry]}))
     options = ["--claims", tmp_path / "claims.yaml", "--out", tmp_path / "r", "--workers", "0", "--checkpoint", run]
     assert maskris("reproduce", "squares", "--data", tmp_path / "pseudo.parquet", *options)[0] == 0
-    assert findings(tmp_path / "r")["val", "oIoU"]["reasons"] == ["masks that nobody annotated"]
+    assert findings(tmp_path / "r")["val", "oIoU"]["reasons"] == ["masks that nobody annotated (a 01; threshold:0.5)"]
 
 
 @pytest.mark.parametrize(
@@ -321,6 +322,9 @@ def test_doubts_about_training_data(mini):
     ]
     other = [claim for claim in claims if claim.recipe == "refcoco+-maskris"]
     assert training_data_differences(other, table, Splits())[1] == "trained on refcoco unc too"
+    made = [row | {"mask_source": "pseudo", "mask_origin": "a 01; threshold:0.5"} for row in table.to_pylist()]
+    doubts = training_data_differences(other, ReferringTable.from_rows(made, table.images_root), Splits())
+    assert "trained on masks that nobody annotated (a 01; threshold:0.5)" in doubts
     # Of combined data the origins count; what overlaps was left out of them.
     members = ("refcoco unc", "refcoco+ unc", "refcocog umd")
     rows, names = table.to_pylist(), [f"{members[i % 3]} {i}" for i in range(len(table))]

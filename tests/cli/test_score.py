@@ -76,6 +76,8 @@ def test_predictions_are_training_data(maskris, predicted, table, tmp_path):
     found = [line for line in lines if line["area"]]
     assert [(one.expressions[0], one.area) for one in pseudo] == [(one["expression"], one["area"]) for one in found]
     assert set(pseudo.column("mask_source")) == {"pseudo"}
+    digest = json.loads((predicted / "first" / "batch.json").read_text())["model_sha256"][:12]
+    assert set(pseudo.column("mask_origin")) == {f"model-first {digest}; threshold:0.5"}
 
 
 def test_what_is_wrong_is_said(maskris, predicted, table, tmp_path):

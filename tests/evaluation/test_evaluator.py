@@ -234,10 +234,11 @@ def test_half_precision_stays_close(table, model):
 
 def test_what_must_be_said_beside_the_numbers(table, color_model):
     first, *others = (row | {"text": "sent"} for row in table.to_pylist())
-    rows = [first | {"mask_source": "pseudo"}, *others]
+    rows = [first | {"mask_source": "pseudo", "mask_origin": "a 01; threshold:0.5"}, *others]
     known = ReferringTable.from_rows(rows, table.images_root)
     assert evaluate(color_model(), table, "lavt", progress=False).notes == []  # of its source's only sentences
-    made = f"the masks of 1 of {len(table)} referents are pseudo masks, made by a model and annotated by nobody"
+    made = f"the masks of 1 of {len(table)} referents are pseudo masks, made by a model (a 01; threshold:0.5) and "
+    made += "annotated by nobody"
     texts = "the sentences are the cleaned ones (sent), those of the published evaluation those as typed (raw)"
     size = "the published evaluation is at 480 x 480, stretched"
     for protocol, expected in {

@@ -9,6 +9,10 @@ from maskris.data.combine import combine_tables
 from maskris.data.table import ReferringTable
 from maskris.experiments.recipe import Recipe
 from maskris.experiments.run import build_trainer
+from maskris.reporting.html.contents import Report, Subject
+from maskris.reporting.html.sections import compose
+from maskris.training.run_record import read_run
+from maskris.utils.runstore import OtherRunError
 
 
 @pytest.fixture
@@ -57,6 +61,29 @@ def test_validation_on_pseudo_masks_is_warned_of(recipe, two_sets, tmp_path):
     made = ReferringTable.from_rows(rows, two_sets.images_root)
     with pytest.warns(UserWarning, match="Validation: the masks of 4 of 4 referents are pseudo masks"):
         trainer(recipe, made, tmp_path)
+
+
+def test_a_run_on_pseudo_masks_says_so(recipe, table, tmp_path):
+    """In its log, in its record, and in the report on it; on masks of another origin it is another run."""
+    opened = ReferringTable.open(table)
+
+    def rows(origin):
+        made = {"mask_source": "pseudo", "mask_origin": origin}
+        return [row | (made if row["split"] == "train" else {}) for row in opened.to_pylist()]
+
+    said = []
+    data = ReferringTable.from_rows(rows("a 01; mean; threshold:0.5"), opened.images_root)
+    options = {"progress": False, "log": said.append}
+    train(Recipe(recipe, ["--training.steps=1"]), data, tmp_path / "run", **options)
+    assert "Training: the masks of 12 of 12 referents are pseudo masks, made by a model (a 01; mean" in "".join(said)
+    record = read_run(tmp_path / "run")
+    assert record.state["run"]["pseudo_masks"] == 12
+    assert record.state["run"]["mask_origins"] == ["a 01; mean; threshold:0.5"]
+    page = compose(Report([Subject("A", record)], resamples=5))
+    assert "12 by a 01; mean; threshold:0.5" in page
+    other = ReferringTable.from_rows(rows("b 02; mean; threshold:0.5"), opened.images_root)
+    with pytest.raises(OtherRunError, match=r"mask_origins: a 01; .* there, b 02; .* now"):
+        train(Recipe(recipe, ["--training.steps=1"]), other, tmp_path / "run", **options)
 
 
 def test_joined_referents_are_counted(recipe, table, tmp_path):

@@ -84,11 +84,15 @@ def of_reproduction(evaluation, folder):
 
 @pytest.mark.parametrize("outputs", [of_evaluation, of_report, of_robustness, of_study, of_reproduction])
 def test_pseudo_masks_are_named(outputs, tmp_path):
-    evaluation = replace(made_up(), data={"mask_sources": {"annotated": 30, "pseudo": 10}, "texts": []})
+    origins = ["b 89ab; mean; threshold:0.5", "a 4567; prms by CLIP 0123; peak:0.5"]
+    sources = {"annotated": 30, "pseudo": 10}
+    evaluation = replace(made_up(), data={"mask_sources": sources, "mask_origins": origins, "texts": []})
     texts = list(outputs(evaluation, tmp_path))
     assert len(texts) >= 2
     for text in texts:
-        assert "the masks of 10 of 40 referents are pseudo masks, made by a model" in text.replace("The", "the")
+        text = " ".join(text.replace("The", "the").split())
+        assert "the masks of 10 of 40 referents are pseudo masks, made by a model" in text
+        assert f"by a model ({origins[1]} and {origins[0]}) and annotated by nobody" in text
 
 
 def test_nothing_is_said_of_annotated_masks(tmp_path):

@@ -21,8 +21,8 @@ ELSEWHERE = {"demo": "maskris.demo.app"}
 """Commands whose module is above this package and is known by its name alone."""
 
 ORDER = (
-    "quickstart", "fetch", "prepare", "train", "evaluate", "score", "robustness", "reproduce", "predict", "demo",
-    "models", "convert", "recipes", "study", "report", "doctor",
+    "quickstart", "fetch", "prepare", "label", "train", "evaluate", "score", "robustness", "reproduce", "predict",
+    "demo", "models", "convert", "recipes", "study", "report", "doctor",
 )  # fmt: skip
 """Of the commands in the overview; others follow by the alphabet."""
 

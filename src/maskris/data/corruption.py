@@ -96,8 +96,10 @@ def change_to_iou(mask: np.ndarray, iou: float, *, grow: bool, seed: int = 0) ->
     """
     area = int(mask.sum())
     if grow and (wanted := round(area / iou)) <= mask.size:
-        return np.logical_or(mask, _rings_from(mask, ~mask, wanted - area, seed))
-    return np.logical_and(mask, ~_rings_from(~mask, mask, area - max(1, round(area * iou)), seed))
+        changed: np.ndarray = mask | _rings_from(mask, ~mask, wanted - area, seed)
+    else:
+        changed = mask & ~_rings_from(~mask, mask, area - max(1, round(area * iou)), seed)
+    return changed
 
 
 def _rings_from(seeds: np.ndarray, room: np.ndarray, pixels: int, seed: int) -> np.ndarray:

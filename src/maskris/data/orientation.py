@@ -63,3 +63,20 @@ def turn_mask(
     plane = Image.fromarray(np.ascontiguousarray(masks.decode(counts, height, width)))
     turned = plane.transpose(_TURNS[orientation])
     return masks.encode(np.asarray(turned)), turned.height, turned.width
+
+
+def turn_box(box: masks.Box, height: int, width: int, orientation: int) -> masks.Box:
+    """A box of the pixels in a photo's file, ``[height, width]``, as one of the upright photo.
+
+    Raises:
+        ValueError: If there is no such orientation.
+    """
+    x, y, w, h = box
+    right, below = width - x - w, height - y - h  # what is left beside the box
+    turned = {
+        1: (x, y, w, h), 2: (right, y, w, h), 3: (right, below, w, h), 4: (x, below, w, h),
+        5: (y, x, h, w), 6: (below, x, h, w), 7: (below, right, h, w), 8: (y, right, h, w),
+    }  # fmt: skip
+    if orientation not in turned:
+        raise ValueError(f"the orientation is a number of EXIF from 1 to 8, not {orientation!r}")
+    return turned[orientation]

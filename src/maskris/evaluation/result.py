@@ -261,7 +261,7 @@ def pseudo_note(mask_sources: Mapping[str, int], mask_origins: Collection[str] =
     """
     if not (made := mask_sources.get("pseudo", 0)):
         return ""
-    whose = f" ({'; '.join(sorted(mask_origins))})" if mask_origins else ""
+    whose = f" ({' and '.join(sorted(mask_origins))})" if mask_origins else ""
     return (
         f"the masks of {made:,} of {sum(mask_sources.values()):,} referents are pseudo masks, made by a model{whose} "
         "and annotated by nobody"

@@ -98,10 +98,12 @@ def _warn(recipe: Recipe, chosen: ReferringTable, validation: ReferringTable | N
             f"prepare it with --text {wanted}, or train with --data.text null",
             stacklevel=3,
         )
-    if validation is not None:
-        origins = set(validation.column("mask_origin")) - {""}
-        if note := pseudo_note(Counter(validation.column("mask_source")), origins):
-            warnings.warn(f"Validation: {note}", stacklevel=3)
+    if validation is not None and (note := _pseudo_note(validation)):
+        warnings.warn(f"Validation: {note}", stacklevel=3)
+
+
+def _pseudo_note(table: ReferringTable) -> str:
+    return pseudo_note(Counter(table.column("mask_source")), set(table.column("mask_origin")) - {""})
 
 
 def train(
@@ -140,6 +142,8 @@ def train(
         joined = joined_referents(dataset.table)
         note = f" (joined of {len(dataset.table) + joined:,}, so that an epoch is shorter)" if joined else ""
         log(f"{len(dataset.table):,} referents{note} with {dataset.table.num_expressions:,} expressions; {folder}")
+        if pseudo := _pseudo_note(dataset.table):
+            log(f"Training: {pseudo}")
         truncated, total = dataset.count_truncated()
         if truncated:
             log(f"{truncated:,} of {total:,} expressions have more than {longest} tokens and lose their last words")

@@ -210,6 +210,8 @@ def training_data_differences(claims: Sequence[Claim], table: ReferringTable, sp
     train = table.take([row for row, split in enumerate(table.column("split")) if split == splits.train])
     if joined := joined_referents(train):
         doubts.append(f"trained on fewer referents, {joined:,} joined to others (prepare without --merge)")
+    if "pseudo" in train.column("mask_source"):
+        doubts.append(f"trained on masks that nobody annotated{_origins(train)}")
     if splits.text and (texts := sorted(set(train.column("text")) - {"", splits.text})):
         doubts.append(f"trained on other sentences ({' and '.join(texts)}, not {splits.text})")
     others = [f"{dataset} {split_by}".rstrip() for dataset, split_by in sizes]
@@ -220,11 +222,17 @@ def split_differences(claim: Claim, table: ReferringTable) -> list[str]:
     """What is wrong with the rows of a claim's split, their number aside: masks that a model made, other sentences."""
     doubts = []
     if set(table.column("mask_source")) != {"annotated"}:
-        doubts.append("masks that nobody annotated")
+        doubts.append(f"masks that nobody annotated{_origins(table)}")
     if (texts := set(table.column("text")) - {""}) and texts != {claim.text}:
         prepared = " and ".join(f"--text {text}" for text in sorted(texts))
         doubts.append(f"the table was prepared with {prepared}, the claim needs --text {claim.text}")
     return doubts
+
+
+def _origins(table: ReferringTable) -> str:
+    """What made the pseudo masks of a table, in brackets."""
+    origins = sorted(set(table.column("mask_origin")) - {""})
+    return f" ({' and '.join(origins)})" if origins else ""
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

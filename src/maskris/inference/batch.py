@@ -20,6 +20,7 @@ from maskris.inference.predictor import Photo, Prediction, Predictor, check_thre
 from maskris.inference.save import mask_image
 from maskris.inference.visualize import draw_predictions
 from maskris.models.base import weights_sha256
+from maskris.models.folder import called
 from maskris.utils.progress import show_progress
 from maskris.utils.runstore import RunStore
 
@@ -75,8 +76,9 @@ def predict_batch(
     Every row becomes a line of ``out/results.jsonl``, written as soon as it is done: ``row`` (its number), the columns
     of the input, and ``score``, ``box`` (x, y, width, height, or null), ``area``, ``threshold``, ``truncated``,
     ``size`` (height and width of the upright photo), ``orientation`` (EXIF's, by which the photo was turned; 1 if not),
-    ``segmentation`` (COCO RLE) and ``mask_source`` (``"pseudo"``), or ``error`` with the reason. Rows about the same
-    photo are worked through together, wherever they stand.
+    ``segmentation`` (COCO RLE), ``mask_source`` (``"pseudo"``) and ``mask_origin`` (the model, the hash of its weights
+    and the threshold), or ``error`` with the reason. Rows about the same photo are worked through together, wherever
+    they stand.
 
     The same call goes on where an earlier one was stopped or killed, and ends with the same bytes (on hardware and
     kernels that repeat their results, such as CPUs). Grouping changes results by no more than the rounding of floats,
@@ -111,8 +113,9 @@ def predict_batch(
             raise ValueError(f"{name} must be at least 1, not {value}")
     rows = inputs if isinstance(inputs, Rows) else read_rows(inputs, images=images)
     start = time.perf_counter()
+    sha256 = weights_sha256(predictor.model)
     run = {
-        "model": predictor.name, "model_sha256": weights_sha256(predictor.model), "precision": predictor.precision,
+        "model": predictor.name, "model_sha256": sha256, "precision": predictor.precision,
         "threshold": threshold, "input": rows.source, "input_sha256": rows.sha256,
         "rows": len(rows), "maskris": version("maskris"),
     }  # fmt: skip
@@ -129,7 +132,8 @@ def predict_batch(
     with store.lock():
         results = BatchResults(store, len(rows), keep)
         before = int(results.done.sum())
-        job = _Job(predictor, rows, results, store.folder, threshold, masks, overlays)
+        origin = f"{called(predictor.name)} {sha256[:12]}; threshold:{threshold:g}"
+        job = _Job(predictor, rows, results, store.folder, threshold, masks, overlays, origin)
         with (
             ThreadPoolExecutor(workers) as pool,
             show_progress("predicting", len(rows), done=before, unit="rows", shown=progress) as bar,
@@ -160,6 +164,7 @@ class _Job:
     threshold: float
     masks: bool
     overlays: bool
+    origin: str
 
     def run(self, pool: ThreadPoolExecutor, images_at_once: int, ahead: int) -> Iterator[list[Record]]:
         """The records of all rows that aren't done, a portion at a time.
@@ -243,6 +248,7 @@ class _Job:
             "orientation": photos[row.photo].orientation,
             "segmentation": found["segmentation"],
             "mask_source": "pseudo",
+            "mask_origin": self.origin,
         }
         if self.masks:
             record["mask_file"] = self._file("masks", row, ".png")

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,8 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         preprocess: Size and normalization of its images.
         tokenizer: Expressions as token ids.
         align_corners: How logits are upsampled, see `upsample`.
+        output: What the values of one channel are: ``"logit"`` of a probability, or ``"score"`` of a localizer, of which
+            only the order means something and 0 is where the referent begins.
         config: The constructor's arguments as JSON types, with nothing left that would have to be downloaded.
     """
 
@@ -48,6 +50,7 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
     tokenizer: ExpressionTokenizer
     config: dict[str, Any]
     align_corners: ClassVar[bool] = False
+    output: ClassVar[Literal["logit", "score"]] = "logit"
 
     @property
     def has_batch_statistics(self) -> bool:
@@ -193,7 +196,7 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         return model.eval()
 
 
-def weights_sha256(model: RISModel) -> str:
+def weights_sha256(model: nn.Module) -> str:
     """SHA-256 of the weights with their names, the class and the configuration."""
     digest = hashlib.sha256(json.dumps([type(model).__name__, getattr(model, "config", None)], default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):

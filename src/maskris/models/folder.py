@@ -19,6 +19,15 @@ def model_folder(path: str | Path) -> Path | None:
     return next((folder for folder in folders if (folder / CONFIG).is_file()), None)
 
 
+def called(source: str | Path) -> str:
+    """What a model is called beside its results: ``"a"`` for ``runs/a/best``; a released name or Hub id as it is."""
+    path = Path(source)
+    if not path.is_dir():
+        return str(source)
+    path = path.resolve()
+    return path.parent.name if path.name in (BEST, LAST) else path.name
+
+
 def why_no_model(source: str | Path) -> str:
     """Why what `may_be_model` refuses is no model, with the name that was perhaps meant."""
     close = get_close_matches(str(source), released_models(), n=1, cutoff=0.8)

@@ -33,6 +33,8 @@ class PairLocalizer(RISModel):
         ValueError: If `width` is not a multiple of 16.
     """
 
+    output = "score"
+
     def __init__(
         self,
         width: int = 96,

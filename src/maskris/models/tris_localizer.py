@@ -47,6 +47,8 @@ class TRISLocalizer(RISModel):
 
     logit_scale: Tensor
 
+    output = "score"
+
     def __init__(
         self,
         clip: Source = "RN50",

@@ -25,6 +25,7 @@ _TIGHT = 8  # tables of more columns have one blank between them, others two
 # By name and not by class: a command that prepares data imports neither PyTorch nor what other results need.
 _MODULES = {
     "scores": ("Scores", "Evaluation"),
+    "labels": ("LabelReport",),
     "data": ("PrepareReport", "CombinedReport"),
     "fetched": ("Item", "FetchPlan", "FetchReport"),
     "released": ("Released",),

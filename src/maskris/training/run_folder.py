@@ -213,10 +213,19 @@ def identity_of(
         **config.identity(),
         "items": len(train),
         "processes": processes,
+        **_pseudo_masks(train),
         "model": type(model).__name__,
         **{f"model.{key}": value for key, value in getattr(model, "config", {}).items()},
         **settings,
     }
+
+
+def _pseudo_masks(train: ReferringDataset) -> dict[str, Any]:
+    """How many masks of the training data were made by models, and by which; nothing where there are none."""
+    table = getattr(train, "table", None)
+    if table is None or not (made := table.column("mask_source").count("pseudo")):
+        return {}
+    return {"pseudo_masks": made, "mask_origins": sorted(set(table.column("mask_origin")) - {""})}
 
 
 def _settings(name: str, value: Any, depth: int = 2) -> dict[str, Any]:

@@ -50,11 +50,13 @@ def test_each_split_has_its_metadata(folder):
 
 def test_one_file_for_all_splits_and_masks_in_the_line(folder):
     row = {"file_name": "val/a.jpg", "mask": rle(MASK), "sentences": ["a", "b"], "image_id": 4}
+    row |= {"mask_source": "pseudo", "mask_origin": "a 01; threshold:0.5"}
     file = lines(folder / "metadata.jsonl", row, row | {"split": "testA"}, row | {"file_name": "train/a.jpg"})
     for source in (folder, file):
         table = read_annotations(source).table()
         assert table.column("split") == ["val", "testA", "train"]
         assert table.row(0).expressions == ("a", "b")
+        assert (table.row(0).mask_source, table.row(0).mask_origin) == ("pseudo", "a 01; threshold:0.5")
         assert np.array_equal(table.mask(0), MASK)
     assert read_imagefolder(folder, dataset="other").rows[0]["dataset"] == "other"
 

@@ -172,10 +172,12 @@ def test_coco_style_json(tmp_path):
     assert (first.dataset, first.split, first.ref_id, first.expressions) == ("my", "val", 50, ("the box", "left"))
     assert (second.split, second.category, second.expressions) == ("test", "sail", ("a sail",))
     content["refs"] = [{"id": 1, "ann_id": [50, 51], "expressions": ["both"], "split": "train"}]
+    content["refs"][0] |= {"mask_source": "pseudo", "mask_origin": "a 01; threshold:0.5"}
     (tmp_path / "my.json").write_text(json.dumps(content))
     table = read_coco(tmp_path / "my.json", tmp_path, dataset="mine").table()
     assert (table.row(0).dataset, table.row(0).ref_id, table.row(0).ann_ids) == ("mine", 1, (50, 51))
     assert np.array_equal(table.mask(0), BOTH)
+    assert (table.row(0).mask_source, table.row(0).mask_origin) == ("pseudo", "a 01; threshold:0.5")
 
 
 @pytest.fixture
@@ -218,15 +220,42 @@ def test_predictions_are_pseudo_masks_in_the_pixels_of_the_file(lines):
     turned = np.ascontiguousarray(np.rot90(BOTH, -1))  # orientation 6: upright is the file's picture turned clockwise
     upright = {"size": [40, 30], "counts": coco.encode(np.asfortranarray(turned, dtype=np.uint8))["counts"].decode()}
     line = {"row": 0, "image": "photo.png", "split": "train", "expression": "x", "size": [40, 30], "orientation": 6,
-            "ref_id": 5, "number": 0, "segmentation": upright, "mask_source": "pseudo"}  # fmt: skip
+            "ref_id": 5, "number": 0, "segmentation": upright, "mask_source": "pseudo",
+            "mask_origin": "a 0123456789ab; threshold:0.5"}  # fmt: skip
     plain = {"image": "photo.png", "split": "train", "expression": "y", "segmentation": RLE, "orientation": 1}
     table = read_jsonl(lines(line, line | {"number": 1}, plain)).table()
     assert all(np.array_equal(table.mask(row), BOTH) for row in range(3))
     assert table.column("mask_source") == ["pseudo", "pseudo", "annotated"]
+    assert table.column("mask_origin") == ["a 0123456789ab; threshold:0.5"] * 2 + [""]
     assert table.column("ref_id") == [0, 1, 2]
     for wrong in ({"orientation": 0}, {"segmentation": SQUARE}, {"segmentation": {"size": [40, 30], "counts": "?"}}):
         (problem,) = read_jsonl(lines(line | wrong)).problems
         assert problem.kind == "damaged mask"
+
+
+def test_json_lines_without_masks(lines):
+    line = {"image": "photo.png", "expressions": ["x"], "split": "train", "mask_source": "none"}
+    table = read_jsonl(lines(line, line | {"mask": None}, line | {"height": 30, "width": 40})).table()
+    assert table.column("mask_source") == ["none"] * 3
+    assert [(table.size(row), table.row(row).area) for row in range(3)] == [((30, 40), 0)] * 3
+    assert table.row(0).ann_ids == (0,)  # there is a referent, only nobody knows where
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"mask_origin": "a model"},
+            "'a model' says what made a pseudo mask, but mask_source is 'annotated'",
+        ),
+        ({"mask_source": "pseudo", "mask_origin": 3}, "mask_origin must be a string, not 3"),
+        ({"mask_source": "guessed"}, "mask_source must be one of"),
+    ],
+)
+def test_origins_of_masks_are_checked(lines, values, message):
+    line = {"image": "photo.png", "mask": SQUARE, "expressions": ["x"], "split": "train"}
+    (problem,) = read_jsonl(lines(line | values)).problems
+    assert (problem.kind, message in problem.message) == ("bad value", True)
 
 
 def test_json_lines_without_target(lines):

@@ -128,6 +128,7 @@ def _add(rows: RowValidator, where: str, ref: dict[str, Any], content: CocoFile)
         "expressions": expressions_of(ref),
         "kinds": ref.get("kinds"),
         "mask_source": ref.get("mask_source", "annotated"),
+        "mask_origin": ref.get("mask_origin", ""),
     }
     content.add_referent(rows, where, ann_ids, values)
 

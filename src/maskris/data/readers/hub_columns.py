@@ -20,6 +20,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "no_target": ("no_target",),
     "kinds": ("kinds",),
     "mask_source": ("mask_source",),
+    "mask_origin": ("mask_origin",),
     "category": ("category", "category_name", "class_name"),
     "category_id": ("category_id",),
     "image_id": ("image_id",),

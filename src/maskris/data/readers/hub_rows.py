@@ -182,6 +182,7 @@ class HubRows:
             "expressions": expressions,
             "kinds": values.get("kinds"),
             "mask_source": masked if "mask" in values or no_target else "none",
+            "mask_origin": values.get("mask_origin") or "",
             "text": text,
         }
         self._rows.add(where, row, segmentations, problems)

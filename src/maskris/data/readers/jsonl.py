@@ -18,9 +18,10 @@ def read_jsonl(source: str | Path, images: str | Path | None = None, *, dataset:
 
     ``mask`` is the path of a picture (see `maskris.data.mask_forms`), a COCO RLE ``{"size", "counts"}`` or a list of
     polygons; ``"no_target": true`` instead stands for an expression without a referent in the image. Optional
-    are ``category``, ``image_id``, ``ref_id``, ``kinds``, ``mask_source``, ``height`` and ``width``. Lines of
-    ``results.jsonl`` from `maskris predict` have the RLE under ``segmentation``, and an ``orientation`` by which it is
-    turned back to the pixels of the photo's file.
+    are ``category``, ``image_id``, ``ref_id``, ``kinds``, ``mask_source``, ``mask_origin`` (of pseudo masks: what made
+    them), ``height`` and ``width``. With ``"mask_source": "none"`` there need be no mask: `maskris label` makes one.
+    Lines of ``results.jsonl`` from `maskris predict` have the RLE under ``segmentation``, and an ``orientation`` by
+    which it is turned back to the pixels of the photo's file.
 
     Args:
         source: The JSON Lines file. Masks are relative to its folder.
@@ -56,8 +57,10 @@ def read_jsonl(source: str | Path, images: str | Path | None = None, *, dataset:
 def _add_line(rows: RowValidator, where: str, record: dict[str, Any], image_ids: dict[str, int]) -> None:
     problems = []
     no_target = record.get("no_target", False) is True
+    unknown = record.get("mask_source") == "none"
+    maskless = no_target or unknown
     name = "mask" if "mask" in record or "segmentation" not in record else "segmentation"
-    needed = {"image": "image" in record, "split": "split" in record, "mask": no_target or name in record}
+    needed = {"image": "image" in record, "split": "split" in record, "mask": maskless or name in record}
     needed["expressions"] = bool(EXPRESSION_KEYS & record.keys())
     if missing := [key for key, there in needed.items() if not there]:
         problems.append(("missing key", f"the line lacks {', '.join(missing)}"))
@@ -66,10 +69,10 @@ def _add_line(rows: RowValidator, where: str, record: dict[str, Any], image_ids:
         if "image" in record:
             problems.append(("bad value", f"image must be a path, not {image!r}"))
         image = ""
-    segmentation = record.get(name)
+    segmentation = None if unknown else record.get(name)
     if no_target and segmentation:
         problems.append(("bad value", "no_target is true, but there is a mask"))
-    elif segmentation is None and name in record and not no_target:
+    elif segmentation is None and name in record and not maskless:
         problems.append(("empty mask", f'{name} is null; write "no_target": true if nothing in the image is meant'))
     elif isinstance(segmentation, str):
         try:
@@ -104,8 +107,9 @@ def _add_line(rows: RowValidator, where: str, record: dict[str, Any], image_ids:
         "expressions": expressions_of(record),
         "kinds": record.get("kinds"),
         "mask_source": record.get("mask_source", "annotated"),
+        "mask_origin": record.get("mask_origin", ""),
     }
-    rows.add(where, values, [] if no_target else None if segmentation is None else [segmentation], problems)
+    rows.add(where, values, [] if maskless else None if segmentation is None else [segmentation], problems)
 
 
 def _stored(segmentation: Any, orientation: Any) -> dict[str, Any]:

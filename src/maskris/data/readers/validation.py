@@ -255,7 +255,8 @@ def _problems_of_text(row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             yield "empty expressions", f"expression {number} is empty"
         elif reason := invalid_text_reason(expression):
             yield "bad value", f"expression {number} {reason}"
-    texts = {name: row.get(name, "") for name in ("image", "category")}
+    texts = {name: row.get(name, "") for name in ("image", "category", "mask_origin")}
+    texts = {name: text for name, text in texts.items() if isinstance(text, str)}
     if isinstance(kinds, list) and len(kinds) == len(expressions) and all(isinstance(kind, str) for kind in kinds):
         texts["kinds"] = " ".join(kinds)
     elif kinds is not None:
@@ -263,8 +264,13 @@ def _problems_of_text(row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for name, text in texts.items():
         if reason := invalid_text_reason(text):
             yield "bad value", f"{name} {reason}"
-    if row.get("mask_source", "annotated") not in MASK_SOURCES:
-        yield "bad value", f"mask_source must be one of {', '.join(MASK_SOURCES)}, not {row['mask_source']!r}"
+    source, origin = row.get("mask_source", "annotated"), row.get("mask_origin", "")
+    if source not in MASK_SOURCES:
+        yield "bad value", f"mask_source must be one of {', '.join(MASK_SOURCES)}, not {source!r}"
+    elif not isinstance(origin, str):
+        yield "bad value", f"mask_origin must be a string, not {origin!r}"
+    elif origin and source != "pseudo":
+        yield "bad value", f"mask_origin {origin!r} says what made a pseudo mask, but mask_source is {source!r}"
 
 
 def expressions_of(record: Mapping[str, Any]) -> list[Any]:

@@ -107,29 +107,34 @@ def _example(table: ReferringTable, asked: _Asked, masks: Sequence[np.ndarray], 
     """Photo, truth and what each model found."""
     path = table.image_path(asked.place)
     photo = load_image(path)
-    scale = min(SIDE / photo.width, SIDE / photo.height)
-    scale = int(scale) if scale >= 2 else scale  # small pictures grow by whole numbers
-    size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
-    double = (2 * size[0], 2 * size[1])  # edges are drawn twice as large and then reduced, which smooths them
-    large = photo.resize(double, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
-    truth = resized_mask(table.mask(asked.place), double)
+    large, size = enlarge(photo)
+    truth = resized_mask(table.mask(asked.place), large.size)
     asked_for = f"“{asked.expression}”"
     nothing = "" if truth.any() else ", nothing"
     pictures = [
-        Picture("photo", f"Photo {path.name}", _jpeg(large), size),
-        Picture(f"truth{nothing}", f"Truth for {asked_for}{nothing}", _jpeg(spotlight(large, truth, _TRUTH, 5)), size),
+        Picture("photo", f"Photo {path.name}", jpeg(large), size),
+        Picture(f"truth{nothing}", f"Truth for {asked_for}{nothing}", jpeg(spotlight(large, truth, _TRUTH, 5)), size),
     ]
     for i, mask in enumerate(masks):
-        drawn = np.array(spotlight(large, resized_mask(mask, double), SERIES[i % len(SERIES)], 9))
+        drawn = np.array(spotlight(large, resized_mask(mask, large.size), SERIES[i % len(SERIES)], 9))
         drawn[inner_edge(truth, 5)] = 255
         drawn[inner_edge(truth, 3)] = _TRUTH
         name = names[i] if len(names) > 1 else "prediction"
         alt = f"Prediction of {names[i]} for {asked_for}" + ("" if mask.any() else ", nothing found")
-        pictures.append(Picture(name, alt, _jpeg(Image.fromarray(drawn)), size, i, asked.iou.get(i)))
+        pictures.append(Picture(name, alt, jpeg(Image.fromarray(drawn)), size, i, asked.iou.get(i)))
     return Example(asked.expression, f"{table.row(asked.place).split}, {path.name}", pictures)
 
 
-def _jpeg(picture: Image.Image) -> bytes:
+def enlarge(photo: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
+    """A photo at twice the size at which it is shown, which smooths the edges drawn on it, and that size."""
+    scale = min(SIDE / photo.width, SIDE / photo.height)
+    scale = int(scale) if scale >= 2 else scale  # small pictures grow by whole numbers
+    size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+    double = (2 * size[0], 2 * size[1])
+    return photo.resize(double, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS), size
+
+
+def jpeg(picture: Image.Image) -> bytes:
     """At half the size; colors at full resolution, for thin colored lines would blur."""
     file = BytesIO()
     picture.reduce(2).save(file, "JPEG", quality=85, subsampling=0, optimize=True)

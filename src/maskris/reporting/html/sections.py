@@ -260,11 +260,19 @@ def _of_training(subject: Subject) -> Mapping[str, Any]:
         "method": run.get("strategy"),
         "steps": _thousands(record.state.get("step") or max((line["step"] for line in record.log), default=None)),
         "training items": _thousands(run.get("items")),
+        "pseudo masks": _pseudo(run),
         "seed": run.get("seed"),
         "precision": run.get("precision"),
         "processes": run.get("processes"),
         **(record.state.get("versions") or {}),
     }
+
+
+def _pseudo(run: Mapping[str, Any]) -> str | None:
+    """How many training masks were made by a model, and by which."""
+    if not (made := run.get("pseudo_masks")):
+        return None
+    return " ".join([f"{made:,}", *([f"by {' and '.join(run['mask_origins'])}"] if run.get("mask_origins") else [])])
 
 
 def _of_evaluation(subject: Subject) -> Mapping[str, Any]:

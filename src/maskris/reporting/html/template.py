@@ -54,8 +54,8 @@ def difference(interval: Interval, digits: int = 2) -> Estimate:
     return Estimate(value, ends, bool(ends) and not interval.contains(0))
 
 
-def render(**page: Any) -> str:
-    """The whole file from what `maskris.reporting.html.sections.compose` fills the template with.
+def render(template: str = "report.html.jinja", **page: Any) -> str:
+    """The whole file from what fills a template: that of `maskris.reporting.html.sections.compose`, by default.
 
     It escapes every string but the charts, which matplotlib has written.
     """
@@ -66,4 +66,4 @@ def render(**page: Any) -> str:
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode("ascii")
     for kind in (Estimate, Strip, Code):
         environment.tests[kind.__name__] = lambda value, kind=kind: isinstance(value, kind)
-    return environment.get_template("report.html.jinja").render(colors=SERIES, **page) + "\n"
+    return environment.get_template(template).render(colors=SERIES, **page) + "\n"

@@ -1,0 +1,1 @@
+"""How a map of where a referent may be becomes its mask."""
