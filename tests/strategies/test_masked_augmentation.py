@@ -35,8 +35,11 @@ def test_both_inputs_learn_from_the_ground_truth():
 
 
 def test_the_criterion_is_whatever_is_handed_in():
-    strategy = MaskedAugmentation(IMAGE, TEXT, 0.5, lambda model, logits, batch: logits.mean() * 0 + 4)
-    assert run(strategy, toy()) == [2, 2]
+    class Four(MaskCriterion):
+        def __call__(self, model, logits, batch):
+            return logits.mean() * 0 + 4
+
+    assert run(MaskedAugmentation(IMAGE, TEXT, 0.5, Four()), toy()) == [2, 2]
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.0])

@@ -12,8 +12,8 @@ from .folder import model_folder as model_folder
 from .lavt import LAVT as LAVT
 from .loading import load_model as load_model
 from .object_ris import ObjectRIS as ObjectRIS
-from .sag import SaG as SaG
 from .pair_localizer import PairLocalizer as PairLocalizer
+from .sag import SaG as SaG
 from .tris import TRIS as TRIS
 from .tris_localizer import TRISLocalizer as TRISLocalizer
 from .weights.convert import ConversionReport as ConversionReport

@@ -8,12 +8,12 @@ from .ema_teacher import EMATeacher as EMATeacher
 from .losses import hard_cross_entropy as hard_cross_entropy
 from .losses import soft_cross_entropy as soft_cross_entropy
 from .losses import soft_prediction as soft_prediction
-from .pair_contrast import PairContrast as PairContrast
 from .masked_augmentation import MaskedAugmentation as MaskedAugmentation
 from .masking import ImageMasking as ImageMasking
 from .masking import TextMasking as TextMasking
 from .masking import mask_batch as mask_batch
 from .maskris import MaskRIS as MaskRIS
+from .pair_contrast import PairContrast as PairContrast
 from .slot_contrast import SlotContrast as SlotContrast
 from .supervised import Supervised as Supervised
 from .text_supervised import TextSupervised as TextSupervised
