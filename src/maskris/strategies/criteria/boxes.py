@@ -23,15 +23,18 @@ class BoxCriterion(Criterion):
         pairwise: Weight of the neighbors, once the ramp is over.
         ramp: Steps in which the weight of the neighbors grows linearly from 0; 0 for the full weight at once.
         threshold: Least similarity of neighbors whose colors count as alike.
+        stride: Finer logits are averaged to one in so many pixels of the input, as BoxInst's are: on single pixels a
+            checkerboard has the projections of a filled box, and neighbors two pixels away agree on it.
 
     Raises:
-        ValueError: If a weight or the ramp is negative, or the threshold is outside (0, 1].
+        ValueError: If a weight or the ramp is negative, the threshold outside (0, 1], or the stride not positive.
     """
 
     projection: float = 1.0
     pairwise: float = 1.0
     ramp: int = 10_000
     threshold: float = 0.3
+    stride: int = 4
 
     def __post_init__(self) -> None:
         """Check the values (they come from recipes)."""
@@ -39,6 +42,8 @@ class BoxCriterion(Criterion):
             raise ValueError(
                 f"projection, pairwise and ramp can't be negative: {self.projection}, {self.pairwise}, {self.ramp}"
             )
+        if self.stride < 1:
+            raise ValueError(f"stride must be at least 1, not {self.stride}")
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold must lie in (0, 1], not {self.threshold}")
 
@@ -54,8 +59,10 @@ class BoxCriterion(Criterion):
         """
         if batch.masks is None:
             raise ValueError("This batch has no masks to take boxes from: the data set was opened without them")
-        size = (logits.shape[2], logits.shape[3])
-        scores, boxes = foreground_logit(logits), F.adaptive_max_pool2d(tight_boxes(batch.masks), size)
+        height, width = (max(1, side // self.stride) for side in batch.masks.shape[1:])
+        size = (min(logits.shape[2], height), min(logits.shape[3], width))
+        scores = F.adaptive_avg_pool2d(foreground_logit(logits), size)
+        boxes = F.adaptive_max_pool2d(tight_boxes(batch.masks), size)
         loss = self.projection * projection_loss(scores, boxes)
         if self.pairwise:
             mean, std = (
