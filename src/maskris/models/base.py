@@ -41,8 +41,8 @@ class RISModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="maskris", tag
         preprocess: Size and normalization of its images.
         tokenizer: Expressions as token ids.
         align_corners: How logits are upsampled, see `upsample`.
-        output: What values of one channel are: ``"logit"`` of a probability, or ``"score"`` of a localizer, of which
-            only the order means something and 0 is where the referent begins.
+        output: What values of one channel are: ``"logit"`` of a probability, or ``"score"`` of a localizer, whose
+            values have an order alone, and 0 is where the referent begins.
         config: The constructor's arguments as JSON types, with nothing left that would have to be downloaded.
     """
 
