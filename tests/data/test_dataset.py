@@ -462,3 +462,30 @@ def test_images_and_masks_of_the_synthetic_data_set_equal_the_official_ones(shar
     first = preprocess.normalize(batch.images[batch.image_index[order[0]]])
     torch.testing.assert_close(first[:, ::4, ::4], golden["val0.image_every_4th_pixel"], atol=1e-6, rtol=0)
     assert torch.equal(batch.masks[order[0]], golden["val0.mask"] != 0)
+
+
+def test_boxes_take_the_place_of_masks_that_are_not_read(table, tokenizer):
+    rows = table.to_pylist()
+    for row in rows:
+        row |= {"mask": None, "mask_source": "none", "area": None, "box": [2.5, 3.0, 6.0, 4.5]}
+    blind = ReferringTable.from_rows(rows, table.images_root)
+    dataset = dataset_of(blind, tokenizer, size=blind.size(0), supervision="boxes")
+    mask = dataset[0, 0].masks[0].numpy()
+    expected = np.zeros(blind.size(0), dtype=bool)
+    expected[3:8, 2:9] = True  # every pixel that the box touches
+    assert np.array_equal(mask > 0, expected)
+    rows[3]["box"] = [1.0, 1.0, 0.0, 5.0]
+    with pytest.raises(ValueError, match=r"3 \(ref_id 103\).*without a box .*training needs"):
+        dataset_of(ReferringTable.from_rows(rows, table.images_root), tokenizer, supervision="boxes")
+
+
+def test_a_box_that_leaves_its_picture_is_cut(table, tokenizer):
+    rows = table.to_pylist()
+    height, width = table.size(0)
+    rows[0] |= {"mask": None, "mask_source": "none", "area": None, "box": [-4.0, -2.0, width + 50.0, 5.0]}
+    dataset = dataset_of(
+        ReferringTable.from_rows(rows, table.images_root), tokenizer, size=(height, width), supervision="boxes"
+    )
+    mask = dataset[0, 0].masks[0].numpy() > 0
+    assert mask[:3].all()
+    assert not mask[3:].any()
