@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from maskris.labeling.refine.affinity import affinity_matrix, lines_within, random_walk
 from maskris.labeling.refine.centroids import follow, instances
 from maskris.labeling.refine.irn_losses import irn_losses, pair_labels, seed_labels
+from maskris.labeling.refine.synthesis import synthesize
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +91,21 @@ def test_a_field_without_motion_leaves_every_pixel_where_it_is():
 def test_a_radius_without_neighbors_is_refused():
     with pytest.raises(ValueError, match="radius must be at least 2, not 1"):
         lines_within(1)
+
+
+def test_the_whole_synthesis_is_the_official_one(case):
+    pytest.importorskip("skimage")
+    made = synthesize(case["cam"], case["rw_edge"][0], case["dp"])
+    assert torch.equal(made.masks, case["det_mask"])
+    torch.testing.assert_close(made.scores, case["det_score"], atol=1e-5, rtol=1e-5)
+    target = torch.nn.functional.interpolate(made.mask[None, None].float(), (64, 64), mode="nearest-exact")[0, 0]
+    assert torch.equal(target > 0, case["stage2_target_64"] > 0)
+
+
+def test_nothing_found_is_no_mask():
+    pytest.importorskip("skimage")
+    made = synthesize(torch.zeros(8, 12), torch.zeros(2, 3), torch.zeros(2, 2, 3))
+    assert made.masks.shape == (0, 8, 12)
+    assert not made.mask.any()
+    with pytest.raises(ValueError, match="needs edges and displacements of 2 x 3 at stride 4"):
+        synthesize(torch.zeros(8, 12), torch.zeros(2, 2), torch.zeros(2, 2, 2))
