@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from maskris.labeling.refine.affinity import affinity_matrix, lines_within, random_walk
 from maskris.labeling.refine.centroids import follow, instances
-from maskris.labeling.refine.irn_losses import irn_losses, pair_labels, seed_labels
+from maskris.labeling.refine.pair_losses import irn_losses, pair_labels, seed_labels
 from maskris.labeling.refine.synthesis import synthesize
 
 
